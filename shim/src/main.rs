@@ -1,0 +1,3 @@
+//! The CNI plugin `hopscope`.
+
+fn main() {}

@@ -1,0 +1,263 @@
+//! Desired state of the switch, the changes between two such states, limits and seeds.
+//!
+//! A [`Change`] is validated whole and applied atomically between two frames, or refused with an [`Event`]
+//! that names the object. Errors are the desired state's fault: the old state stays.
+//!
+//! [`Event`]: crate::input::Event
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
+
+use crate::input::{EndpointId, PortId};
+use crate::time::Duration;
+
+/// Seeds, recorded with everything else that goes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seeds {
+    /// Lays out hash tables. No output may depend on it; tests run everything with two.
+    pub table: u64,
+    /// Keys the hashes that make choices.
+    pub choice: u64,
+}
+
+/// What the switch may hold and do at most. Allocated at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Ports, endpoints and the host port included.
+    pub ports_max: usize,
+    /// Addresses of one port.
+    pub addresses_max: usize,
+    /// Allowed prefixes of one port (`hopscope.dev/allowed-addresses`).
+    pub allowed_max: usize,
+    /// Routes.
+    pub routes_max: usize,
+    /// ICMP errors a port may cause in a burst; a pod that asks for more is not answered.
+    pub errors_burst: u32,
+    /// Time after which one more error may be caused by a port.
+    pub errors_interval: Duration,
+    /// Flooded frames a port may send in a burst (a storm hurts every pod of the node).
+    pub flood_burst: u32,
+    /// Time after which one more frame of a port may be flooded.
+    pub flood_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            ports_max: 1_024,
+            addresses_max: 16,
+            allowed_max: 32,
+            routes_max: 65_536,
+            errors_burst: 64,
+            errors_interval: Duration::from_millis(10),
+            flood_burst: 256,
+            flood_interval: Duration::from_millis(1),
+        }
+    }
+}
+
+/// What the node is, as far as the switch cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// The gateway's MAC, one on every node: pods keep their neighbor entries when they restart elsewhere.
+    pub gateway_mac: EthernetAddress,
+    /// The gateway's IPv4 address within the pod subnet.
+    pub gateway4: Option<Ipv4Cidr>,
+    /// The gateway's IPv6 address within the pod subnet.
+    pub gateway6: Option<Ipv6Cidr>,
+    /// The node's own addresses, reached by the host port.
+    pub addresses: Vec<IpAddress>,
+}
+
+impl NodeConfig {
+    /// The gateway's MAC: locally administered, the letters HOP in it.
+    pub const GATEWAY_MAC: EthernetAddress = EthernetAddress([0x02, 0x48, 0x4f, 0x50, 0x00, 0x01]);
+
+    /// The gateway's link-local address, by which IPv6 hosts know a router (RFC 4861 section 4.2).
+    #[must_use]
+    pub fn gateway_link_local(&self) -> smoltcp::wire::Ipv6Address {
+        link_local(self.gateway_mac)
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { gateway_mac: Self::GATEWAY_MAC, gateway4: None, gateway6: None, addresses: Vec::new() }
+    }
+}
+
+/// The EUI-64 link-local address of a MAC (RFC 4291 appendix A).
+#[must_use]
+pub fn link_local(mac: EthernetAddress) -> smoltcp::wire::Ipv6Address {
+    let [a, b, c, d, e, f] = mac.0;
+    smoltcp::wire::Ipv6Address::from([
+        0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0x02, b, c, 0xff, 0xfe, d, e, f,
+    ])
+}
+
+/// What stands behind a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortKind {
+    /// A pod: nothing it sends is trusted.
+    Pod,
+    /// The node itself (`hop0`): the kernel routes behind it.
+    Host,
+    /// A host inside the switch.
+    Endpoint(EndpointId),
+}
+
+/// A port as desired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Its number, given by the daemon.
+    pub id: PortId,
+    /// What stands behind it.
+    pub kind: PortKind,
+    /// The only MAC it may use.
+    pub mac: EthernetAddress,
+    /// The addresses it owns: answered for by ARP and ND, routed to, and allowed as source.
+    pub addresses: Vec<IpAddress>,
+    /// Further source prefixes it may use (`hopscope.dev/allowed-addresses`).
+    pub allowed: Vec<IpCidr>,
+    /// Largest IP packet in bytes that it takes.
+    pub mtu: u16,
+    /// Whether frames may enter and leave.
+    pub up: bool,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteTarget {
+    /// The pod subnet of this node: the neighbor table says which port.
+    Connected,
+    /// Out of this port, to its MAC.
+    Port(PortId),
+    /// Nowhere; answered with unreachable.
+    Blackhole,
+}
+
+/// A route of the FIB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The destinations it covers.
+    pub prefix: IpCidr,
+    /// Where they are.
+    pub target: RouteTarget,
+}
+
+/// The whole desired state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The node.
+    pub node: NodeConfig,
+    /// Ports, in any order.
+    pub ports: Vec<PortConfig>,
+    /// Routes, in any order; prefixes are unique.
+    pub routes: Vec<Route>,
+    /// False until the first whole desired state was loaded: no frame is forwarded on half of one.
+    pub complete: bool,
+}
+
+/// One step from a state to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Replaces the node's description.
+    Node(NodeConfig),
+    /// Adds a port, or replaces the one of that number.
+    Port(PortConfig),
+    /// Removes a port; frames for it are dropped from here on.
+    PortRemoved(PortId),
+    /// The port's carrier or driver came up or went down.
+    PortUp(PortId, bool),
+    /// Replaces all routes.
+    Routes(Vec<Route>),
+    /// Whether desired state has been loaded whole.
+    Complete(bool),
+    /// Several changes that hold together or not at all.
+    All(Vec<Change>),
+}
+
+/// Why a change was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// An address belongs to another port already.
+    AddressTaken {
+        /// The port that wanted it.
+        port: PortId,
+        /// The address.
+        address: IpAddress,
+        /// Its owner.
+        owner: PortId,
+    },
+    /// A MAC belongs to another port already, or to the gateway.
+    MacTaken {
+        /// The port that wanted it.
+        port: PortId,
+        /// The MAC.
+        mac: EthernetAddress,
+    },
+    /// A MAC that no host may have: multicast, or all zeros.
+    MacInvalid {
+        /// The port.
+        port: PortId,
+        /// The MAC.
+        mac: EthernetAddress,
+    },
+    /// No such port.
+    PortUnknown(PortId),
+    /// Two routes for one prefix.
+    RouteTwice(IpCidr),
+    /// A limit would be exceeded.
+    OverLimit {
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddressTaken { port, address, owner } => {
+                write!(f, "port {}: address {address} belongs to port {}", port.0, owner.0)
+            }
+            Self::MacTaken { port, mac } => write!(f, "port {}: MAC {mac} is taken", port.0),
+            Self::MacInvalid { port, mac } => write!(f, "port {}: MAC {mac} is no host's", port.0),
+            Self::PortUnknown(port) => write!(f, "port {} does not exist", port.0),
+            Self::RouteTwice(prefix) => write!(f, "two routes for {prefix}"),
+            Self::OverLimit { what, max } => write!(f, "more than {max} {what}"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// The changes that lead from `old` to `new`, in an order in which each is valid.
+#[must_use]
+pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let find = |config: &Config, id: PortId| config.ports.iter().find(|p| p.id == id).cloned();
+    for port in &old.ports {
+        if find(new, port.id).is_none() {
+            changes.push(Change::PortRemoved(port.id));
+        }
+    }
+    if old.node != new.node {
+        changes.push(Change::Node(new.node.clone()));
+    }
+    for port in &new.ports {
+        if find(old, port.id).as_ref() != Some(port) {
+            changes.push(Change::Port(port.clone()));
+        }
+    }
+    if old.routes != new.routes {
+        changes.push(Change::Routes(new.routes.clone()));
+    }
+    if old.complete != new.complete {
+        changes.push(Change::Complete(new.complete));
+    }
+    changes
+}

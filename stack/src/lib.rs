@@ -1,0 +1,50 @@
+//! The Hopscope switch: a pod network's data plane as a pure state machine.
+//!
+//! [`Switch::input`] is the only door. Everything the switch does follows from its state, the given time
+//! and the input; there is no clock, no I/O, no randomness and no log in this crate. A tour, outside in:
+//!
+//! - [`switch`]: the public face; runs a walk, commits its effects, fills the [`Outbox`].
+//! - [`input`]: what goes in and comes out: [`Frame`], [`Input`], [`Outbox`].
+//! - [`config`]: desired state, and the changes that lead from one to another.
+//! - [`pipeline`]: the walk, one file a stage; `walk()` shows the life of a frame on one screen.
+//! - [`table`]: all state, and the only code that mutates it.
+//! - [`trace`]: what a walk records: hops, edits, the verdict.
+//! - [`drop`]: why frames are dropped: one table, stable numbers.
+//! - [`counters`]: what was received and what became of it, per port, conserved.
+//! - [`wire`]: header views over a window, where smoltcp's want the whole packet.
+//! - [`endpoint`]: hosts that live inside the switch, on smoltcp's sockets.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::float_arithmetic,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::disallowed_types
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod config;
+pub mod counters;
+pub mod drop;
+pub mod endpoint;
+pub mod hash;
+pub mod input;
+pub mod pipeline;
+pub mod switch;
+pub mod table;
+pub mod time;
+pub mod trace;
+pub mod wire;
+
+pub use config::{Change, Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds};
+pub use counters::{Counters, PortCounters};
+pub use drop::{DropClass, DropReason};
+pub use input::{Checksum, EndpointId, Event, Frame, Gso, GsoKind, Input, Offload, Outbox, PortId, Transmit};
+pub use switch::Switch;
+pub use time::{Duration, Instant};
+pub use trace::{AnswerKind, Edit, Hop, Stage, Trace, Verdict};

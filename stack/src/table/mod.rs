@@ -1,0 +1,7 @@
+//! State.
+/// Effects.
+#[derive(Debug, Default)]
+pub struct Effects;
+/// Tables.
+#[derive(Debug)]
+pub struct Tables;

@@ -1,0 +1,270 @@
+//! What a walk records: a flat list of hops, the edits of each, and the verdict.
+//!
+//! Always on, nothing allocated: hops and edits are small `Copy` values in bounded lists inside the [`Trace`].
+//! Applying the edits one by one to the recorded window shows the frame as it stood after every hop
+//! ([`Trace::render`]). [`Trace::line`] is the hop's line wherever one is shown: `hopctl trace`, capture
+//! comments, goldens, test failures.
+
+use core::fmt;
+
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+
+use crate::config::RouteTarget;
+use crate::drop::DropReason;
+use crate::input::{EndpointId, PortId};
+
+/// Hops of one walk at most. A walk with every stage has fewer.
+pub const HOPS_MAX: usize = 16;
+/// Edits of one walk at most.
+pub const EDITS_MAX: usize = 12;
+
+/// A stage of the walk, in walk order. The numbers are stable; gaps are for stages to come (decap 2,
+/// conntrack 4, service 5, nat 8, encap 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Stage {
+    /// Bytes to headers.
+    Parse = 1,
+    /// Source guard, neighbors, bridged or routed.
+    L2 = 3,
+    /// Route, hop limit, MTU.
+    L3 = 6,
+    /// Whether the packet may pass.
+    Policy = 7,
+    /// The switch replies itself.
+    Answer = 10,
+    /// Out, or the end.
+    Egress = 11,
+}
+
+impl Stage {
+    /// Every stage, in walk order.
+    pub const ALL: &'static [Self] =
+        &[Self::Parse, Self::L2, Self::L3, Self::Policy, Self::Answer, Self::Egress];
+
+    /// The name in lower case: the first word of a hop's line and of `if_name` `hop/STAGE`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::L2 => "l2",
+            Self::L3 => "l3",
+            Self::Policy => "policy",
+            Self::Answer => "answer",
+            Self::Egress => "egress",
+        }
+    }
+
+    /// The stage of that name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|stage| stage.name() == name)
+    }
+}
+
+/// What the switch replied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerKind {
+    /// An ARP reply: the address is at this MAC.
+    Arp(EthernetAddress),
+    /// A neighbor advertisement: the address is at this MAC.
+    Neighbor(EthernetAddress),
+    /// An echo reply of the gateway.
+    Echo,
+    /// An ICMP or ICMPv6 error for this reason.
+    Error {
+        /// Why the packet got no further.
+        reason: DropReason,
+        /// ICMP type.
+        icmp_type: u8,
+        /// ICMP code.
+        code: u8,
+        /// The MTU told, 0 if none.
+        mtu: u16,
+    },
+}
+
+/// Why the switch kept silent though the packet could not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// RFC 1122 section 3.2.2 and RFC 4443 section 2.4(e): never about such a packet.
+    Forbidden,
+    /// The port's share of errors is used up (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4(f)).
+    RateLimited,
+}
+
+/// The end of a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Out of one port.
+    Forward(PortId),
+    /// Out of so many ports.
+    Flood(u16),
+    /// To a host inside the switch.
+    Deliver(EndpointId),
+    /// The switch replied.
+    Answer(AnswerKind),
+    /// No further.
+    Drop(DropReason),
+}
+
+/// One step of a walk: a decision, with what it was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// parse: the headers were understood. The line is read off the recorded window.
+    Parsed,
+    /// l2: the destination MAC is a pod's.
+    Bridged(PortId),
+    /// l2: the destination MAC is the gateway's.
+    Gateway,
+    /// l2: a group address, to so many ports.
+    Group(u16),
+    /// l2: ARP or ND asked for this address.
+    Asked(IpAddress),
+    /// l3: bridged, nothing to route; or the packet is the gateway's own.
+    Local,
+    /// l3: the longest prefix and where it leads.
+    Routed {
+        /// The prefix.
+        prefix: IpCidr,
+        /// Its target.
+        target: RouteTarget,
+        /// The egress port.
+        port: PortId,
+    },
+    /// l3: the port's driver will fragment to this many bytes.
+    Fragment(u16),
+    /// policy: may pass.
+    Cleared,
+    /// answer: what was replied.
+    Answered(AnswerKind),
+    /// answer: why nothing was.
+    Silent(Silence),
+    /// egress: the end.
+    Verdict(Verdict),
+}
+
+impl Hop {
+    /// The stage it belongs to.
+    #[must_use]
+    pub const fn stage(&self) -> Stage {
+        match self {
+            Self::Parsed => Stage::Parse,
+            Self::Bridged(_) | Self::Gateway | Self::Group(_) | Self::Asked(_) => Stage::L2,
+            Self::Local | Self::Routed { .. } | Self::Fragment(_) => Stage::L3,
+            Self::Cleared => Stage::Policy,
+            Self::Answered(_) | Self::Silent(_) => Stage::Answer,
+            Self::Verdict(_) => Stage::Egress,
+        }
+    }
+}
+
+/// A change of the frame's bytes, with the checksums that follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Both MACs.
+    Macs {
+        /// New destination.
+        dst: EthernetAddress,
+        /// New source.
+        src: EthernetAddress,
+    },
+    /// The hop limit (TTL), and for IPv4 the header checksum by difference (RFC 1624).
+    HopLimit(u8),
+    /// Source and destination addresses change places (no checksum alters).
+    SwapAddresses,
+    /// An echo request becomes a reply, with its checksum by difference.
+    EchoReply,
+}
+
+/// What a walk recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The walk's number: counts all walks of this switch from 1; 0 for a dry run.
+    pub number: u64,
+    /// The ingress port.
+    pub ingress: PortId,
+    /// The end, also the last hop.
+    pub verdict: Verdict,
+    hops: heapless::Vec<Hop, HOPS_MAX>,
+    edits: heapless::Vec<(u8, Edit), EDITS_MAX>,
+}
+
+/// Names of things the core knows by number only.
+pub trait Names {
+    /// Writes a port's name.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    fn port(&self, port: PortId, f: &mut dyn fmt::Write) -> fmt::Result;
+}
+
+/// Names every port by its number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Numbered;
+
+impl Names for Numbered {
+    fn port(&self, port: PortId, f: &mut dyn fmt::Write) -> fmt::Result {
+        write!(f, "port {}", port.0)
+    }
+}
+
+impl Trace {
+    /// An empty trace. Its verdict says Bug until the walk ends.
+    #[must_use]
+    pub fn new(ingress: PortId) -> Self {
+        Self {
+            number: 0,
+            ingress,
+            verdict: Verdict::Drop(DropReason::Bug),
+            hops: heapless::Vec::new(),
+            edits: heapless::Vec::new(),
+        }
+    }
+
+    /// The hops, in order; the last is the verdict.
+    #[must_use]
+    pub fn hops(&self) -> &[Hop] {
+        &self.hops
+    }
+
+    /// The edits, each with the index of the hop that decided it.
+    #[must_use]
+    pub fn edits(&self) -> &[(u8, Edit)] {
+        &self.edits
+    }
+
+    /// Applies the edits of the hops up to and including `hop` to a window: the frame as it stood there.
+    pub fn render(&self, window: &mut [u8], hop: usize) {
+        for (at, edit) in &self.edits {
+            if usize::from(*at) <= hop {
+                crate::pipeline::rewrite::apply(window, edit);
+            }
+        }
+    }
+
+    /// Appends a hop. A walk cannot exceed the bound; if it did, the hop is lost and a debug build asserts.
+    pub(crate) fn hop(&mut self, hop: Hop) {
+        let pushed = self.hops.push(hop).is_ok();
+        debug_assert!(pushed, "a walk has at most {HOPS_MAX} hops");
+    }
+
+    /// Appends an edit to the newest hop.
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        let at = u8::try_from(self.hops.len().saturating_sub(1)).unwrap_or(u8::MAX);
+        let pushed = self.edits.push((at, edit)).is_ok();
+        debug_assert!(pushed, "a walk has at most {EDITS_MAX} edits");
+    }
+
+    /// The line of a hop: the stage, two spaces after the longest name, what was decided.
+    ///
+    /// `window` is the header window as it was recorded.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    pub fn line(&self, hop: usize, window: &[u8], names: &dyn Names, f: &mut dyn fmt::Write) -> fmt::Result {
+        crate::trace::text::line(self, hop, window, names, f)
+    }
+}
+
+mod text;

@@ -1,0 +1,1 @@
+//! Tests of the whole; the library is empty, the tests are the package.

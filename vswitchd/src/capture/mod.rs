@@ -1,0 +1,3 @@
+//! Captures: pcapng with one interface a hop point, filters, live sessions.
+
+pub mod session;

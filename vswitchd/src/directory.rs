@@ -1,0 +1,69 @@
+//! Names of ports, as people see them: `pod/NS/NAME`, `host`, `endpoint/NAME`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use stack::PortId;
+use stack::trace::Names;
+
+/// What a port is called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Label {
+    /// A pod's interface.
+    Pod {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        name: String,
+    },
+    /// The node's own port.
+    Host,
+    /// A host inside the switch.
+    Endpoint(&'static str),
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod { namespace, name } => write!(f, "pod/{namespace}/{name}"),
+            Self::Host => f.write_str("host"),
+            Self::Endpoint(name) => write!(f, "endpoint/{name}"),
+        }
+    }
+}
+
+/// The names of all ports at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    /// By number.
+    pub ports: BTreeMap<PortId, Label>,
+}
+
+/// The directory as shared: written by the control side, read by all.
+pub type Shared = Arc<ArcSwap<Directory>>;
+
+impl Directory {
+    /// The port of that pod.
+    #[must_use]
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<PortId> {
+        let wanted = Label::Pod { namespace: namespace.to_owned(), name: name.to_owned() };
+        self.ports.iter().find(|(_, label)| **label == wanted).map(|(port, _)| *port)
+    }
+
+    /// The port of that name as [`Label`] displays it.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<PortId> {
+        self.ports.iter().find(|(_, label)| label.to_string() == name).map(|(port, _)| *port)
+    }
+}
+
+impl Names for Directory {
+    fn port(&self, port: PortId, f: &mut dyn fmt::Write) -> fmt::Result {
+        match self.ports.get(&port) {
+            Some(label) => write!(f, "{label}"),
+            None => write!(f, "port {}", port.0),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The data thread: drains ports into the switch and the switch into ports. The only place that reads the
+//! clock and draws seeds.
+//!
+//! Everybody else speaks to it through a [`Handle`]: changes, ports to attach, questions.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use stack::{Change, ConfigError, Instant, PortId, Switch};
+
+use crate::capture::session::Session;
+use crate::port::{Losses, PortIo};
+
+/// Counted outside the core, per port. `forwarded = written + failed`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DriverCounters {
+    /// Frames written whole.
+    pub written: u64,
+    /// Frames that a write failed on, by errno.
+    pub failed: BTreeMap<i32, u64>,
+    /// Reads that failed, by errno.
+    pub receive_failed: BTreeMap<i32, u64>,
+    /// What the kernel lost before us.
+    pub lost: Losses,
+}
+
+/// What a question may look at, between two batches.
+pub struct View<'a> {
+    /// The switch.
+    pub switch: &'a Switch,
+    /// The time of the last batch, CLOCK_MONOTONIC.
+    pub now: Instant,
+    /// Nanoseconds from CLOCK_MONOTONIC to UTC.
+    pub utc_offset: i64,
+    /// Counters of the drivers, by port.
+    pub drivers: &'a BTreeMap<PortId, DriverCounters>,
+}
+
+type Question = Box<dyn FnOnce(&View<'_>) + Send>;
+
+/// What the control side asks of the loop.
+pub(crate) enum Command {
+    /// Apply a change; answer when it is done.
+    Change(Change, tokio::sync::oneshot::Sender<Result<(), ConfigError>>),
+    /// Poll this device for this port from now on. The port itself is made by a change.
+    Attach(PortId, Box<dyn PortIo>),
+    /// Close the port's device.
+    Detach(PortId, tokio::sync::oneshot::Sender<()>),
+    /// Look at the switch.
+    Ask(Question),
+    /// Show every walk to this session until its reader is gone.
+    Capture(Box<Session>),
+    /// End the loop after this batch.
+    Stop,
+}
+
+/// The control side's end.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+/// The loop has ended.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the event loop has ended")]
+pub struct Ended;
+
+impl Handle {
+    fn send(&self, command: Command) -> Result<(), Ended> {
+        self.commands.send(command).map_err(|_gone| Ended)?;
+        nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).map_err(|_gone| Ended)?;
+        Ok(())
+    }
+
+    /// Applies a change between two frames.
+    ///
+    /// # Errors
+    /// The outer error when the loop is gone, the inner when the switch refuses the change.
+    pub async fn change(&self, change: Change) -> Result<Result<(), ConfigError>, Ended> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.send(Command::Change(change, sender))?;
+        receiver.await.map_err(|_gone| Ended)
+    }
+
+    /// Hands a device over for a port.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub fn attach(&self, port: PortId, io: Box<dyn PortIo>) -> Result<(), Ended> {
+        self.send(Command::Attach(port, io))
+    }
+
+    /// Closes a port's device; returns when it is closed.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub async fn detach(&self, port: PortId) -> Result<(), Ended> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.send(Command::Detach(port, sender))?;
+        receiver.await.map_err(|_gone| Ended)
+    }
+
+    /// Asks a question of the switch; the closure runs on the loop's thread between two batches.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Ended> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.send(Command::Ask(Box::new(move |view| {
+            // Nobody waits any more when the asker was cancelled: then the answer is of no use.
+            drop(sender.send(question(view)));
+        })))?;
+        receiver.await.map_err(|_gone| Ended)
+    }
+
+    /// Starts a capture session.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub fn capture(&self, session: Session) -> Result<(), Ended> {
+        self.send(Command::Capture(Box::new(session)))
+    }
+
+    /// Ends the loop after its current batch.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn stop(&self) -> Result<(), Ended> {
+        self.send(Command::Stop)
+    }
+}

@@ -1,0 +1,22 @@
+//! The Hopscope daemon: moves bytes, time and desired state in and out of the core.
+//!
+//! - [`event_loop`]: the data thread; the only place that reads the clock.
+//! - [`port`]: drivers (TAP, AF_PACKET) and software offloads.
+//! - [`node`]: what the kernel must know: namespaces, links, addresses, routes, rules.
+//! - [`cni`]: the CNI verbs, address management, the store of attachments.
+//! - [`kube`]: Kubernetes objects and manifests to desired state.
+//! - [`capture`]: pcapng, filters, sessions.
+//! - [`admin`]: the admin socket; [`cli`]: `hopctl`, which speaks to it.
+//! - [`daemon`]: wiring and order of start and stop; [`settings`]: flags, environment, file.
+
+pub mod admin;
+pub mod capture;
+pub mod cli;
+pub mod cni;
+pub mod daemon;
+pub mod directory;
+pub mod event_loop;
+pub mod kube;
+pub mod node;
+pub mod port;
+pub mod settings;

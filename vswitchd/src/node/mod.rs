@@ -1,0 +1,155 @@
+//! What the kernel must know: namespaces, links, addresses, neighbors, routes, rules, sysctls.
+//!
+//! Everything that needs privileges goes through [`Kernel`]: issue 2 moves its implementation into a parent
+//! process, so it takes plain values and gives back descriptors.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+
+use crate::port::PortIo;
+
+/// An open network namespace, checked (SEC-21): an nsfs file of type net, not the node's own.
+#[derive(Debug)]
+pub struct Netns {
+    /// The namespace. Kept, so that the path may change meaning afterwards.
+    pub descriptor: OwnedFd,
+    /// Inode number, unique while the namespace lives: how start-up recognises it.
+    pub inode: u64,
+    /// Where it was opened.
+    pub path: PathBuf,
+}
+
+/// How a pod's interface is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    /// A TAP in the pod's namespace.
+    #[default]
+    Tap,
+    /// A veth pair; the node's end is read by AF_PACKET.
+    Veth,
+}
+
+/// A pod's interface as it shall be. Also what CHECK compares with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodLink {
+    /// TAP or veth.
+    pub kind: LinkKind,
+    /// The interface's name inside the pod, such as `eth0`.
+    pub ifname: String,
+    /// For a veth: the name of the node's end, unique on the node, at most 15 bytes.
+    pub host_ifname: String,
+    /// Its MAC.
+    pub mac: EthernetAddress,
+    /// Its MTU in bytes.
+    pub mtu: u16,
+    /// Its addresses, each with the length of the pod subnet.
+    pub addresses: Vec<IpCidr>,
+    /// Gateways: a default route goes by each.
+    pub gateways: Vec<IpAddress>,
+    /// Further routes by the gateway of their family, or by the given one.
+    pub routes: Vec<(IpCidr, Option<IpAddress>)>,
+}
+
+/// The node's own port as it shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostLink {
+    /// Its name, `hop0`.
+    pub ifname: String,
+    /// Its MAC.
+    pub mac: EthernetAddress,
+    /// Its MTU in bytes.
+    pub mtu: u16,
+    /// The gateway's MAC, set as a permanent neighbor.
+    pub gateway_mac: EthernetAddress,
+    /// The gateways, one a family at most.
+    pub gateways: Vec<IpAddress>,
+    /// What lies behind the switch: the pod ranges.
+    pub prefixes: Vec<IpCidr>,
+    /// The node's own addresses: `src` of the routes.
+    pub node_addresses: Vec<IpAddress>,
+}
+
+/// What the kernel or the request was wrong about.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The path is no network namespace we may enter.
+    #[error("network namespace {path}: {why}")]
+    Netns {
+        /// The path as given.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// Something of that name is there already.
+    #[error("{what} exists already")]
+    Exists {
+        /// What: an interface name with its place.
+        what: String,
+    },
+    /// The kernel refused.
+    #[error("{doing}")]
+    Kernel {
+        /// What was being done, with the object's name.
+        doing: String,
+        /// Its errno.
+        source: std::io::Error,
+    },
+}
+
+/// A difference between what shall be and what the kernel has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(pub String);
+
+/// All that needs privileges.
+pub trait Kernel: Send + Sync {
+    /// Opens and checks a network namespace (SEC-21).
+    ///
+    /// # Errors
+    /// [`NodeError::Netns`] when it is missing, no namespace, not of type net, or the node's own.
+    fn open_netns(&self, path: &Path) -> Result<Netns, NodeError>;
+
+    /// Makes and configures a pod's interface. Whatever fails, nothing is left behind.
+    ///
+    /// # Errors
+    /// [`NodeError::Exists`] when the name is taken, else the kernel's.
+    fn wire(&self, netns: &Netns, link: &PodLink) -> Result<Box<dyn PortIo>, NodeError>;
+
+    /// Takes an interface back that an earlier daemon made.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn take_back(&self, netns: &Netns, link: &PodLink) -> Result<Box<dyn PortIo>, NodeError>;
+
+    /// Removes a pod's interface; one that is gone is no error. `netns` is `None` when the namespace is gone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn unwire(&self, netns: Option<&Netns>, link: &PodLink) -> Result<(), NodeError>;
+
+    /// Compares a pod's interface with what it shall be (CNI CHECK).
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot be asked.
+    fn check(&self, netns: &Netns, link: &PodLink) -> Result<Vec<Problem>, NodeError>;
+
+    /// Makes or takes back the node's own port, with addresses, neighbors, routes, rules and sysctls.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError>;
+
+    /// What of the node's own port, routes, rules and sysctls is not as it shall be.
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot be asked.
+    fn check_host(&self, link: &HostLink) -> Result<Vec<Problem>, NodeError>;
+
+    /// Removes all that [`Kernel::wire_host`] made. What is gone is no error.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn unwire_host(&self, link: &HostLink) -> Result<(), NodeError>;
+}

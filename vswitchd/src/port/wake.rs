@@ -1,0 +1,1 @@
+//! See port/mod.rs.
