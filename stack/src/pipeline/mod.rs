@@ -1,4 +1,5 @@
 //! The walk.
+pub mod packet;
 /// Parse.
 pub mod parse { /// Line.
 /// # Errors
