@@ -1,1 +1,3 @@
-//! Header views.
+//! Only what `smoltcp::wire` lacks: the Internet checksum as sums and differences.
+
+pub mod checksum;
