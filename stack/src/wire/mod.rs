@@ -1,3 +1,5 @@
-//! Only what `smoltcp::wire` lacks: the Internet checksum as sums and differences.
+//! Only what `smoltcp::wire` lacks: the Internet checksum as sums and differences, and whole
+//! frames from addresses.
 
+pub mod build;
 pub mod checksum;
