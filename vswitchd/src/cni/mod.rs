@@ -16,6 +16,8 @@ use crate::node::{Kernel, LinkKind};
 
 pub mod attachment;
 mod check;
+#[cfg(test)]
+mod conformance;
 pub mod convert;
 pub mod ipam;
 pub mod mac;
@@ -23,6 +25,8 @@ pub mod registry;
 pub mod serial;
 pub mod server;
 pub mod store;
+#[cfg(test)]
+mod tests;
 mod text;
 pub mod types;
 pub mod validate;

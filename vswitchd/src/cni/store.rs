@@ -148,10 +148,15 @@ impl Store {
                 // What a writer left that was killed before its rename.
                 fs::remove_file(&path).map_err(io_at(&path))?;
             } else if let Some(read) = store.read::<Attachment>(&path, &mut loaded.damaged)? {
-                if path == store.path(&read.key) {
-                    loaded.attachments.push(read);
+                let clash = |other: &Attachment| {
+                    other.port == read.port
+                        || other.addresses.iter().any(|address| read.addresses.contains(address))
+                };
+                if path != store.path(&read.key) || loaded.attachments.iter().any(clash) {
+                    let why = "it holds what belongs to another attachment";
+                    store.set_aside(&path, why, &mut loaded.damaged)?;
                 } else {
-                    store.set_aside(&path, "is another attachment's", &mut loaded.damaged)?;
+                    loaded.attachments.push(read);
                 }
             }
         }

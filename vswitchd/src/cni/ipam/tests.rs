@@ -33,11 +33,11 @@ fn a_slash_24_holds_253_pods_in_order() {
 fn the_smallest_range_holds_one() {
     let mut pool = pool("192.0.2.4/30");
     assert_eq!(draw(&mut pool), address("192.0.2.6"));
-    assert!(pool.next().is_err());
+    pool.next().unwrap_err();
     let mut six = self::pool("fd00::4/126");
     assert_eq!(draw(&mut six), address("fd00::6"));
     assert_eq!(draw(&mut six), address("fd00::7"), "IPv6 has no broadcast");
-    assert!(six.next().is_err());
+    six.next().unwrap_err();
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn the_longest_freed_goes_first_and_says_when() {
     assert!(pool.take(all[0]), "a requested one leaves the queue");
     assert_eq!(draw(&mut pool), all[3]);
     assert_eq!(draw(&mut pool), all[4]);
-    assert!(pool.next().is_err());
+    pool.next().unwrap_err();
 }
 
 #[derive(Clone, Debug)]
