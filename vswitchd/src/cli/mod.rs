@@ -1,1 +1,2 @@
-//! See the crate's tour.
+//! x
+pub mod filter;
