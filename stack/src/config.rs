@@ -84,7 +84,12 @@ impl NodeConfig {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { gateway_mac: Self::GATEWAY_MAC, gateway4: None, gateway6: None, addresses: Vec::new() }
+        Self {
+            gateway_mac: Self::GATEWAY_MAC,
+            gateway4: None,
+            gateway6: None,
+            addresses: Vec::new(),
+        }
     }
 }
 
@@ -93,7 +98,22 @@ impl Default for NodeConfig {
 pub fn link_local(mac: EthernetAddress) -> smoltcp::wire::Ipv6Address {
     let [a, b, c, d, e, f] = mac.0;
     smoltcp::wire::Ipv6Address::from([
-        0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0x02, b, c, 0xff, 0xfe, d, e, f,
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 0x02,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
     ])
 }
 

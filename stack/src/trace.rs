@@ -262,7 +262,13 @@ impl Trace {
     ///
     /// # Errors
     /// Those of the formatter.
-    pub fn line(&self, hop: usize, window: &[u8], names: &dyn Names, f: &mut dyn fmt::Write) -> fmt::Result {
+    pub fn line(
+        &self,
+        hop: usize,
+        window: &[u8],
+        names: &dyn Names,
+        f: &mut dyn fmt::Write,
+    ) -> fmt::Result {
         crate::trace::text::line(self, hop, window, names, f)
     }
 }
