@@ -20,7 +20,7 @@ mod settings;
 mod sysctl;
 #[cfg(test)]
 mod tests;
-mod uplink;
+pub mod uplink;
 mod veth;
 
 pub use linux::Linux;
