@@ -117,9 +117,13 @@ fn super_frames_and_the_longest_packets_pass() {
 #[test]
 fn an_icmp_errors_quotation_is_read_as_far_as_it_goes() {
     let quoted = v4().options(&[1, 1, 1, 1]).tcp((40_000, 80), flags::SYN, 1, 0, b"");
-    let about = |bytes: &[u8]| match ip(&v4().icmp(3, 3, [0; 4], bytes)).l4 {
-        L4::Icmp { icmp_type: 3, code: 3, ident: 0, quoted } => quoted,
-        other => panic!("{other:?}"),
+    let about = |bytes: &[u8]| {
+        let packet = ip(&v4().icmp(3, 3, [1, 1, 0, 0], bytes));
+        let L4::Icmp { icmp_type: 3, code: 3, ident: 0, quoted } = packet.l4 else {
+            panic!("{packet:?}");
+        };
+        assert!(packet.is_icmp_error());
+        quoted
     };
     let whole = Quoted {
         src: A4.into(),
@@ -146,9 +150,13 @@ fn an_icmp_errors_quotation_is_read_as_far_as_it_goes() {
 
 #[test]
 fn an_icmpv6_errors_quotation_is_read_behind_extension_headers() {
-    let about = |bytes: &[u8]| match ip(&v6().icmp(1, 4, [0; 4], bytes)).l4 {
-        L4::Icmp { quoted, .. } => quoted,
-        other => panic!("{other:?}"),
+    let about = |bytes: &[u8]| {
+        let packet = ip(&v6().icmp(1, 4, [0; 4], bytes));
+        let L4::Icmp { icmp_type: 1, code: 4, ident: 0, quoted } = packet.l4 else {
+            panic!("{packet:?}");
+        };
+        assert!(packet.is_icmp_error());
+        quoted
     };
     let quoted = v6().extension(IpProtocol::HopByHop, &[]).fragment(1, 0, true).udp(5, 6, &[0; 8]);
     let whole = Quoted {

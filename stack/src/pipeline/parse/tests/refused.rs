@@ -78,7 +78,11 @@ fn ipv4_header() {
         ("option beyond the header", options(&[7, 5, 0, 0]), Ipv4HeaderInvalid),
         ("broken behind a route", options(&[131, 4, 0, 0, 7, 0]), Ipv4HeaderInvalid),
     ]);
-    assert!(judge(&options(&[0, 131, 3, 0])).is_ok(), "nothing counts behind the end of options");
+    assert_eq!(
+        judge(&options(&[0, 131, 3, 0])).err(),
+        None,
+        "nothing counts behind the end of options"
+    );
 }
 
 #[test]
@@ -108,7 +112,7 @@ fn ipv6_header_and_extensions() {
         ("the same hop by hop", hops(&[5, 5, 0, 0, 0, 0]), Ipv6ExtensionInvalid),
     ]);
     for kind in [2, 3, 4] {
-        assert!(judge(&route(kind)).is_ok(), "routing type {kind}");
+        assert_eq!(judge(&route(kind)).err(), None, "routing type {kind}");
     }
     let long = with(v6().udp(1, 2, &[0; 70_000]), IP + 4, &[0xff, 0xff]);
     let window = &long[..Frame::WINDOW];
@@ -153,7 +157,7 @@ fn headers_beyond_the_window() {
     };
     let room = (Frame::WINDOW - usize::from(ip(&tcp(5)).l4_offset)) / 4;
     let room = u8::try_from(room).unwrap();
-    assert!(judge(&tcp(room)).is_ok());
+    assert_eq!(judge(&tcp(room)).err(), None);
     assert_eq!(judge(&tcp(room + 1)), Err(HeaderChainTooLong));
 }
 
@@ -174,14 +178,13 @@ fn fragments_of_both_versions() {
             ("offset 8 of TCP", part(8, false, tcp, 32), FragmentInvalid),
             ("offset 8 of TCP, more", part(8, true, tcp, 32), FragmentInvalid),
             ("tiny TCP", part(0, true, tcp, 16), FragmentInvalid),
-            ("TCP options left out", part(0, true, tcp, 16 + 0), FragmentInvalid),
             ("tiny SCTP", part(0, true, IpProtocol::from(132), 8), FragmentInvalid),
         ]);
-        assert!(judge(&part(8, false, udp, 32)).is_ok(), "UDP's header has 8 bytes");
-        let options_left = with(ip().fragment(1, 0, true).tcp((1, 2), 0, 0, 0, b"1234"), 0, &[]);
+        assert_eq!(judge(&part(8, false, udp, 32)).err(), None, "UDP's header has 8 bytes");
+        let options_left = ip().fragment(1, 0, true).tcp((1, 2), 0, 0, 0, b"1234");
         let at = options_left.len() - 24;
         assert_eq!(judge(&with(options_left.clone(), at + 12, &[0x70])), Err(FragmentInvalid));
-        assert!(judge(&with(options_left, at + 12, &[0x60])).is_ok());
+        assert_eq!(judge(&with(options_left, at + 12, &[0x60])).err(), None);
     }
     let before = v6().extension(IpProtocol::Ipv6Opts, &[]);
     check(std::vec![
