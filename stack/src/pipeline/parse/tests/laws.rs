@@ -70,6 +70,16 @@ fn a_window_shorter_than_promised_is_no_ground_to_fall() {
 }
 
 #[test]
+fn bytes_behind_the_frame_are_not_read() {
+    for (line, frame) in corpus() {
+        for len in 0..frame.len() {
+            let cut = parse(&frame[..len], len, &Offload::default());
+            assert_eq!(parse(&frame, len, &Offload::default()), cut, "{len} bytes of {line}");
+        }
+    }
+}
+
+#[test]
 fn padding_alters_nothing() {
     for (line, frame) in corpus() {
         let mut padded = frame.clone();

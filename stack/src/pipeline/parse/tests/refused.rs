@@ -131,6 +131,7 @@ fn headers_beyond_the_window() {
     let long = || far(IpProtocol::Ipv6Opts);
     check(std::vec![
         ("TCP starts beyond", long().tcp((1, 2), 0, 0, 0, &[0; 90]), HeaderChainTooLong),
+        ("TCP ends with the packet", long().tcp((1, 2), 0, 0, 0, b""), HeaderChainTooLong),
         (
             "an extension lies across",
             long().extension(IpProtocol::Ipv6Opts, &[]).udp(1, 2, &[0; 90]),
