@@ -129,9 +129,15 @@ fn headers_beyond_the_window() {
         v6().extension(protocol, &opaque)
     };
     let long = || far(IpProtocol::Ipv6Opts);
+    let to_246 = [1, 188].into_iter().chain([0; 188]).collect::<Vec<u8>>();
+    let across = v6().extension(IpProtocol::Ipv6Opts, &to_246);
     check(std::vec![
         ("TCP starts beyond", long().tcp((1, 2), 0, 0, 0, &[0; 90]), HeaderChainTooLong),
-        ("TCP ends with the packet", long().tcp((1, 2), 0, 0, 0, b""), HeaderChainTooLong),
+        (
+            "TCP lies across and ends with the packet",
+            across.tcp((1, 2), 0, 0, 0, b""),
+            HeaderChainTooLong
+        ),
         (
             "an extension lies across",
             long().extension(IpProtocol::Ipv6Opts, &[]).udp(1, 2, &[0; 90]),
