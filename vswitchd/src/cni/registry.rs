@@ -196,7 +196,8 @@ impl Registry {
 
     /// Takes addresses, a MAC and a port number for an attachment and writes it down as begun.
     ///
-    /// # Errors An attachment of this key, refused requests, full ranges, the file system's.
+    /// # Errors
+    /// An attachment of this key, refused requests, full ranges, the file system's.
     /// Nothing is taken then.
     pub async fn reserve(&self, proposal: Proposal) -> Result<Arc<Attachment>, Fault> {
         let (attachment, must_save) =
