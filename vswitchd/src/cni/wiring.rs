@@ -58,8 +58,8 @@ pub trait Wiring: Send + Sync + 'static {
         netns: Netns,
     ) -> impl Future<Output = Result<(), WiringError>> + Send;
 
-    /// Takes an interface back that an earlier daemon made, and makes its port. If that fails the interface
-    /// stays and there is no port.
+    /// Takes an interface back that an earlier daemon made, and makes its port. If that fails the
+    /// interface stays and there is no port.
     fn take_back(
         &self,
         attachment: &Attachment,
