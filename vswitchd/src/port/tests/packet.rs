@@ -1,0 +1,1 @@
+//! veth to veth.
