@@ -81,15 +81,17 @@ pub(crate) struct Seen {
     pub(crate) failed: u64,
 }
 
+type Ports = [Box<dyn PortIo>; 2];
+
 /// Two devices wired to each other by a thread.
 pub(crate) struct Relay {
-    thread: JoinHandle<([Box<dyn PortIo>; 2], [Seen; 2])>,
+    thread: JoinHandle<(Ports, [Seen; 2])>,
     stop: Arc<AtomicBool>,
     waker: Arc<std::os::fd::OwnedFd>,
 }
 
 impl Relay {
-    pub(crate) fn start(mut ports: [Box<dyn PortIo>; 2]) -> Self {
+    pub(crate) fn start(mut ports: Ports) -> Self {
         let mut waiter = Waiter::new().unwrap();
         let waker = waiter.waker();
         let stop = Arc::new(AtomicBool::new(false));
@@ -119,7 +121,7 @@ impl Relay {
     }
 
     /// Ends the relay: the devices, what was seen of each, what was lost before each.
-    pub(crate) fn stop(self) -> ([Box<dyn PortIo>; 2], [Seen; 2], [Losses; 2]) {
+    pub(crate) fn stop(self) -> (Ports, [Seen; 2], [Losses; 2]) {
         self.stop.store(true, Ordering::Relaxed);
         nix::unistd::write(&self.waker, &1_u64.to_ne_bytes()).unwrap();
         let (mut ports, seen) = self.thread.join().unwrap();
@@ -128,7 +130,7 @@ impl Relay {
     }
 }
 
-fn turn(ports: &mut [Box<dyn PortIo>; 2], pool: &mut Pool, seen: &mut Seen, from: usize) {
+fn turn(ports: &mut Ports, pool: &mut Pool, seen: &mut Seen, from: usize) {
     let to = 1 - from;
     let mut out = Vec::new();
     for _ in 0..32 {
