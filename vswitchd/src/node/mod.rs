@@ -15,6 +15,7 @@ mod linux;
 mod netlink;
 mod netns;
 mod pod;
+pub mod preflight;
 mod rules;
 mod settings;
 mod sysctl;
