@@ -69,6 +69,8 @@ pub struct NodeConfig {
     pub gateway6: Option<Ipv6Cidr>,
     /// The node's own addresses, reached by the host port.
     pub addresses: Vec<IpAddress>,
+    /// UDP port of the overlay (DESIGN 10, `vxlan-port`): pods may not send to it on this node.
+    pub vxlan_port: u16,
 }
 
 impl NodeConfig {
@@ -89,6 +91,7 @@ impl Default for NodeConfig {
             gateway4: None,
             gateway6: None,
             addresses: Vec::new(),
+            vxlan_port: 4789,
         }
     }
 }
@@ -196,7 +199,7 @@ pub enum Change {
     /// Whether desired state has been loaded whole.
     Complete(bool),
     /// Several changes that hold together or not at all.
-    All(Vec<Change>),
+    All(Vec<Self>),
 }
 
 /// Why a change was refused.
