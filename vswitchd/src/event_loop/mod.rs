@@ -13,6 +13,13 @@ use stack::{Change, ConfigError, Instant, PortId, Switch};
 use crate::capture::session::Session;
 use crate::port::{Losses, PortIo};
 
+mod clock;
+mod dispatch;
+mod run;
+
+pub use clock::{monotonic, seeds, utc_offset};
+pub use run::start;
+
 /// Counted outside the core, per port. `forwarded = written + failed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DriverCounters {

@@ -78,6 +78,9 @@ fn arp(arp: &Arp, f: &mut dyn Write) -> Result {
 fn ip(window: &[u8], ip: &Ip, f: &mut dyn Write) -> Result {
     let ports = ip.ports();
     endpoints((ip.src, ip.dst), ports, f)?;
+    if let L4::Nd(message) = ip.l4 {
+        return nd(&message, f);
+    }
     let is_ipv6 = matches!(ip.src, IpAddress::Ipv6(_));
     protocol(ip.protocol, is_ipv6, f)?;
     let upper = usize::from(ip.l4_offset);
@@ -98,8 +101,7 @@ fn ip(window: &[u8], ip: &Ip, f: &mut dyn Write) -> Result {
             }
             icmp::HEADER
         }
-        L4::Nd(message) => return nd(&message, f),
-        L4::Opaque => 0,
+        L4::Nd(_) | L4::Opaque => 0,
     };
     if ip.fragment != Fragment::Whole {
         place(window, ip, f)?;
