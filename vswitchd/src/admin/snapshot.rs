@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use smoltcp::wire::IpAddress;
+use smoltcp::wire::{EthernetAddress, IpAddress};
 use stack::config::link_local;
+use stack::wire::Mac;
 use stack::{Config, Counters, PortCounters, PortId, PortKind, RouteTarget};
 
 use super::objects::{Attachment, Counter, Drop, FdbEntry, Neighbor, Port, Route, Status, Traffic};
@@ -59,7 +60,7 @@ impl Snapshot {
                 id: port.id.0,
                 r#type: type_of(port.kind).to_owned(),
                 link: attachment.map(|attachment| attachment.link.clone()),
-                mac: port.mac.to_string(),
+                mac: Mac(port.mac).to_string(),
                 addresses: port.addresses.iter().map(ToString::to_string).collect(),
                 allowed: port.allowed.iter().map(ToString::to_string).collect(),
                 mtu: port.mtu,
@@ -79,12 +80,12 @@ impl Snapshot {
     #[must_use]
     pub fn fdb(&self, names: &Directory) -> Vec<FdbEntry> {
         let gateway = FdbEntry {
-            mac: self.config.node.gateway_mac.to_string(),
+            mac: Mac(self.config.node.gateway_mac).to_string(),
             port: GATEWAY.to_owned(),
             r#type: GATEWAY.to_owned(),
         };
         let ports = self.config.ports.iter().map(|port| FdbEntry {
-            mac: port.mac.to_string(),
+            mac: Mac(port.mac).to_string(),
             port: name_of(port.id, names),
             r#type: type_of(port.kind).to_owned(),
         });
@@ -115,23 +116,24 @@ impl Snapshot {
     pub fn neighbors(&self, names: &Directory) -> Vec<Neighbor> {
         let node = &self.config.node;
         let mut all: Vec<(IpAddress, Neighbor)> = Vec::new();
-        let mut add = |address: IpAddress, mac: &dyn ToString, port: String| {
-            let neighbor = Neighbor { address: address.to_string(), mac: mac.to_string(), port };
+        let mut add = |address: IpAddress, mac: EthernetAddress, port: String| {
+            let neighbor =
+                Neighbor { address: address.to_string(), mac: Mac(mac).to_string(), port };
             all.push((address, neighbor));
         };
         if let Some(gateway) = node.gateway4 {
-            add(gateway.address().into(), &node.gateway_mac, GATEWAY.to_owned());
+            add(gateway.address().into(), node.gateway_mac, GATEWAY.to_owned());
         }
         if let Some(gateway) = node.gateway6 {
-            add(gateway.address().into(), &node.gateway_mac, GATEWAY.to_owned());
-            add(node.gateway_link_local().into(), &node.gateway_mac, GATEWAY.to_owned());
+            add(gateway.address().into(), node.gateway_mac, GATEWAY.to_owned());
+            add(node.gateway_link_local().into(), node.gateway_mac, GATEWAY.to_owned());
         }
         for port in &self.config.ports {
             for address in &port.addresses {
-                add(*address, &port.mac, name_of(port.id, names));
+                add(*address, port.mac, name_of(port.id, names));
             }
             if port.kind == PortKind::Pod && node.gateway6.is_some() {
-                add(link_local(port.mac).into(), &port.mac, name_of(port.id, names));
+                add(link_local(port.mac).into(), port.mac, name_of(port.id, names));
             }
         }
         all.sort_by_key(|(address, _)| *address);

@@ -16,6 +16,8 @@ pub mod pcapng;
 pub mod record;
 pub mod session;
 pub mod stream;
+#[cfg(test)]
+pub(crate) mod world;
 
 /// Where the frames of a walk are shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
