@@ -35,7 +35,8 @@ impl fmt::Display for Away {
     }
 }
 
-/// How long a verb's answer may take. Below the runtimes' own limits (kubelet gives a sandbox two minutes).
+/// How long a verb's answer may take. Below the runtimes' own limits (kubelet gives a sandbox two
+/// minutes).
 #[must_use]
 pub fn answer_timeout(verb: Verb) -> Duration {
     Duration::from_secs(match verb {
@@ -58,8 +59,8 @@ pub fn exchange(socket: &Path, request: &Request, answer: Duration) -> Result<Re
     }
     let (sender, receiver) = mpsc::channel();
     let (path, request): (PathBuf, Request) = (socket.to_owned(), request.clone());
-    // A thread, since connecting to a full backlog blocks and a slow writer could stretch any timeout of
-    // single reads. When it is late the process ends with it.
+    // A thread, since connecting to a full backlog blocks and a slow writer could stretch any
+    // timeout of single reads. When it is late the process ends with it.
     std::thread::spawn(move || -> Result<(), mpsc::SendError<Step>> {
         let mut stream = match UnixStream::connect(&path) {
             Ok(stream) => stream,

@@ -1,5 +1,6 @@
-//! A DEL that came while the daemon was away, written down: `deletions/` beside the socket holds one file each,
-//! and the daemon carries them out at its next start. 0600 in a 0700 directory, renamed into place (SEC-25).
+//! A DEL that came while the daemon was away, written down: `deletions/` beside the socket holds
+//! one file each, and the daemon carries them out at its next start. 0600 in a 0700 directory,
+//! renamed into place (SEC-25).
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -20,8 +21,9 @@ pub struct Deletion {
     pub request: Request,
 }
 
-/// A file name without extension for an attachment: readable, safe, and different for different ones. Both
-/// names must have passed [`crate::environment`]; of a longer id the first 64 bytes are shown.
+/// A file name without extension for an attachment: readable, safe, and different for different
+/// ones. Both names must have passed [`crate::environment`]; of a longer id the first 64 bytes are
+/// shown.
 #[must_use]
 pub fn file_stem(container_id: &str, ifname: &str) -> String {
     let safe = |text: &str| -> String {
@@ -42,8 +44,8 @@ pub fn directory(socket: &Path) -> PathBuf {
     socket.parent().unwrap_or_else(|| Path::new("/")).join(DIRECTORY)
 }
 
-/// Writes a request down. The directory and its parent are made when missing; nothing further up is, so that
-/// a mistyped socket does not pass for a daemon that is away.
+/// Writes a request down. The directory and its parent are made when missing; nothing further up
+/// is, so that a mistyped socket does not pass for a daemon that is away.
 ///
 /// # Errors
 /// The file system's; PermissionDenied when others may write to the directory.

@@ -1,6 +1,6 @@
 //! The `CNI_*` variables, checked as the reference skeleton does (pkg/skel and pkg/utils of
-//! containernetworking/cni): which verb needs which, and what identifiers look like. No path may be built from
-//! an identifier that did not pass here (SEC-20).
+//! containernetworking/cni): which verb needs which, and what identifiers look like. No path may be
+//! built from an identifier that did not pass here (SEC-20).
 
 use std::collections::BTreeMap;
 
@@ -128,8 +128,8 @@ pub fn check_container_id(id: &str) -> Result<(), Fault> {
         return Ok(());
     }
     let msg = format!(
-        "CNI_CONTAINERID={id:?} has invalid characters; it begins with a letter or digit and goes on \
-         with letters, digits, '_', '.', '-'"
+        "CNI_CONTAINERID={id:?} has invalid characters; it begins with a letter or digit and goes \
+         on with letters, digits, '_', '.', '-'"
     );
     Err(Fault::new(Code::InvalidEnvironment, msg))
 }

@@ -24,7 +24,8 @@ pub enum Code {
     Decoding = 6,
     /// The network's configuration is wrong.
     InvalidConfig = 7,
-    /// The network namespace is none, or the node's own (`ErrInvalidNetNS` of the reference skeleton).
+    /// The network namespace is none, or the node's own (`ErrInvalidNetNS` of the reference
+    /// skeleton).
     InvalidNetns = 8,
     /// Try again later.
     TryAgain = 11,

@@ -1,5 +1,6 @@
-//! The wire protocol between the CNI plugin and the daemon, and what both sides must agree on. The plugin's
-//! binary outlives upgrades of the daemon, so all of it belongs to the plugin and the daemon adapts.
+//! The wire protocol between the CNI plugin and the daemon, and what both sides must agree on. The
+//! plugin's binary outlives upgrades of the daemon, so all of it belongs to the plugin and the
+//! daemon adapts.
 //!
 //! - [`proto`]: request and response; [`codec`]: how they travel.
 //! - [`environment`]: the `CNI_*` variables, checked.

@@ -1,5 +1,5 @@
-//! The plugin's whole behaviour: hand the request over, print the answer. By itself it answers only what needs
-//! no daemon, and what must be said when the daemon is away.
+//! The plugin's whole behaviour: hand the request over, print the answer. By itself it answers only
+//! what needs no daemon, and what must be said when the daemon is away.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -105,8 +105,8 @@ fn without_daemon(
     }
 }
 
-/// Writes a DEL down, then tries once more: a daemon that started in between may have read the directory
-/// already, and must not learn of this deletion only at its next start.
+/// Writes a DEL down, then tries once more: a daemon that started in between may have read the
+/// directory already, and must not learn of this deletion only at its next start.
 fn record(
     socket: &Path,
     environment: &Environment,
@@ -116,7 +116,8 @@ fn record(
     let Environment { container_id, ifname, .. } = environment;
     let file = deletion::record(&directory, container_id, ifname, request)?;
     if let Ok(response) = client::exchange(socket, request, client::answer_timeout(Verb::Del)) {
-        // The daemon may have carried the file out and removed it: then it is gone, which is as wanted.
+        // The daemon may have carried the file out and removed it: then it is gone, which is as
+        // wanted.
         drop(std::fs::remove_file(&file));
         return Ok(response);
     }

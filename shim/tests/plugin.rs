@@ -167,7 +167,8 @@ mod tests {
     #[test]
     fn a_deletion_that_cannot_be_recorded_is_tried_again() {
         let place = Place::new("refuse");
-        // The run directory's own parent is missing: the socket is mistyped, nobody will ever look there.
+        // The run directory's own parent is missing: the socket is mistyped, nobody will ever look
+        // there.
         let config = json!({"cniVersion": "1.0.0", "name": "n", "type": "hopscope",
             "socket": place.0.join("a/b/cni.sock")});
         assert_eq!(code(&call("DEL", &[], &config.to_string())), 11);

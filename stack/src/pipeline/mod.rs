@@ -21,6 +21,71 @@ pub mod l2;
 pub mod l3;
 pub mod packet;
 pub mod parse;
-/// Rewrite.
-pub mod rewrite { /// Apply.
-pub fn apply(_w: &mut [u8], _e: &crate::trace::Edit) {} }
+pub mod policy;
+pub mod rewrite;
+
+use packet::Packet;
+
+/// A stage's result: `Break` ends the walk.
+pub(crate) type Step<T> = ControlFlow<Stop, T>;
+
+/// How a stage ends a walk early.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// Dropped; the sender is not told.
+    Drop(DropReason),
+    /// The switch replies, if it may.
+    Reply(answer::Reply),
+}
+
+/// What a walk carries: read-only state, and what it has recorded and wants done.
+pub(crate) struct Walk<'a> {
+    pub(crate) tables: &'a Tables,
+    pub(crate) now: Instant,
+    pub(crate) ingress: PortId,
+    pub(crate) frame: &'a Frame,
+    pub(crate) trace: &'a mut Trace,
+    pub(crate) effects: &'a mut Effects,
+    /// Bytes of an IP packet that the egress port's driver fragments to.
+    pub(crate) fragment_mtu: Option<u16>,
+}
+
+/// The life of a frame. The packet, when there was one, is what answers are made from.
+pub(crate) fn walk(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
+    let mut understood = None;
+    let end = stages(cx, &mut understood);
+    let verdict = match end {
+        ControlFlow::Continue(verdict) => verdict,
+        ControlFlow::Break(Stop::Drop(reason)) => Verdict::Drop(reason),
+        ControlFlow::Break(Stop::Reply(reply)) => answer::decide(cx, understood.as_ref(), reply),
+    };
+    cx.hop(Hop::Verdict(verdict));
+    cx.trace.verdict = verdict;
+    (verdict, understood)
+}
+
+fn stages(cx: &mut Walk<'_>, understood: &mut Option<Packet>) -> Step<Verdict> {
+    let packet = understood.insert(parse::frame(cx)?);
+    let path = l2::forward(cx, packet)?;
+    let next = l3::route(cx, packet, path)?;
+    let cleared = policy::check(cx, packet, &next)?;
+    egress::emit(cx, packet, next, cleared)
+}
+
+impl Walk<'_> {
+    /// Records a hop.
+    pub(crate) fn hop(&mut self, hop: Hop) {
+        self.trace.hop(hop);
+    }
+
+    /// Records an edit of the newest hop.
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        self.trace.edit(edit);
+    }
+
+    /// Asks for a change of state. A walk has at most one of each kind.
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        let pushed = self.effects.push(effect).is_ok();
+        debug_assert!(pushed, "a walk has few effects");
+    }
+}

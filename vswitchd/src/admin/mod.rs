@@ -23,7 +23,7 @@ pub mod snapshot;
 pub mod socket;
 pub mod trace;
 
-use capture::Captures;
+pub use capture::Captures;
 use objects::{Attachment, Check, Lease, Problem};
 
 /// Bytes of a request at most: a filter of 4,096 instructions is the largest.

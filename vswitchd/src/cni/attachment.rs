@@ -144,7 +144,8 @@ impl Attachment {
         }
     }
 
-    /// What its port is called. Without a pod it is the container's id in a namespace no pod can have.
+    /// What its port is called. Without a pod it is the container's id in a namespace no pod can
+    /// have.
     #[must_use]
     pub fn label(&self) -> Label {
         match &self.pod {

@@ -1,4 +1,5 @@
-//! CHECK: the runtime's memory, ours, the kernel's and the switch's must agree (CNI-CHK-1 to CNI-CHK-3).
+//! CHECK: the runtime's memory, ours, the kernel's and the switch's must agree (CNI-CHK-1 to
+//! CNI-CHK-3).
 
 use std::path::Path;
 

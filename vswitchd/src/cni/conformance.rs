@@ -1,6 +1,7 @@
-//! What the specification and the reference plugins ask of a CNI plugin, as a table of cases over a closure that
-//! runs one. std and serde_json only: the unit tests run it against a fake node, and the suite in
-//! namespaces includes this file by its path and runs it against the built plugin and daemon.
+//! What the specification and the reference plugins ask of a CNI plugin, as a table of cases over a
+//! closure that runs one. std and serde_json only: the unit tests run it against a fake node, and
+//! the suite in namespaces includes this file by its path and runs it against the built plugin and
+//! daemon.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 /// Environment and standard input in; exit status, standard output, standard error out.
 pub(crate) type Run<'a> = dyn Fn(&BTreeMap<String, String>, &str) -> (i32, String, String) + 'a;
 
-/// Where the cases are played. The node's pod ranges are 10.1.2.0/24 and fd00:1:2::/64, its MTU is 1450.
+/// Where the cases are played. The node's pod ranges are 10.1.2.0/24 and fd00:1:2::/64, its MTU is
+/// 1450.
 pub(crate) struct Stage<'a> {
     /// Runs the plugin.
     pub(crate) run: &'a Run<'a>,

@@ -1,7 +1,8 @@
 //! Results in every version of the specification, 0.1.0 to 1.1.0, both ways.
 //!
-//! 0.1.0 and 0.2.0 know one address a family (`ip4`, `ip6`), 0.3.0 to 0.4.0 mark each address with its family,
-//! 1.0.0 drops the mark, 1.1.0 adds what interfaces and routes carry beyond name, MAC, destination and gateway.
+//! 0.1.0 and 0.2.0 know one address a family (`ip4`, `ip6`), 0.3.0 to 0.4.0 mark each address with
+//! its family, 1.0.0 drops the mark, 1.1.0 adds what interfaces and routes carry beyond name, MAC,
+//! destination and gateway.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -1,16 +1,17 @@
 //! Addresses: which one a pod gets. Pure: no clock, no files.
 //!
-//! Never used ones go first, in order, then the one that was freed the longest time ago: an address that comes
-//! back soon meets stale connections and neighbor entries elsewhere. An address is taken within its
-//! cool-down only when no other is left, since a pod that waits is worse; the caller is told and logs it.
+//! Never used ones go first, in order, then the one that was freed the longest time ago: an address
+//! that comes back soon meets stale connections and neighbor entries elsewhere. An address is taken
+//! within its cool-down only when no other is left, since a pod that waits is worse; the caller is
+//! told and logs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::{IpAddress, IpCidr};
 
-/// Freed addresses that are remembered, per range. Of a range with more (every /64), the ones freed first
-/// count as never used again; the cursor comes to them after it went through the whole range.
+/// Freed addresses that are remembered, per range. Of a range with more (every /64), the ones freed
+/// first count as never used again; the cursor comes to them after it went through the whole range.
 pub const FREED_MAX: usize = 4_096;
 /// An address should rest so long before it is given out again, in seconds.
 pub const COOL_DOWN: u64 = 120;
@@ -256,8 +257,9 @@ impl Pool {
         if self.used.contains(&number) { Err(Refusal::InUse) } else { Ok(()) }
     }
 
-    /// Takes an address that [`Pool::next`] or [`Pool::requested`] allowed, or one that an attachment from
-    /// before a restart has. Returns whether it was free; outside of the range nothing is taken.
+    /// Takes an address that [`Pool::next`] or [`Pool::requested`] allowed, or one that an
+    /// attachment from before a restart has. Returns whether it was free; outside of the range
+    /// nothing is taken.
     pub fn take(&mut self, address: IpAddress) -> bool {
         let Ok(number) = self.host(address) else { return false };
         if !self.used.insert(number) {

@@ -14,8 +14,8 @@ pub fn text(mac: EthernetAddress) -> String {
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
-/// A locally administered MAC for a pod with these addresses: 02:48 and the IPv4 address, so that a capture
-/// can be read at a glance; else a hash of the addresses. `taken` says which are not free.
+/// A locally administered MAC for a pod with these addresses: 02:48 and the IPv4 address, so that a
+/// capture can be read at a glance; else a hash of the addresses. `taken` says which are not free.
 #[must_use]
 pub fn derive(addresses: &[IpCidr], taken: impl Fn(EthernetAddress) -> bool) -> EthernetAddress {
     let free = |mac| mac != NodeConfig::GATEWAY_MAC && !taken(mac);

@@ -1,8 +1,11 @@
 //! The CNI verbs, address management, and the store of attachments.
 //!
-//! - [`server`]: `cni.sock`; [`verbs`] and `check`: what each verb does, over the trait [`wiring::Wiring`].
-//! - [`validate`], [`types`], [`convert`]: requests and results of all versions of the specification.
-//! - [`registry`]: attachments and leases; [`store`]: their files; [`ipam`] and [`mac`]: who gets what.
+//! - [`server`]: `cni.sock`; [`verbs`] and `check`: what each verb does, over the trait
+//!   [`wiring::Wiring`].
+//! - [`validate`], [`types`], [`convert`]: requests and results of all versions of the
+//!   specification.
+//! - [`registry`]: attachments and leases; [`store`]: their files; [`ipam`] and [`mac`]: who gets
+//!   what.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,7 +102,8 @@ impl Server {
     ) -> Result<Self, StartError> {
         let ranges = Range::all(&options.pod_cidrs)?;
         let boot_id = read_boot_id()?;
-        // First of all: a second daemon must not touch the first one's ports. Requests wait in the backlog.
+        // First of all: a second daemon must not touch the first one's ports. Requests wait in the
+        // backlog.
         let listener = server::listen(&options.run_dir)?;
         let registry = Registry::open(&options.state_dir, boot_id, options.reserved_macs, &ranges)?;
         let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
@@ -140,8 +144,8 @@ impl Server {
         &self.reconciled
     }
 
-    /// Stops serving; pods stay as they are. Requests that have begun still run to their end while the
-    /// runtime does.
+    /// Stops serving; pods stay as they are. Requests that have begun still run to their end while
+    /// the runtime does.
     pub fn stop(self) {
         self.task.abort();
         if let Err(error) = std::fs::remove_file(&self.socket) {

@@ -1,7 +1,9 @@
-//! All attachments and the addresses they hold, in memory and on disk, consistent under parallel requests.
+//! All attachments and the addresses they hold, in memory and on disk, consistent under parallel
+//! requests.
 //!
-//! Memory is decided on under one lock, held for no I/O; files of different attachments are written in
-//! parallel. An address is free again only once its file is gone, so no crash leaves two owners of one.
+//! Memory is decided on under one lock, held for no I/O; files of different attachments are written
+//! in parallel. An address is free again only once its file is gone, so no crash leaves two owners
+//! of one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,8 @@ use crate::node::LinkKind;
 
 /// Port numbers below are the daemon's own: the host port and endpoints.
 pub const FIRST_PORT: u32 = 16;
-/// So many port numbers are reserved on disk at once: none is ever given out twice, without a write for each.
+/// So many port numbers are reserved on disk at once: none is ever given out twice, without a write
+/// for each.
 const PORTS_RESERVED_AT_ONCE: u32 = 64;
 
 /// An attachment as an ADD wants it.
@@ -81,7 +84,8 @@ struct Inner {
 pub struct Registry {
     store: Arc<Store>,
     inner: Mutex<Inner>,
-    /// The generation of the leases on disk. Held while they are written: who waits finds them written.
+    /// The generation of the leases on disk. Held while they are written: who waits finds them
+    /// written.
     saved: tokio::sync::Mutex<u64>,
     boot_id: String,
     /// MACs that no pod may have beside the gateway's: the host port's.
@@ -193,7 +197,8 @@ impl Registry {
     /// Takes addresses, a MAC and a port number for an attachment and writes it down as begun.
     ///
     /// # Errors
-    /// Refused requests, full ranges, the file system's. Nothing is taken then.
+    /// An attachment of this key, refused requests, full ranges, the file system's.
+    /// Nothing is taken then.
     pub async fn reserve(&self, proposal: Proposal) -> Result<Arc<Attachment>, Fault> {
         let (attachment, must_save) =
             self.inner().reserve(proposal, &self.boot_id, &self.reserved_macs)?;
@@ -313,6 +318,11 @@ impl Inner {
         boot_id: &str,
         reserved_macs: &[EthernetAddress],
     ) -> Result<(Arc<Attachment>, Option<u64>), Fault> {
+        if let Some(existing) = self.attachments.get(&proposal.key) {
+            let msg =
+                format!("{} is attached already, by network {}", proposal.key, existing.network);
+            return Err(Fault::new(Code::AlreadyAttached, msg));
+        }
         let chosen = self.choose(&proposal.addresses)?;
         let addresses: Vec<IpCidr> = chosen.iter().map(|(cidr, _, _)| *cidr).collect();
         let taken = |mac: EthernetAddress| {

@@ -1,5 +1,5 @@
-//! `cni.sock`: who may speak, how much, how long (SEC-10 to SEC-12); and deletions that were written down
-//! while the daemon was away.
+//! `cni.sock`: who may speak, how much, how long (SEC-10 to SEC-12); and deletions that were
+//! written down while the daemon was away.
 
 use std::fs;
 use std::io;
@@ -77,8 +77,8 @@ pub fn listen(run_dir: &Path) -> Result<UnixListener, ListenError> {
     Ok(listener)
 }
 
-/// Serves requests until the task is aborted. A request that has begun runs to its end even if its plugin
-/// is killed: the runtime will send the DEL.
+/// Serves requests until the task is aborted. A request that has begun runs to its end even if its
+/// plugin is killed: the runtime will send the DEL.
 pub async fn serve<W: Wiring>(listener: UnixListener, cni: Arc<Cni<W>>) {
     let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
     loop {

@@ -1,6 +1,7 @@
-//! Attachments and leases in files (SEC-25): `attachments/*.json`, one an attachment, and `leases.json` in the
-//! state directory. 0600 in 0700, renamed into place, each with its schema's version and a checksum. What does
-//! not pass is moved to `damaged/` and logged, never taken in part.
+//! Attachments and leases in files (SEC-25): `attachments/*.json`, one an attachment, and
+//! `leases.json` in the state directory. 0600 in 0700, renamed into place, each with its schema's
+//! version and a checksum. What does not pass is moved to `damaged/` and logged, never taken in
+//! part.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -57,8 +58,8 @@ pub enum StoreError {
     Writable(PathBuf),
     /// A later version wrote it.
     #[error(
-        "state-dir: {path} has schema {schema}, this vswitchd knows {SCHEMA}: start the newer one, or \
-         remove its attachments first"
+        "state-dir: {path} has schema {schema}, this vswitchd knows {SCHEMA}: start the newer one, \
+         or remove its attachments first"
     )]
     Newer {
         /// The file.
@@ -163,8 +164,8 @@ impl Store {
         Ok((store, loaded))
     }
 
-    /// Writes an attachment. `durable` waits for the disk: needed once an ADD has succeeded; a crash of the
-    /// daemon alone loses nothing without.
+    /// Writes an attachment. `durable` waits for the disk: needed once an ADD has succeeded; a
+    /// crash of the daemon alone loses nothing without.
     ///
     /// # Errors
     /// The file system's.

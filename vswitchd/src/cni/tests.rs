@@ -343,6 +343,21 @@ async fn many_of_one_container_win_once() {
     assert_eq!(world.left(&cni), Vec::<String>::new());
 }
 
+/// Whatever the order in which they come, a DEL that comes after an ADD ends it.
+#[tokio::test]
+async fn a_deletion_within_an_add_waits_for_it() {
+    let world = World::new("within");
+    let cni = Arc::new(world.boot("boot", &BOTH).await);
+    let (adder, netns) = (cni.clone(), world.netns());
+    let adding = tokio::spawn(async move { add(&adder, "a", &netns).await });
+    while world.node.0.at_once.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(del(&cni, "a").await.exit, 0);
+    assert_eq!(adding.await.unwrap().exit, 0, "it was there for a moment");
+    assert_eq!(world.left(&cni), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn a_full_range_names_itself_and_is_not_available() {
     let world = World::new("full");

@@ -1,5 +1,5 @@
-//! The specification's types: the result in its newest form (1.1.0), of which [`super::convert`] makes the older
-//! ones, and the settings of a network configuration.
+//! The specification's types: the result in its newest form (1.1.0), of which [`super::convert`]
+//! makes the older ones, and the settings of a network configuration.
 
 use serde::{Deserialize, Serialize};
 

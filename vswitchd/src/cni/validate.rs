@@ -1,7 +1,9 @@
-//! What a request says, checked: the network configuration, CNI_ARGS, capabilities (SEC-20 to SEC-24).
+//! What a request says, checked: the network configuration, CNI_ARGS, capabilities (SEC-20 to
+//! SEC-24).
 //!
-//! [`Call`] is what every verb needs; [`Wanted`] is what only ADD needs, so that a DEL is never refused for a
-//! key it does not look at. Keys that are not known are the runtime's or a later version's, and are ignored.
+//! [`Call`] is what every verb needs; [`Wanted`] is what only ADD needs, so that a DEL is never
+//! refused for a key it does not look at. Keys that are not known are the runtime's or a later
+//! version's, and are ignored.
 
 use std::collections::BTreeMap;
 
@@ -146,8 +148,8 @@ impl Call {
             Some(Value::String(name)) if is_identifier(name) => name.clone(),
             Some(other) => {
                 return Err(invalid(format!(
-                    "name: {other} is no network name; it begins with a letter or digit and goes on \
-                     with letters, digits, '_', '.', '-'"
+                    "name: {other} is no network name; it begins with a letter or digit and goes \
+                     on with letters, digits, '_', '.', '-'"
                 )));
             }
         };
@@ -214,8 +216,8 @@ fn check_ipam(config: &Object) -> Result<(), Fault> {
             ("type", Some("hopscope" | "")) => {}
             ("type", _) => {
                 return Err(invalid(format!(
-                    "ipam.type: {value} is not supported: vswitchd gives addresses itself, out of the \
-                     Node's podCIDRs; remove the key ipam"
+                    "ipam.type: {value} is not supported: vswitchd gives addresses itself, out of \
+                     the Node's podCIDRs; remove the key ipam"
                 )));
             }
             _ => {

@@ -1,5 +1,5 @@
-//! ADD, DEL, STATUS and GC (CHECK has a file of its own): what is done in which order, so that whatever
-//! fails or dies, either all of an attachment is there or nothing.
+//! ADD, DEL, STATUS and GC (CHECK has a file of its own): what is done in which order, so that
+//! whatever fails or dies, either all of an attachment is there or nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -51,7 +51,8 @@ impl<W: Wiring> Cni<W> {
         &self.registry
     }
 
-    /// Answers one request. Runs to its end; dropping the future half way would leave things half made.
+    /// Answers one request. Runs to its end; dropping the future half way would leave things half
+    /// made.
     pub async fn answer(&self, request: &Request) -> Response {
         let done = match Call::read(request) {
             Ok(call) => self.dispatch(&call).await,
@@ -88,10 +89,6 @@ impl<W: Wiring> Cni<W> {
         let wanted = call.wanted()?;
         let key = call.key();
         let _held = self.serial.hold(&key).await;
-        if let Some(existing) = self.registry.get(&key) {
-            let msg = format!("{key} is attached already, by network {}", existing.network);
-            return Err(Fault::new(Code::AlreadyAttached, msg));
-        }
         let netns = self.wiring.open(Path::new(&call.environment.netns)).await?;
         let previous = wanted.previous.clone();
         let attachment = self.registry.reserve(self.proposal(call, wanted, &netns)?).await?;
@@ -231,8 +228,8 @@ impl<W: Wiring> Cni<W> {
 
     /// At start: takes back what an earlier daemon attached, and forgets what is gone.
     ///
-    /// An attachment whose namespace lives but whose interface cannot be taken back keeps its address until
-    /// its DEL: its pod may still use it.
+    /// An attachment whose namespace lives but whose interface cannot be taken back keeps its
+    /// address until its DEL: its pod may still use it.
     pub async fn reconcile(&self) -> Reconciled {
         let mut reconciled = Reconciled::default();
         for attachment in self.registry.list() {

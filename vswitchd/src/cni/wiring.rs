@@ -36,7 +36,7 @@ impl From<WiringError> for Fault {
         let code = match &error {
             WiringError::Node(NodeError::Netns { .. }) => Code::InvalidNetns,
             WiringError::Node(NodeError::Exists { .. }) => Code::InterfaceExists,
-            WiringError::Node(NodeError::Kernel { .. }) => Code::Kernel,
+            WiringError::Node(NodeError::Kernel { .. } | NodeError::Setting { .. }) => Code::Kernel,
             WiringError::Refused(_) => Code::PortRefused,
             WiringError::Ended(_) => Code::TryAgain,
             WiringError::Task(_) => Code::Internal,
@@ -58,8 +58,8 @@ pub trait Wiring: Send + Sync + 'static {
         netns: Netns,
     ) -> impl Future<Output = Result<(), WiringError>> + Send;
 
-    /// Takes an interface back that an earlier daemon made, and makes its port. If that fails the interface
-    /// stays and there is no port.
+    /// Takes an interface back that an earlier daemon made, and makes its port. If that fails the
+    /// interface stays and there is no port.
     fn take_back(
         &self,
         attachment: &Attachment,
@@ -124,7 +124,9 @@ impl NodeWiring {
             names.ports.insert(port, label.clone());
             names
         });
-        let connected = match self.switch.change(Change::Port(attachment.port_config())).await {
+        let allowed = self.directory.load().allowed(&label);
+        let config = stack::PortConfig { allowed, ..attachment.port_config() };
+        let connected = match self.switch.change(Change::Port(config)).await {
             Ok(Ok(())) => self.switch.attach(port, io).map_err(WiringError::from),
             Ok(Err(refused)) => Err(WiringError::Refused(refused)),
             Err(ended) => Err(ended.into()),

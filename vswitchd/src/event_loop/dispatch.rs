@@ -10,7 +10,7 @@ use stack::{EndpointId, Frame, Input, PortId};
 use super::DriverCounters;
 use super::run::Loop;
 use crate::capture::session::Observed;
-use crate::port::offload::{self, Coalescer};
+use crate::port::offload::{self, Coalesced, Coalescer};
 use crate::port::{Capabilities, Pool, PortIo};
 
 /// Frames of at most this many bytes wait for the end of the batch.
@@ -26,8 +26,11 @@ pub(super) struct Attached {
     capabilities: Capabilities,
     waiting: Vec<Frame>,
     coalescer: Coalescer,
-    ready: Vec<Frame>,
+    merged: Vec<Coalesced>,
+    pieces: Vec<Frame>,
     results: Vec<io::Result<()>>,
+    /// For each group of pieces: how many there are, and the frames of the switch they stand for.
+    groups: Vec<(usize, u32)>,
 }
 
 impl Attached {
@@ -40,63 +43,68 @@ impl Attached {
             capabilities,
             waiting: Vec::with_capacity(WAITING_MAX),
             coalescer: Coalescer::default(),
-            ready: Vec::new(),
+            merged: Vec::new(),
+            pieces: Vec::new(),
             results: Vec::new(),
+            groups: Vec::new(),
         }
+    }
+
+    /// Makes of a frame what the receiver takes; `frames` of the switch are in it.
+    fn prepare(&mut self, frame: Frame, frames: u32, pool: &mut Pool) {
+        let before = self.pieces.len();
+        offload::prepare(frame, &self.capabilities, pool, &mut self.pieces);
+        self.groups.push((self.pieces.len() - before, frames));
     }
 
     /// Writes one frame now, in software what the receiver does not take.
     fn write(&mut self, frame: Frame, pool: &mut Pool) {
-        if self.ready.is_empty() && offload::fits(&frame, &self.capabilities) {
-            let mut frame = frame;
-            let result = self.io.transmit(&mut frame);
-            self.counters.count(&result);
-            pool.give(frame);
-            return;
-        }
-        offload::prepare(frame, &self.capabilities, pool, &mut self.ready);
-        self.write_ready(pool);
+        self.prepare(frame, 1, pool);
+        self.write_pieces(pool);
     }
 
-    /// Writes what waited, coalesced where it can be.
+    /// Writes what waited, coalesced where the receiver takes it.
     fn flush(&mut self, pool: &mut Pool) {
-        match self.waiting.len() {
-            0 => {}
-            1 => {
-                if let Some(frame) = self.waiting.pop() {
-                    self.write(frame, pool);
-                }
+        let merging = self.capabilities.udp_gso && self.capabilities.checksum;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        if waiting.len() < 2 || !merging {
+            for frame in waiting.drain(..) {
+                self.prepare(frame, 1, pool);
             }
-            _ => {
-                let mut merged = Vec::new();
-                for frame in self.waiting.drain(..) {
-                    self.coalescer.push(frame, pool, &mut merged);
-                }
-                self.coalescer.flush(&mut merged);
-                for frame in merged {
-                    offload::prepare(frame, &self.capabilities, pool, &mut self.ready);
-                }
-                self.write_ready(pool);
+        } else {
+            let mut merged = std::mem::take(&mut self.merged);
+            for frame in waiting.drain(..) {
+                self.coalescer.push(frame, pool, &mut merged);
             }
+            self.coalescer.flush(&mut merged);
+            for Coalesced { frame, frames } in merged.drain(..) {
+                self.prepare(frame, frames, pool);
+            }
+            self.merged = merged;
         }
+        self.waiting = waiting;
+        self.write_pieces(pool);
     }
 
-    fn write_ready(&mut self, pool: &mut Pool) {
-        self.io.transmit_batch(&mut self.ready, &mut self.results);
-        for result in self.results.drain(..) {
-            self.counters.count(&result);
+    /// Writes what is prepared. A frame of the switch is written when all its pieces are.
+    fn write_pieces(&mut self, pool: &mut Pool) {
+        self.io.transmit_batch(&mut self.pieces, &mut self.results);
+        let mut results = self.results.drain(..);
+        for (pieces, frames) in self.groups.drain(..) {
+            let mut failed = None;
+            for error in results.by_ref().take(pieces).filter_map(Result::err) {
+                failed.get_or_insert(error.raw_os_error().unwrap_or(0));
+            }
+            match failed {
+                None => self.counters.written += u64::from(frames),
+                Some(errno) => {
+                    *self.counters.failed.entry(errno).or_default() += u64::from(frames);
+                }
+            }
         }
-        for frame in self.ready.drain(..) {
+        drop(results);
+        for frame in self.pieces.drain(..) {
             pool.give(frame);
-        }
-    }
-}
-
-impl DriverCounters {
-    fn count(&mut self, result: &io::Result<()>) {
-        match result {
-            Ok(()) => self.written += 1,
-            Err(error) => *self.failed.entry(error.raw_os_error().unwrap_or(0)).or_default() += 1,
         }
     }
 }
@@ -143,7 +151,7 @@ impl Loop {
         }
     }
 
-    fn carry_out(&mut self) {
+    pub(super) fn carry_out(&mut self) {
         let mut transmits = std::mem::take(&mut self.out.transmits);
         for transmit in transmits.drain(..) {
             self.send(transmit.port, transmit.frame);
@@ -162,7 +170,7 @@ impl Loop {
 
     /// An endpoint sees whole frames with complete checksums.
     fn deliver(&mut self, endpoint: EndpointId, mut frame: Frame) {
-        offload::complete(&mut frame);
+        offload::checksum::complete(&mut frame);
         self.switch.input(self.now, Input::Deliver { endpoint, frame }, &mut self.out);
         self.show(None);
         self.carry_out();

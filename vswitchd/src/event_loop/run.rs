@@ -147,7 +147,7 @@ impl Loop {
                 Command::Attach(id, io) => self.attach(id, io),
                 Command::Detach(id, reply) => {
                     self.detach(id);
-                    drop(reply.send(()));
+                    let _cancelled = reply.send(());
                 }
                 Command::Ask(question) => self.ask(question),
                 Command::Capture(session) => self.sessions.push(*session),

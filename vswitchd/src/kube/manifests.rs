@@ -4,13 +4,12 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::Deserialize;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
 use super::objects::{Node, Objects, Pod};
 
@@ -105,38 +104,38 @@ fn named(kind: &str, name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// nix's Inotify is a descriptor by `AsFd` only; tokio asks for the older trait.
-#[derive(Debug)]
-struct Source(Inotify);
-
-impl AsRawFd for Source {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 /// Tells when a directory's files changed.
 #[derive(Debug)]
 pub struct Watcher {
-    inotify: AsyncFd<Source>,
+    changes: mpsc::UnboundedReceiver<io::Result<()>>,
 }
 
 /// Editors write in several steps; what follows within this time is one change.
 const SETTLE: Duration = Duration::from_millis(100);
 
 impl Watcher {
-    /// Watches a directory from now on.
+    /// Watches a directory from now on, on a thread of its own that lives as long as the daemon.
     ///
     /// # Errors
     /// The kernel's.
     pub fn new(directory: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
         let events = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_DELETE;
         inotify.add_watch(directory, events)?;
-        Ok(Self { inotify: AsyncFd::new(Source(inotify))? })
+        let (sender, changes) = mpsc::unbounded_channel();
+        let watch = move || loop {
+            // Which file it was does not matter: the directory is read whole.
+            let read = inotify.read_events().map(drop).map_err(io::Error::from);
+            let ended = read.is_err();
+            if sender.send(read).is_err() || ended {
+                return;
+            }
+        };
+        std::thread::Builder::new().name("manifests".to_owned()).spawn(watch)?;
+        Ok(Self { changes })
     }
 
     /// Returns after a change, when the directory has been quiet for a moment.
@@ -144,19 +143,18 @@ impl Watcher {
     /// # Errors
     /// The kernel's.
     pub async fn changed(&mut self) -> io::Result<()> {
-        self.inotify.readable().await?.clear_ready();
+        self.next().await?;
         loop {
-            self.swallow();
-            match tokio::time::timeout(SETTLE, self.inotify.readable()).await {
-                Ok(guard) => guard?.clear_ready(),
+            match tokio::time::timeout(SETTLE, self.next()).await {
+                Ok(next) => next?,
                 Err(_quiet) => return Ok(()),
             }
         }
     }
 
-    fn swallow(&self) {
-        // Which file it was does not matter: the directory is read whole.
-        while self.inotify.get_ref().0.read_events().is_ok_and(|events| !events.is_empty()) {}
+    async fn next(&mut self) -> io::Result<()> {
+        let ended = || Err(io::Error::other("the thread that watches manifests has ended"));
+        self.changes.recv().await.unwrap_or_else(ended)
     }
 }
 

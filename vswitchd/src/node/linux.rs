@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::veth::SwitchNetns;
 use super::{
-    HostLink, Kernel, LinkKind, Netns, NodeError, PodLink, Problem, host, netns, pod, uplink, veth,
+    HostLink, Kernel, LinkKind, Netns, NodeError, PodLink, Problem, host, netns, pod, preflight,
+    uplink, veth,
 };
 use crate::port::PortIo;
 
@@ -19,7 +20,7 @@ const SETTINGS_BEFORE: &str = "sysctl-before";
 pub struct Linux {
     own: Netns,
     switch: SwitchNetns,
-    settings_before: PathBuf,
+    run_dir: PathBuf,
 }
 
 impl Linux {
@@ -28,11 +29,11 @@ impl Linux {
     ///
     /// # Errors
     /// [`NodeError::Netns`] when the thread's own namespace cannot be opened.
-    pub fn new(run_dir: &Path) -> Result<Self, NodeError> {
+    pub fn new(run_dir: PathBuf) -> Result<Self, NodeError> {
         Ok(Self {
             own: netns::own()?,
             switch: SwitchNetns::new(run_dir.join(SWITCH_NETNS)),
-            settings_before: run_dir.join(SETTINGS_BEFORE),
+            run_dir,
         })
     }
 
@@ -45,6 +46,20 @@ impl Linux {
         netns::within(&self.own, || uplink::find(setting))
     }
 
+    /// Gathers what [`preflight::judge`] judges.
+    ///
+    /// # Errors
+    /// As [`Linux::uplink`].
+    pub fn facts(
+        &self,
+        host_ifname: &str,
+        uplink: Option<&str>,
+    ) -> Result<preflight::Facts, NodeError> {
+        netns::within(&self.own, || {
+            preflight::gather(host_ifname, &self.run_dir, uplink::find(uplink)?)
+        })
+    }
+
     /// Removes from the node all that any daemon with this run directory made: the own port, routes, rules,
     /// settings, the switch's namespace with the node's ends of veth pairs. TAPs go with their pods' namespaces,
     /// or by [`Kernel::unwire`].
@@ -52,8 +67,12 @@ impl Linux {
     /// # Errors
     /// The kernel's.
     pub fn cleanup(&self, host_ifname: &str) -> Result<(), NodeError> {
-        let host = netns::within(&self.own, || host::remove(host_ifname, &self.settings_before));
+        let host = netns::within(&self.own, || host::remove(host_ifname, &self.settings_before()));
         self.switch.remove().and(host)
+    }
+
+    fn settings_before(&self) -> PathBuf {
+        self.run_dir.join(SETTINGS_BEFORE)
     }
 
     /// Runs work in the switch's namespace; `None` when there is none.
@@ -127,7 +146,7 @@ impl Kernel for Linux {
     }
 
     fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError> {
-        Ok(Box::new(netns::within(&self.own, || host::wire(link, &self.settings_before))?))
+        Ok(Box::new(netns::within(&self.own, || host::wire(link, &self.settings_before()))?))
     }
 
     fn check_host(&self, link: &HostLink) -> Result<Vec<Problem>, NodeError> {
@@ -135,6 +154,6 @@ impl Kernel for Linux {
     }
 
     fn unwire_host(&self, link: &HostLink) -> Result<(), NodeError> {
-        netns::within(&self.own, || host::remove(&link.ifname, &self.settings_before))
+        netns::within(&self.own, || host::remove(&link.ifname, &self.settings_before()))
     }
 }

@@ -15,12 +15,13 @@ mod linux;
 mod netlink;
 mod netns;
 mod pod;
+pub mod preflight;
 mod rules;
 mod settings;
 mod sysctl;
 #[cfg(test)]
 mod tests;
-mod uplink;
+pub mod uplink;
 mod veth;
 
 pub use linux::Linux;

@@ -69,3 +69,6 @@ pub trait PortIo: Send {
     /// The kernel's, when it cannot be asked.
     fn losses(&mut self) -> io::Result<Losses>;
 }
+
+#[cfg(test)]
+mod tests;

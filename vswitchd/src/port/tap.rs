@@ -90,6 +90,12 @@ impl Tap {
             .map_err(|error| explain("cannot change the persistence of a TAP", &error))
     }
 
+    /// Makes the kernel finish checksums and segment before it hands a frame over.
+    #[cfg(test)]
+    pub(crate) fn refuse_offloads(&self) -> io::Result<()> {
+        ioctl_value(&self.file, libc::TUNSETOFFLOAD, 0)
+    }
+
     fn configure(file: std::fs::File, name: &str, index: libc::c_uint) -> io::Result<Self> {
         let mut header_len = libc::c_int::try_from(HEADER_LEN).map_err(io::Error::other)?;
         // SAFETY: TUNSETVNETHDRSZ reads one int, which lives through the call.

@@ -14,12 +14,15 @@
 //! RFCs to read first: 791, 8200, 7126 (options), 1858 and 3128 (fragments), 4861.
 
 use core::fmt;
+use core::ops::ControlFlow;
 
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
 use super::packet::{ETHERNET_HEADER, Inner, Packet};
+use super::{Step, Stop, Walk};
 use crate::drop::DropReason;
 use crate::input::{Frame, Offload};
+use crate::trace::Hop;
 
 mod arp;
 mod describe;
@@ -43,6 +46,17 @@ const ETHERTYPE_TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 const TAG: usize = 4;
 /// Bytes of the largest IP packet without a jumbo payload option.
 const IP_MAX: usize = 65_535;
+
+/// Reads the frame's headers.
+pub(crate) fn frame(cx: &mut Walk<'_>) -> Step<Packet> {
+    match parse(cx.frame.window(), cx.frame.len(), cx.frame.offload()) {
+        Ok(packet) => {
+            cx.hop(Hop::Parsed);
+            ControlFlow::Continue(packet)
+        }
+        Err(reason) => ControlFlow::Break(Stop::Drop(reason)),
+    }
+}
 
 /// What the frame is. `window` is its header window ([`Frame::WINDOW`]), `len` its whole length.
 ///

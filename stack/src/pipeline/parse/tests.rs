@@ -10,6 +10,7 @@ use crate::drop::DropReason;
 use crate::input::{Frame, Offload};
 use crate::pipeline::packet::{Inner, Ip, Packet};
 use crate::wire::build::{self, Link, flags};
+use crate::wire::checksum;
 
 mod accepted;
 mod laws;
@@ -58,9 +59,9 @@ fn text(frame: &[u8]) -> String {
 
 /// Makes an IPv4 header's checksum right again after a change.
 fn mend(mut frame: Vec<u8>) -> Vec<u8> {
-    let end = IP + usize::from(frame[IP] & 0x0f).max(5) * 4;
+    let end = (IP + usize::from(frame[IP] & 0x0f).max(5) * 4).min(frame.len());
     frame[IP + 10..IP + 12].fill(0);
-    let check = !crate::wire::checksum::fold(crate::wire::checksum::sum(&frame[IP..end]));
+    let check = !checksum::fold(checksum::sum(&frame[IP..end]));
     frame[IP + 10..IP + 12].copy_from_slice(&check.to_be_bytes());
     frame
 }

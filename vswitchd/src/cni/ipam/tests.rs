@@ -142,8 +142,9 @@ fn restarted(pool: &Pool, used: &[IpAddress]) -> Pool {
 }
 
 proptest! {
-    /// Against a model that keeps, for each address, when it was last used: none is given out twice, none
-    /// is given out while one lies idle for longer, and the range is full exactly when all are used.
+    /// Against a model that keeps, for each address, when it was last used: none is given out
+    /// twice, none is given out while one lies idle for longer, and the range is full exactly when
+    /// all are used.
     #[test]
     fn the_pool_is_the_model(steps in steps()) {
         let mut pool = pool("10.0.0.0/28");

@@ -1,6 +1,6 @@
 //! The node's own port.
 
-use super::{Lab, connect, host_link, sentences};
+use super::{Lab, connect, host_link, once_free, sentences};
 use crate::node::{HostLink, Kernel, NodeError};
 
 const NO_PROBLEM: &[String] = &[];
@@ -33,7 +33,7 @@ fn it_is_made_once_and_removed_without_a_trace() {
     drop(port);
 
     let once = node.state();
-    let port = lab.daemon(&node).wire_host(&link).unwrap();
+    let port = once_free(|| lab.daemon(&node).wire_host(&link));
     let carrier = |state: Vec<(String, String)>| -> Vec<(String, String)> {
         let plain = |text: String| text.replace(" linkdown", "").replace("NO-CARRIER,", "");
         state
@@ -57,7 +57,7 @@ fn check_names_what_is_missing_and_wiring_again_mends_it() {
     connect(&node, &outside);
     let linux = lab.daemon(&node);
     let link = host_link();
-    drop(linux.wire_host(&link).unwrap());
+    drop(once_free(|| linux.wire_host(&link)));
     for (damage, wanted) in [
         ("ip rule del pref 40", "the IPv4 rule 40: iif hop0 lookup local is missing"),
         ("ip -6 rule del pref 40", "the IPv6 rule 40: iif hop0 lookup local is missing"),
@@ -89,7 +89,7 @@ fn check_names_what_is_missing_and_wiring_again_mends_it() {
         node.run(damage);
         let said = sentences(linux.check_host(&link));
         assert!(said.iter().any(|sentence| sentence.starts_with(wanted)), "{damage}: {said:?}");
-        drop(linux.wire_host(&link).unwrap());
+        drop(once_free(|| linux.wire_host(&link)));
         assert_eq!(sentences(linux.check_host(&link)), NO_PROBLEM, "mended after {damage}");
     }
 }
@@ -100,14 +100,14 @@ fn a_changed_configuration_replaces_the_old_one() {
     let (node, outside) = (lab.netns("node"), lab.netns("outside"));
     connect(&node, &outside);
     let linux = lab.daemon(&node);
-    drop(linux.wire_host(&host_link()).unwrap());
+    drop(once_free(|| linux.wire_host(&host_link())));
     let changed = HostLink {
         mac: smoltcp::wire::EthernetAddress([0x02, 0, 0, 0, 1, 9]),
         gateways: vec!["10.9.0.1".parse().unwrap(), "fd00:9::1".parse().unwrap()],
         prefixes: vec!["10.9.0.0/24".parse().unwrap(), "fd00:9::/64".parse().unwrap()],
         ..host_link()
     };
-    drop(linux.wire_host(&changed).unwrap());
+    drop(once_free(|| linux.wire_host(&changed)));
     assert_eq!(sentences(linux.check_host(&changed)), NO_PROBLEM);
     let routes = node.run("ip -4 route show dev hop0") + &node.run("ip -6 route show dev hop0");
     assert!(!routes.contains("10.1.2.") && !routes.contains("fd00:1:2:"), "{routes}");
@@ -150,7 +150,7 @@ fn router_advertisements_stay_accepted_and_settings_come_back() {
     let linux = lab.daemon(&node);
     let accept = || node.run("sysctl -n net.ipv6.conf.eth0.accept_ra").trim().to_owned();
     assert_eq!(accept(), "1");
-    drop(linux.wire_host(&host_link()).unwrap());
+    drop(once_free(|| linux.wire_host(&host_link())));
     assert_eq!(accept(), "2");
     lab.daemon(&node).cleanup("hop0").unwrap();
     assert_eq!(accept(), "1");

@@ -12,10 +12,12 @@ use smoltcp::wire::EthernetAddress;
 use super::netlink::Netlink;
 use super::netns;
 use super::{HostLink, LinkKind, Linux, Netns, NodeError, PodLink, Problem};
+use crate::port::PortIo;
 
 mod host_port;
 mod namespaces;
 mod pod_tap;
+mod sockets_never_notice;
 mod uplinks;
 
 /// A directory and the namespaces mounted in it; both go when it is dropped.
@@ -52,7 +54,7 @@ impl Lab {
     /// A daemon's kernel side on the node `place`. Made anew it is the daemon after a restart.
     fn daemon(&self, place: &Place) -> Linux {
         std::fs::create_dir_all(self.dir.join("run")).unwrap();
-        place.within(|| Linux::new(&self.dir.join("run")).unwrap())
+        place.within(|| Linux::new(self.dir.join("run")).unwrap())
     }
 }
 
@@ -166,6 +168,22 @@ fn connect(node: &Place, outside: &Place) {
     }
     node.run("ip route add default via 192.0.2.1");
     node.run("ip -6 route add default via 2001:db8::1");
+}
+
+/// Takes a TAP back that this process just let go of. Other tests start programs, and between fork and exec such a
+/// child holds a copy of every descriptor, so the TAP may be busy for a moment.
+fn once_free(take: impl Fn() -> Result<Box<dyn PortIo>, NodeError>) -> Box<dyn PortIo> {
+    for _ in 0..200 {
+        match take() {
+            Err(NodeError::Kernel { source, .. })
+                if source.kind() == std::io::ErrorKind::ResourceBusy =>
+            {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            taken => return taken.unwrap(),
+        }
+    }
+    panic!("the TAP stays busy")
 }
 
 /// The problems' sentences.

@@ -1,6 +1,6 @@
 //! A TAP in a pod's namespace.
 
-use super::{Lab, pod_link, sentences};
+use super::{Lab, once_free, pod_link, sentences};
 use crate::node::{Kernel, LinkKind, NodeError, PodLink};
 
 #[test]
@@ -142,7 +142,7 @@ fn it_outlives_the_daemon_and_is_taken_back() {
     drop(lab.daemon(&node).wire(&pod.netns, &link).unwrap());
 
     let linux = lab.daemon(&node);
-    let port = linux.take_back(&pod.netns, &link).unwrap();
+    let port = once_free(|| linux.take_back(&pod.netns, &link));
     assert_eq!(sentences(linux.check(&pod.netns, &link)), Vec::<String>::new());
     drop(port);
 
