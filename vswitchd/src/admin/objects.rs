@@ -142,7 +142,7 @@ objects! {
 
     /// A port.
     Port {
-        /// Its name: `pod/NS/NAME`, `host`.
+        /// Its name: `pod/NS/NAME`, `host`, `endpoint/NAME`.
         name: String,
         /// Its number.
         id: u32,
@@ -182,9 +182,9 @@ objects! {
     FdbEntry {
         /// The MAC.
         mac: String,
-        /// The port's name; `gateway` for the switch itself.
+        /// The port's name.
         port: String,
-        /// `pod`, `host`, `endpoint` or `gateway`.
+        /// `pod`, `host` or `endpoint`.
         r#type: String,
     }
 
@@ -205,7 +205,7 @@ objects! {
         address: String,
         /// Its MAC.
         mac: String,
-        /// The port's name; `gateway` for the switch itself.
+        /// The port's name.
         port: String,
     }
 

@@ -51,6 +51,12 @@ pub fn probe(config: &Config, names: &Directory, request: &TraceRequest) -> Resu
             "hopctl status --wait",
         ));
     };
+    if let PortKind::Endpoint(_) = ingress.kind {
+        return Err(Failure::request(
+            format!("{}: this is the switch itself, which only answers", request.from),
+            "trace from a pod, node, or another address",
+        ));
+    }
     let frame = match next_hop(config, ingress, destination) {
         Some(mac) => {
             let link = Link { src: ingress.mac, dst: mac };
@@ -95,7 +101,7 @@ fn party<'a>(config: &'a Config, names: &Directory, name: &'a str) -> Result<Par
 
 fn owns(port: &PortConfig, address: IpAddress) -> bool {
     port.addresses.contains(&address)
-        || (port.kind == PortKind::Pod && address == link_local(port.mac).into())
+        || (port.kind != PortKind::Host && address == link_local(port.mac).into())
 }
 
 /// The first pair of one family, IPv4 before IPv6 unless one side insists.
@@ -138,14 +144,6 @@ fn next_hop(
     let node = &config.node;
     // Behind the host port the kernel routes, and knows the gateway's MAC by a permanent entry.
     if ingress.kind == PortKind::Host || !on_segment(config, destination) {
-        return Some(node.gateway_mac);
-    }
-    let gateways = [
-        node.gateway4.map(|gateway| gateway.address().into()),
-        node.gateway6.map(|gateway| gateway.address().into()),
-        Some(node.gateway_link_local().into()),
-    ];
-    if gateways.contains(&Some(destination)) {
         return Some(node.gateway_mac);
     }
     config.ports.iter().find(|port| owns(port, destination)).map(|port| port.mac)

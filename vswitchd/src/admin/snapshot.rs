@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use smoltcp::wire::{EthernetAddress, IpAddress};
+use smoltcp::wire::IpAddress;
 use stack::config::link_local;
 use stack::wire::Mac;
 use stack::{Config, Counters, PortCounters, PortId, PortKind, RouteTarget};
@@ -11,8 +11,6 @@ use super::objects::{Attachment, Counter, Drop, FdbEntry, Neighbor, Port, Route,
 use crate::directory::Directory;
 use crate::event_loop::{DriverCounters, View};
 
-/// Name of the gateway's entries.
-const GATEWAY: &str = "gateway";
 /// Name of what removed ports had counted.
 const GONE: &str = "(gone)";
 
@@ -39,7 +37,7 @@ impl Snapshot {
     pub fn take(view: &View<'_>) -> Self {
         Self {
             config: view.switch.config(),
-            counters: view.switch.counters().clone(),
+            counters: view.switch.counters(),
             drivers: view.drivers.clone(),
             digest: view.switch.digest(),
             utc_offset: view.utc_offset,
@@ -76,14 +74,9 @@ impl Snapshot {
         ports.into_iter().map(port).collect()
     }
 
-    /// Every MAC, the gateway's first.
+    /// Every MAC, by the port's name. Nothing is learned, so these are the ports' own.
     #[must_use]
     pub fn fdb(&self, names: &Directory) -> Vec<FdbEntry> {
-        let gateway = FdbEntry {
-            mac: Mac(self.config.node.gateway_mac).to_string(),
-            port: GATEWAY.to_owned(),
-            r#type: GATEWAY.to_owned(),
-        };
         let ports = self.config.ports.iter().map(|port| FdbEntry {
             mac: Mac(port.mac).to_string(),
             port: name_of(port.id, names),
@@ -91,7 +84,6 @@ impl Snapshot {
         });
         let mut entries: Vec<_> = ports.collect();
         entries.sort_by(|a, b| (&a.port, &a.mac).cmp(&(&b.port, &b.mac)));
-        entries.insert(0, gateway);
         entries
     }
 
@@ -114,26 +106,18 @@ impl Snapshot {
     /// Every address that has a MAC, by family and address, link-local ones included.
     #[must_use]
     pub fn neighbors(&self, names: &Directory) -> Vec<Neighbor> {
-        let node = &self.config.node;
+        let has_six = self.config.node.gateway6.is_some();
         let mut all: Vec<(IpAddress, Neighbor)> = Vec::new();
-        let mut add = |address: IpAddress, mac: EthernetAddress, port: String| {
-            let neighbor =
-                Neighbor { address: address.to_string(), mac: Mac(mac).to_string(), port };
-            all.push((address, neighbor));
-        };
-        if let Some(gateway) = node.gateway4 {
-            add(gateway.address().into(), node.gateway_mac, GATEWAY.to_owned());
-        }
-        if let Some(gateway) = node.gateway6 {
-            add(gateway.address().into(), node.gateway_mac, GATEWAY.to_owned());
-            add(node.gateway_link_local().into(), node.gateway_mac, GATEWAY.to_owned());
-        }
         for port in &self.config.ports {
-            for address in &port.addresses {
-                add(*address, port.mac, name_of(port.id, names));
-            }
-            if port.kind == PortKind::Pod && node.gateway6.is_some() {
-                add(link_local(port.mac).into(), port.mac, name_of(port.id, names));
+            let link_local = IpAddress::from(link_local(port.mac));
+            let on_segment = has_six && port.kind != PortKind::Host;
+            for address in port.addresses.iter().chain(on_segment.then_some(&link_local)) {
+                let neighbor = Neighbor {
+                    address: address.to_string(),
+                    mac: Mac(port.mac).to_string(),
+                    port: name_of(port.id, names),
+                };
+                all.push((*address, neighbor));
             }
         }
         all.sort_by_key(|(address, _)| *address);

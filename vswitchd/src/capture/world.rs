@@ -3,7 +3,7 @@
 //! ```text
 //!   pod/demo/a 10.1.0.2 fd00:1::2 --+
 //!   pod/demo/b 10.1.0.3 fd00:1::3 --+-- switch --- host 192.0.2.10 2001:db8::10
-//!   pod/demo/c 10.1.0.4 (mtu 1280) -+   10.1.0.1 fd00:1::1
+//!   pod/demo/c 10.1.0.4 (mtu 1280) -+   endpoint/gateway 10.1.0.1 fd00:1::1
 //! ```
 
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ use super::session::{Observed, Receiver, Session, open};
 use crate::directory::{Directory, Label, Shared};
 
 pub(crate) const HOST: PortId = PortId(1);
+pub(crate) const GATEWAY: PortId = PortId(9);
 pub(crate) const A: PortId = PortId(2);
 pub(crate) const B: PortId = PortId(3);
 pub(crate) const C: PortId = PortId(4);
@@ -66,19 +67,21 @@ impl World {
         let route = |prefix, target| Route { prefix, target };
         let four = Ipv4Cidr::new(v4(PortId(1)), 24);
         let six = Ipv6Cidr::new(v6(PortId(1)), 64);
+        let described = NodeConfig {
+            gateway4: Some(four),
+            gateway6: Some(six),
+            addresses: node.clone(),
+            ..NodeConfig::default()
+        };
         let config = Config {
-            node: NodeConfig {
-                gateway4: Some(four),
-                gateway6: Some(six),
-                addresses: node.clone(),
-                ..NodeConfig::default()
-            },
             ports: vec![
+                Switch::gateway_port(&described, GATEWAY),
                 port(HOST, PortKind::Host, node, 65_535),
                 pod(A, 65_535),
                 pod(B, 65_535),
                 pod(C, 1_280),
             ],
+            node: described,
             routes: vec![
                 route(four.network().into(), RouteTarget::Connected),
                 route(Ipv6Cidr::new(v6(PortId(0)), 64).into(), RouteTarget::Connected),
@@ -90,6 +93,7 @@ impl World {
         let label = |name: &str| Label::Pod { namespace: "demo".into(), name: name.into() };
         let ports = BTreeMap::from([
             (HOST, Label::Host),
+            (GATEWAY, Label::Endpoint("gateway")),
             (A, label("a")),
             (B, label("b")),
             (C, label("c")),

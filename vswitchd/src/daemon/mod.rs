@@ -129,7 +129,7 @@ fn lock(run_dir: &Path) -> Result<Flock<File>, DaemonError> {
 
 async fn serve(settings: &Settings, desired: Desired) -> Result<(), DaemonError> {
     let _lock = lock(&settings.run_dir)?;
-    let linux = Linux::new(&settings.run_dir)?;
+    let linux = Linux::new(settings.run_dir.clone())?;
     let uplink = linux.uplink(settings.uplink.as_deref())?;
     let plan = plan(settings, &desired, uplink.as_ref())?;
     let mut watcher =

@@ -284,9 +284,6 @@ fn answers_are_packets_of_their_own() {
         .partition(|(name, _)| matches!(*name, "hop/answer" | "hop/egress"));
     assert!(own.len() >= 2 && own[0].1.bytes == ping);
     assert!(own.iter().all(|(_, packet)| packet.id == own[0].1.id));
-    for p in &packets {
-        eprintln!("DBG {} {:x?}", p.comment, p.bytes);
-    }
     assert_eq!(answers.len(), 2);
     for (name, packet) in answers {
         assert_eq!(packet.bytes, left[0].1.bytes(), "{name}");
