@@ -59,7 +59,7 @@ portable: ## the core without an operating system, and as WebAssembly
 	cargo build --locked -p stack --target wasm32-unknown-unknown
 
 .PHONY: unit
-unit: ## everything that needs no namespaces: unit tests, properties, goldens, rules of the tree
+unit: ## everything that needs no built daemon: unit tests, properties, goldens, rules of the tree
 	cargo test --locked --workspace --exclude tests
 	cargo test --locked -p tests $(addprefix --test ,$(filter-out netns fuzz sim,$(SUITES)))
 
