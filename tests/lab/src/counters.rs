@@ -1,7 +1,9 @@
-//! The law of conservation, read from `hopctl get counters -o json`:
-//! `received = forwarded + flooded + answered + delivered + dropped`, for every port.
+//! The law of conservation, read from `hopctl get counters` and `get drops`:
+//! `received = forwarded + flooded + answered + delivered + dropped`, and
+//! `transmitted = written + failed`, for every port.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -9,6 +11,10 @@ use crate::{Error, Node, Result};
 
 /// What became of frames: the verdicts beside drops.
 const VERDICTS: &[&str] = &["forwarded", "flooded", "answered", "delivered"];
+/// Two readings are compared this often, for the moment in which nothing moves.
+const READINGS: usize = 40;
+/// Between two readings.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The counters of one port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,54 +23,81 @@ pub struct Port {
     pub name: String,
     /// Frames that came in.
     pub received: u64,
-    /// Frames that went on or were answered.
+    /// Of those: went on or were answered.
     pub accounted: u64,
+    /// Of those: dropped.
+    pub dropped: u64,
+    /// Frames that were handed to the port's driver.
+    pub transmitted: u64,
+    /// Of those: written, or the write failed and was counted.
+    pub ended: u64,
     /// Drops by reason.
-    pub dropped: BTreeMap<String, u64>,
+    pub drops: BTreeMap<String, u64>,
 }
 
-impl Port {
-    /// What `received` exceeds the sum of verdicts by. 0 unless there is a bug.
-    pub fn imbalance(&self) -> i128 {
-        let drops: u64 = self.dropped.values().sum();
-        i128::from(self.received) - i128::from(self.accounted) - i128::from(drops)
-    }
-}
-
-/// Reads the counters of all ports.
+/// Reads the counters of all ports at a moment when nothing moves.
 ///
 /// # Errors
-/// When hopctl fails or prints another form.
+/// When hopctl fails, prints another form, or frames never cease.
 pub fn read(node: &Node) -> Result<Vec<Port>> {
-    parse(&node.hopctl_json(&["get", "counters"])?)
+    let mut before = node.hopctl_json(&["get", "counters"])?;
+    for _ in 0..READINGS {
+        std::thread::sleep(PAUSE);
+        let drops = node.hopctl_json(&["get", "drops"])?;
+        let after = node.hopctl_json(&["get", "counters"])?;
+        if before == after {
+            return parse(&after, &drops);
+        }
+        before = after;
+    }
+    Err(Error::new(format!("{}: frames never cease", node.name())))
 }
 
-fn parse(list: &Value) -> Result<Vec<Port>> {
-    let items = list
-        .get("items")
-        .and_then(Value::as_array)
-        .ok_or_else(|| Error::new(format!("counters have no items: {list}")))?;
-    items.iter().map(port).collect()
+fn items(list: &Value) -> Result<&[Value]> {
+    let items = list.get("items").and_then(Value::as_array);
+    items.map(Vec::as_slice).ok_or_else(|| Error::new(format!("no items: {list}")))
+}
+
+fn text<'a>(item: &'a Value, key: &str) -> Result<&'a str> {
+    let found = item.get(key).and_then(Value::as_str);
+    found.ok_or_else(|| Error::new(format!("{key} is missing: {item}")))
+}
+
+fn count(item: &Value, key: &str) -> Result<u64> {
+    let found = item.get(key).and_then(Value::as_u64);
+    found.ok_or_else(|| Error::new(format!("{key} is missing: {item}")))
+}
+
+fn parse(counters: &Value, drops: &Value) -> Result<Vec<Port>> {
+    let mut ports: Vec<Port> = items(counters)?.iter().map(port).collect::<Result<_>>()?;
+    for drop in items(drops)? {
+        let (name, reason) = (text(drop, "port")?, text(drop, "reason")?);
+        let port = ports.iter_mut().find(|port| port.name == name);
+        let port = port.ok_or_else(|| Error::new(format!("drops of no port: {drop}")))?;
+        port.drops.insert(reason.to_owned(), count(drop, "count")?);
+    }
+    Ok(ports)
 }
 
 fn port(item: &Value) -> Result<Port> {
-    let missing = |key: &str| Error::new(format!("counters of a port lack {key}: {item}"));
-    let count = |key: &str| item.get(key).and_then(Value::as_u64).ok_or_else(|| missing(key));
-    let name = item.get("port").and_then(Value::as_str).ok_or_else(|| missing("port"))?;
     let mut accounted = 0;
     for verdict in VERDICTS {
-        accounted += count(verdict)?;
+        accounted += count(item, verdict)?;
     }
-    let drops = item.get("dropped").and_then(Value::as_object).ok_or_else(|| missing("dropped"))?;
-    let dropped = drops
-        .iter()
-        .map(|(reason, count)| (reason.clone(), count.as_u64().unwrap_or(u64::MAX)))
-        .filter(|(_, count)| *count > 0)
-        .collect();
-    Ok(Port { name: name.to_owned(), received: count("received")?, accounted, dropped })
+    let failed = item.get("failed").and_then(Value::as_object);
+    let failed = failed.ok_or_else(|| Error::new(format!("failed is missing: {item}")))?;
+    Ok(Port {
+        name: text(item, "port")?.to_owned(),
+        received: count(item, "received")?,
+        accounted,
+        dropped: count(item, "dropped")?,
+        transmitted: count(item, "transmitted")?,
+        ended: count(item, "written")? + failed.values().filter_map(Value::as_u64).sum::<u64>(),
+        drops: BTreeMap::new(),
+    })
 }
 
-/// The law holds for every port, and nothing was dropped but for the reasons that a test expects.
+/// The laws hold for every port, and nothing was dropped but for the reasons that a test expects.
 ///
 /// # Errors
 /// Every port and reason that is wrong.
@@ -80,12 +113,19 @@ pub fn conservation(node: &Node, expected: &[&str]) -> Result<Vec<Port>> {
 fn wrong(ports: &[Port], expected: &[&str]) -> Vec<String> {
     let mut wrong = Vec::new();
     for port in ports {
-        if port.imbalance() != 0 {
-            wrong.push(format!("{}: {} frames unaccounted for", port.name, port.imbalance()));
+        let Port { name, received, accounted, dropped, transmitted, ended, drops } = port;
+        if *received != accounted + dropped {
+            wrong.push(format!("{name}: {received} received, {accounted} + {dropped} explained"));
         }
-        for (reason, count) in &port.dropped {
-            if !expected.contains(&reason.as_str()) {
-                wrong.push(format!("{}: {count} dropped for {reason}", port.name));
+        if *dropped != drops.values().sum::<u64>() {
+            wrong.push(format!("{name}: {dropped} dropped, by reason {drops:?}"));
+        }
+        if transmitted != ended {
+            wrong.push(format!("{name}: {transmitted} transmitted, {ended} written or failed"));
+        }
+        for (reason, count) in drops {
+            if *count > 0 && !expected.contains(&reason.as_str()) {
+                wrong.push(format!("{name}: {count} dropped for {reason}"));
             }
         }
     }
@@ -95,27 +135,33 @@ fn wrong(ports: &[Port], expected: &[&str]) -> Vec<String> {
 /// How often a port dropped for that reason.
 pub fn drops(ports: &[Port], port: &str, reason: &str) -> u64 {
     let found = ports.iter().find(|candidate| candidate.name == port);
-    found.and_then(|port| port.dropped.get(reason)).copied().unwrap_or(0)
+    found.and_then(|port| port.drops.get(reason)).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn a_forgotten_count_and_a_strange_drop_are_found() {
-        let mut list = serde_json::json!({"items": [{
+        let mut counters = json!({"items": [{
             "port": "pod/default/a", "received": 10, "forwarded": 5, "flooded": 1, "answered": 2,
-            "delivered": 0, "dropped": {"NoRoute": 2, "Martian": 0},
+            "delivered": 0, "dropped": 2, "transmitted": 4, "written": 3, "failed": {"ENOBUFS": 1},
         }]});
-        let ports = parse(&list).unwrap();
+        let list = json!({"items": [
+            {"port": "pod/default/a", "reason": "NoRoute", "count": 2},
+        ]});
+        let ports = parse(&counters, &list).unwrap();
         assert_eq!(wrong(&ports, &["NoRoute"]), Vec::<String>::new());
         assert_eq!(wrong(&ports, &[]), ["pod/default/a: 2 dropped for NoRoute"]);
         assert_eq!(drops(&ports, "pod/default/a", "NoRoute"), 2);
-        list["items"][0]["received"] = 11.into();
-        let ports = parse(&list).unwrap();
-        assert_eq!(wrong(&ports, &["NoRoute"]), ["pod/default/a: 1 frames unaccounted for"]);
-        list["items"][0].as_object_mut().unwrap().remove("flooded");
-        assert!(parse(&list).unwrap_err().to_string().contains("flooded"));
+        assert_eq!(wrong(&parse(&counters, &json!({"items": []})).unwrap(), &[]).len(), 1);
+        counters["items"][0]["received"] = 11.into();
+        counters["items"][0]["transmitted"] = 5.into();
+        assert_eq!(wrong(&parse(&counters, &list).unwrap(), &["NoRoute"]).len(), 2);
+        counters["items"][0].as_object_mut().unwrap().remove("flooded");
+        assert!(parse(&counters, &list).unwrap_err().to_string().contains("flooded"));
     }
 }

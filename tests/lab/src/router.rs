@@ -36,11 +36,11 @@ const RIGHT: Side = Side {
 };
 
 impl Router {
-    /// Makes the three, with that MTU on the far side and 1500 on the near one.
+    /// Makes the three, with those MTUs on the side of the host that asks and on the far one.
     ///
     /// # Errors
     /// When namespaces cannot be made.
-    pub fn new(far_mtu: u16) -> Result<Self> {
+    pub fn new(near_mtu: u16, far_mtu: u16) -> Result<Self> {
         let run: Arc<Run> = Run::join()?;
         let a = Namespace::new(&run, "oracle-a")?;
         let router = Namespace::new(&run, "oracle-r")?;
@@ -48,7 +48,7 @@ impl Router {
         for netns in [&a, &router, &b] {
             netns.without_dad()?;
         }
-        a.connect("eth0", &router, "r0", 1500)?;
+        a.connect("eth0", &router, "r0", near_mtu)?;
         b.connect("eth0", &router, "r1", far_mtu)?;
         for (host, port, side) in [(&a, "r0", LEFT), (&b, "r1", RIGHT)] {
             for (own, gateway) in side.host.iter().zip(side.router) {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_kernel_routes_between_the_hosts() {
-        let oracle = Router::new(1400).unwrap();
+        let oracle = Router::new(1500, 1400).unwrap();
         oracle.a.run("ping", &["-c", "1", "-W", "2", "10.244.2.2"]).unwrap();
         oracle.a.run("ping", &["-c", "1", "-W", "2", "fd00:10:244:2::2"]).unwrap();
         let path = oracle.a.run("traceroute", &["-n", "-q", "1", "10.244.2.2"]).unwrap();

@@ -28,7 +28,18 @@ pub(super) fn echo(listen: SocketAddr) -> Result<()> {
     }
 }
 
-pub(super) fn request_response(to: SocketAddr, size: usize, count: u32) -> Result<()> {
+pub(super) fn request_response(to: &[SocketAddr], size: usize, count: u32) -> Result<()> {
+    let mut times = Vec::new();
+    for server in to {
+        times.extend(round_trips(*server, size, count)?);
+    }
+    times.sort();
+    let at = |share: usize| times.get(times.len() * share / 100).map_or(0, Duration::as_micros);
+    say(format!("{} of {size} bytes, p50 {} us, p99 {} us", times.len(), at(50), at(99)))
+}
+
+/// The times of `count` round trips to one server.
+fn round_trips(to: SocketAddr, size: usize, count: u32) -> Result<Vec<Duration>> {
     let any: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -40,21 +51,15 @@ pub(super) fn request_response(to: SocketAddr, size: usize, count: u32) -> Resul
     let (mut sent, mut got) = (vec![0; size], vec![0; DATAGRAM_MAX]);
     let mut times = Vec::new();
     for number in 1..=count {
+        let what = |part: &str| format!("{to}: datagram {number}: {part}");
         pattern.fill(&mut sent);
         let began = Instant::now();
-        socket.send(&sent).context(format!("datagram {number}: send"))?;
-        let length = socket.recv(&mut got).context(format!("datagram {number}: echo"))?;
+        socket.send(&sent).context(what("send"))?;
+        let length = socket.recv(&mut got).context(what("echo"))?;
         times.push(began.elapsed());
         if got.get(..length) != Some(&sent) {
-            let text = format!("datagram {number}: {length} bytes came back, or other ones");
-            return Err(Error::new(text));
+            return Err(Error::new(what(&format!("{length} bytes came back, or other ones"))));
         }
     }
-    times.sort();
-    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
-    say(format!(
-        "{count} of {size} bytes, p50 {} us, p99 {} us",
-        at(50).as_micros(),
-        at(99).as_micros()
-    ))
+    Ok(times)
 }

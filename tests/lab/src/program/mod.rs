@@ -48,13 +48,13 @@ pub enum Program {
     },
     /// UDP client of udp-echo: one datagram after another, each compared with its echo
     UdpRr {
-        /// Address and port of the server
-        #[arg(long)]
-        to: SocketAddr,
+        /// Address and port of a server; may be given several times
+        #[arg(long, required = true)]
+        to: Vec<SocketAddr>,
         /// Bytes of each datagram
         #[arg(long)]
         size: usize,
-        /// How many
+        /// How many to each server
         #[arg(long, default_value_t = 1)]
         count: u32,
     },
@@ -107,7 +107,7 @@ impl Program {
             Self::TcpReceive { listen } => stream::receive(listen),
             Self::TcpSend { to, bytes } => stream::send(to, bytes),
             Self::UdpEcho { listen } => datagram::echo(listen),
-            Self::UdpRr { to, size, count } => datagram::request_response(to, size, count),
+            Self::UdpRr { to, size, count } => datagram::request_response(&to, size, count),
             Self::Listener { listen } => session::listener(listen),
             Self::Session { to, lines } => session::client(to, lines),
             Self::Http { listen } => http::serve(listen),
