@@ -9,6 +9,7 @@
 //! | [`lan`] | the outside: a kernel bridge that nodes are attached to |
 //! | [`node`] | a node: uplink, manifests, `vswitchd` |
 //! | [`pod`] | a pod, wired through the CNI plugin as a runtime does |
+//! | [`cluster`] | all of that from a directory of manifests |
 //! | [`cni`] | calls of the plugin, whatever their sense |
 //! | [`manifest`] | the objects of a directory of manifests that the lab acts on |
 //! | [`counters`] | the law of conservation, read from `hopctl` |
@@ -19,6 +20,7 @@
 //! Nothing here touches the interfaces, routes or rules of the namespace it is started in.
 
 pub mod binaries;
+pub mod cluster;
 pub mod cni;
 pub mod counters;
 pub mod error;
@@ -33,6 +35,7 @@ pub mod router;
 pub mod run;
 pub mod tshark;
 
+pub use cluster::Cluster;
 pub use error::{Context, Error, Result};
 pub use lan::Lan;
 pub use namespace::Namespace;

@@ -21,10 +21,12 @@ const DAEMON_TIMEOUT: Duration = Duration::from_secs(20);
 const HOPCTL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a node shall be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NodeSpec {
     /// The Node object.
     pub object: NodeObject,
+    /// Manifests that the node is given, the Node's own among them; `None` writes the Node's alone.
+    pub manifests: Option<PathBuf>,
     /// Further keys of the daemon's configuration.
     pub settings: BTreeMap<String, Value>,
 }
@@ -44,7 +46,7 @@ impl NodeSpec {
                     format!("2001:db8::{:x}", 0x10 + u16::from(index)),
                 ],
             },
-            settings: BTreeMap::new(),
+            ..Self::default()
         }
     }
 
@@ -84,11 +86,13 @@ impl Node {
         }
         let binaries = Binaries::find()?;
         let node = Self { netns, daemon: None, binaries, spec, dir, lan: Arc::clone(lan) };
-        manifest::write(
-            &node.manifests(),
-            &format!("node-{}", node.name()),
-            &node.spec.object.to_json(),
-        )?;
+        match &node.spec.manifests {
+            Some(given) => copy_files(given, &node.manifests())?,
+            None => {
+                let name = format!("node-{}", node.name());
+                manifest::write(&node.manifests(), &name, &node.spec.object.to_json())?;
+            }
+        }
         Ok(node)
     }
 
@@ -303,6 +307,16 @@ impl Node {
         command.stdin(std::process::Stdio::null());
         command
     }
+}
+
+/// Copies the files of a directory.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).context(from.display())?.flatten() {
+        if entry.path().is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).context(entry.path().display())?;
+        }
+    }
+    Ok(())
 }
 
 /// A live capture in the background.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 use crate::{Context, Error, Result};
@@ -184,6 +184,32 @@ fn marked(owner: &str) -> Vec<Pid> {
         })
         .map(Pid::from_raw)
         .collect()
+}
+
+/// From here on Ctrl-C and SIGTERM remove what this process has made before they end it. Call it before any
+/// thread is started: threads inherit which signals they leave to others.
+///
+/// # Errors
+/// The kernel's.
+pub fn clean_up_on_signals() -> Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block().context("signals")?;
+    std::thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            let current = CURRENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some(run) = current.upgrade() {
+                remove(&run.owner, &run.dir);
+            }
+            end(128 + signal as i32);
+        }
+    });
+    Ok(())
+}
+
+/// Ends this process from a thread that is not its first.
+#[expect(clippy::exit, reason = "a signal ends the process; nothing else may run any more")]
+fn end(status: i32) -> ! {
+    std::process::exit(status)
 }
 
 /// Lets namespaces choose cubic: the setting is the machine's, and only ever grows.

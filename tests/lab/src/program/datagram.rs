@@ -19,7 +19,7 @@ pub(super) fn echo(listen: SocketAddr) -> Result<()> {
     loop {
         let (length, peer) = socket.recv_from(&mut buffer).context("receive")?;
         if last != Some(peer) {
-            say(format!("peer {peer}"))?;
+            super::say_peer(peer)?;
             last = Some(peer);
         }
         let datagram = buffer.get(..length).unwrap_or_default();

@@ -127,6 +127,11 @@ fn say(line: impl std::fmt::Display) -> Result<()> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("stdout")
 }
 
+/// Prints who came: the address alone, as the client itself would write it.
+fn say_peer(peer: SocketAddr) -> Result<()> {
+    say(format!("peer {}", peer.ip().to_canonical()))
+}
+
 /// Bytes that never repeat within a transfer: a counter's xorshift, equal in every run.
 struct Pattern(u64);
 

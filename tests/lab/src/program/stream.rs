@@ -20,7 +20,7 @@ pub(super) fn serve(listen: SocketAddr, each: fn(TcpStream) -> Result<()>) -> Re
     say("ready")?;
     for stream in listener.incoming() {
         let stream = stream.context("accept")?;
-        say(format!("peer {}", stream.peer_addr().context("peer")?))?;
+        super::say_peer(stream.peer_addr().context("peer")?)?;
         std::thread::spawn(move || {
             if let Err(error) = each(stream) {
                 // The client sees the broken connection; the server goes on.
