@@ -1,5 +1,5 @@
-//! Captures of every hop: Wireshark finds no fault in them, ids tie the hops of a packet together, filters
-//! choose what tshark would, and drops say why.
+//! Captures of every hop: Wireshark finds no fault in them, ids tie the hops of a packet together,
+//! filters choose what tshark would, and drops say why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

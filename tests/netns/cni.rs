@@ -1,5 +1,5 @@
-//! The plugin and the daemon together, as a runtime meets them: verbs in and out of order, many at once, and
-//! with the daemon away.
+//! The plugin and the daemon together, as a runtime meets them: verbs in and out of order, many at
+//! once, and with the daemon away.
 
 use std::collections::BTreeSet;
 use std::fs;

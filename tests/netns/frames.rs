@@ -1,5 +1,5 @@
-//! Frames byte by byte, for what no socket would send. Written down here and not taken from the switch's
-//! own code, which they judge.
+//! Frames byte by byte, for what no socket would send. Written down here and not taken from the
+//! switch's own code, which they judge.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

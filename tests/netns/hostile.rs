@@ -162,7 +162,8 @@ fn a_veth_pod_reaches_no_socket_of_the_node_but_through_the_switch() {
     let server = lab_serve(&world.netns, &["udp-echo", "--listen", "[::]:33333"]).unwrap();
     let text = world.netns.ip(&["-json", "link", "show"]).unwrap();
     let links: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
-    // Every interface of the node is tried as the destination: the host's end of the veth is among them.
+    // Every interface of the node is tried as the destination: the host's end of the veth is among
+    // them.
     let macs: Vec<Mac> = links.iter().map(|link| mac(link["address"].as_str().unwrap())).collect();
     assert!(macs.len() >= 4, "lo, up0, hop0 and the host's end: {text}");
     let frames: Vec<Vec<u8>> = macs

@@ -1,7 +1,7 @@
 //! Real pods in network namespaces, against the built binaries: `make netns`, as root.
 //!
-//! Every test makes a node of its own, and ends with the law of conservation: [`World::settle`] names the
-//! drop reasons that the test means to cause; any other fails it.
+//! Every test makes a node of its own, and ends with the law of conservation: [`World::settle`]
+//! names the drop reasons that the test means to cause; any other fails it.
 
 #[cfg(test)]
 mod captures;

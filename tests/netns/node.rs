@@ -1,4 +1,5 @@
-//! The node and its pods: both see the true addresses, and the node's own sockets never notice the rules.
+//! The node and its pods: both see the true addresses, and the node's own sockets never notice the
+//! rules.
 //!
 //! ```text
 //!   lan ── up0 [ node: sockets, hop0 ] ── vswitchd ── eth0 pod a

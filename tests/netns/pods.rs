@@ -59,7 +59,8 @@ fn tcp_and_datagrams_of_every_size_pass() {
         let _udp = b.serve(&["udp-echo", "--listen", "[::]:7002"]).unwrap();
         for address in b.addresses() {
             a.lab(&["tcp-send", "--to", &at(address, 7001), "--bytes", "20000000"]).unwrap();
-            // IPv6 has no place for more than 65487 bytes after its header and UDP's, as the kernel counts.
+            // IPv6 has no place for more than 65487 bytes after its header and UDP's, as the kernel
+            // counts.
             let most = if address.is_ipv4() { "65507" } else { "65487" };
             for size in ["0", "1", "1452", "1472", "1473", "2000", "9000", most] {
                 let to = at(address, 7002);

@@ -1,5 +1,5 @@
-//! The daemon goes and comes: pods stay, connections live, leases are the same, and a second daemon on the
-//! same run-dir is refused.
+//! The daemon goes and comes: pods stay, connections live, leases are the same, and a second daemon
+//! on the same run-dir is refused.
 
 use std::process::Command;
 use std::time::Duration;

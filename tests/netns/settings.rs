@@ -1,5 +1,5 @@
-//! Bad input: one clear sentence that names the field, an exit code other than 0, and nothing changed. A
-//! broken manifest keeps the last good state.
+//! Bad input: one clear sentence that names the field, an exit code other than 0, and nothing
+//! changed. A broken manifest keeps the last good state.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -33,8 +33,8 @@ fn shown(file: &Path, filter: &str) -> Vec<(String, String)> {
 
 /// The prediction and the capture agree: the same stages, and the same line at each.
 ///
-/// The line of parse spells what an imagined packet cannot know (source port, length, id), so there only
-/// addresses and protocol are compared.
+/// The line of parse spells what an imagined packet cannot know (source port, length, id), so there
+/// only addresses and protocol are compared.
 fn agree(predicted: &[(String, String)], shown: &[(String, String)], addresses: [&str; 2]) {
     let mut stages: Vec<&str> = predicted.iter().map(|(stage, _)| stage.as_str()).collect();
     // Several hops of one stage are one point of the capture.

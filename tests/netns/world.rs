@@ -1,4 +1,5 @@
-//! What every test here stands on: one node at a time, its log when a test fails, and the law at its end.
+//! What every test here stands on: one node at a time, its log when a test fails, and the law at
+//! its end.
 
 use std::fmt::Write as _;
 use std::ops::{Deref, DerefMut};
@@ -10,7 +11,8 @@ use lab::{Lan, Node, NodeSpec, Pod, counters};
 /// Both ways to wire a pod.
 pub(crate) const KINDS: [&str; 2] = ["tap", "veth"];
 
-/// Reasons that idle pods cause by themselves: a lone pod asks for routers and reports groups to nobody.
+/// Reasons that idle pods cause by themselves: a lone pod asks for routers and reports groups to
+/// nobody.
 const IDLE: &[&str] = &["FloodScopeEmpty"];
 
 static TURN: Mutex<()> = Mutex::new(());

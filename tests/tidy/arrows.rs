@@ -31,8 +31,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("trace", "pipeline::parse"),
 ];
 
-/// The stages that walk calls. `packet`, `rewrite` and `answer` are none: a description, the code that
-/// applies edits, and the maker of replies.
+/// The stages that walk calls. `packet`, `rewrite` and `answer` are none: a description, the code
+/// that applies edits, and the maker of replies.
 const STAGES: &[&str] =
     &["parse", "decap", "l2", "conntrack", "service", "l3", "policy", "nat", "encap", "egress"];
 

@@ -1,5 +1,5 @@
-//! Nodes and pods from a directory of manifests: a Node becomes a namespace with a daemon, a Pod becomes a
-//! namespace that is wired by the plugin and runs its command.
+//! Nodes and pods from a directory of manifests: a Node becomes a namespace with a daemon, a Pod
+//! becomes a namespace that is wired by the plugin and runs its command.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! Calls of the CNI plugin, exactly as a runtime makes them: environment and standard input, nothing else.
+//! Calls of the CNI plugin, exactly as a runtime makes them: environment and standard input,
+//! nothing else.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

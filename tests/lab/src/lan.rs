@@ -39,7 +39,8 @@ impl Lan {
         Ok(Arc::new(Self { netns, mtu }))
     }
 
-    /// Attaches a namespace by an interface `up0` with those addresses, and default routes out of it.
+    /// Attaches a namespace by an interface `up0` with those addresses, and default routes out of
+    /// it.
     ///
     /// # Errors
     /// Those of `ip`.

@@ -1,5 +1,5 @@
-//! Manifests: the API's own objects. The daemon reads the directory; the lab reads from the same files
-//! which nodes and pods it has to make.
+//! Manifests: the API's own objects. The daemon reads the directory; the lab reads from the same
+//! files which nodes and pods it has to make.
 
 use std::fs;
 use std::path::Path;
@@ -143,7 +143,8 @@ fn pod(value: &Value) -> Result<PodObject> {
     })
 }
 
-/// Writes an object into a directory of manifests, whole at once, so that a watcher never reads half.
+/// Writes an object into a directory of manifests, whole at once, so that a watcher never reads
+/// half.
 ///
 /// # Errors
 /// When it cannot be written.

@@ -15,8 +15,8 @@ use crate::{Context, Error, Result};
 /// Time that a command inside may take unless said otherwise.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A network namespace of the lab. Dropping it removes its name; the kernel removes the rest with the last
-/// process inside.
+/// A network namespace of the lab. Dropping it removes its name; the kernel removes the rest with
+/// the last process inside.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
@@ -117,7 +117,8 @@ impl Namespace {
         self.within(|| Process::start(&self.run, &self.name, command))?
     }
 
-    /// Interfaces made from here on use their IPv6 addresses at once, without asking for duplicates.
+    /// Interfaces made from here on use their IPv6 addresses at once, without asking for
+    /// duplicates.
     ///
     /// # Errors
     /// The kernel's.

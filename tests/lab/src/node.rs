@@ -1,4 +1,5 @@
-//! A node: a namespace with an uplink to the [`Lan`], a directory of manifests, and `vswitchd` inside.
+//! A node: a namespace with an uplink to the [`Lan`], a directory of manifests, and `vswitchd`
+//! inside.
 
 use std::collections::BTreeMap;
 use std::fs;

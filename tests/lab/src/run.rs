@@ -1,8 +1,9 @@
 //! What one process of the lab made: a directory, namespaces, processes.
 //!
-//! Everything goes when the last owner drops it. A process that was killed could not do that, so the next
-//! one sweeps: the directory is named by process id and start time, lists the namespaces before they are
-//! made, and every process carries the same name in its environment. Nothing else is ever ended.
+//! Everything goes when the last owner drops it. A process that was killed could not do that, so
+//! the next one sweeps: the directory is named by process id and start time, lists the namespaces
+//! before they are made, and every process carries the same name in its environment. Nothing else
+//! is ever ended.
 
 use std::fs;
 use std::io::Write as _;
@@ -142,7 +143,8 @@ pub fn sweep() -> Result<Vec<String>> {
     Ok(swept)
 }
 
-/// Ends what the run started, removes its namespaces, then its directory, which is the note of both.
+/// Ends what the run started, removes its namespaces, then its directory, which is the note of
+/// both.
 fn remove(owner: &str, dir: &Path) {
     end_processes(owner);
     let noted = fs::read_to_string(dir.join(NAMESPACES)).unwrap_or_default();
@@ -155,7 +157,8 @@ fn remove(owner: &str, dir: &Path) {
     drop(fs::remove_dir_all(dir));
 }
 
-/// Kills every process with the owner's mark, until there is none: a dying one may have just forked.
+/// Kills every process with the owner's mark, until there is none: a dying one may have just
+/// forked.
 fn end_processes(owner: &str) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
@@ -186,8 +189,8 @@ fn marked(owner: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// From here on Ctrl-C and SIGTERM remove what this process has made before they end it. Call it before any
-/// thread is started: threads inherit which signals they leave to others.
+/// From here on Ctrl-C and SIGTERM remove what this process has made before they end it. Call it
+/// before any thread is started: threads inherit which signals they leave to others.
 ///
 /// # Errors
 /// The kernel's.

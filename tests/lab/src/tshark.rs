@@ -65,8 +65,8 @@ pub fn judge(file: &Path) -> Result<usize> {
     Ok(all)
 }
 
-/// Writes the packets that a capture filter accepts, by tshark's own means, and gives back the frame
-/// numbers that it kept.
+/// Writes the packets that a capture filter accepts, by tshark's own means, and gives back the
+/// frame numbers that it kept.
 ///
 /// # Errors
 /// tshark's.
@@ -87,7 +87,8 @@ mod tests {
         let dir = run.dir("tshark").unwrap();
         let text = dir.join("in.txt");
         // ICMP echo between 10.0.0.1 and 10.0.0.2, its checksum right, then wrong in one bit.
-        let good = "0000 02 00 00 00 00 02 02 00 00 00 00 01 08 00 45 00 00 1c 00 01 00 00 40 01 66 de \
+        let good = "0000 02 00 00 00 00 02 02 00 00 00 00 01 08 00 \
+                    45 00 00 1c 00 01 00 00 40 01 66 de \
                     0a 00 00 01 0a 00 00 02 08 00 f7 fd 00 01 00 01\n";
         for (bytes, fine) in [(good.to_owned(), true), (good.replace("f7 fd", "f7 fc"), false)] {
             std::fs::write(&text, bytes).unwrap();

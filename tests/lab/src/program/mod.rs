@@ -1,7 +1,7 @@
 //! Clients and servers that run inside of pods, as subcommands of the binary `lab`.
 //!
-//! Servers print `ready` when they listen and `peer ADDRESS` for each client, so that a test sees who came.
-//! A client exits with 0 only when all it sent came back as it should.
+//! Servers print `ready` when they listen and `peer ADDRESS` for each client, so that a test sees
+//! who came. A client exits with 0 only when all it sent came back as it should.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! A server with state in each connection, as SSH has: if a session is cut or answered by somebody else,
-//! the numbers show it.
+//! A server with state in each connection, as SSH has: if a session is cut or answered by somebody
+//! else, the numbers show it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -239,7 +239,8 @@ mod tests {
 
     #[test]
     fn the_checksum_is_that_of_the_rfc() {
-        // The example of RFC 1071 section 3, and a header that sums up to nothing with its checksum.
+        // The example of RFC 1071 section 3, and a header that sums up to nothing with its
+        // checksum.
         assert_eq!(checksum("0001f203f4f5f6f7").unwrap(), !0xddf2);
         let header = "4500001c0001000040{p}66de0a0000010a000002".replace("{p}", "01");
         assert_eq!(checksum(&header).unwrap(), 0);

@@ -1,5 +1,5 @@
-//! What the demo prints: a heading for each step, what it shows, and the words of the programs themselves.
-//! Colour only on a terminal.
+//! What the demo prints: a heading for each step, what it shows, and the words of the programs
+//! themselves. Colour only on a terminal.
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
