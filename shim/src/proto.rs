@@ -1,5 +1,5 @@
-//! One request and one response a connection of `cni.sock`: each a length (u32, little endian, bytes) and so
-//! many bytes of JSON.
+//! One request and one response a connection of `cni.sock`: each a length (u32, little endian,
+//! bytes) and so many bytes of JSON.
 
 use std::collections::BTreeMap;
 

@@ -69,6 +69,8 @@ pub struct NodeConfig {
     pub gateway6: Option<Ipv6Cidr>,
     /// The node's own addresses, reached by the host port.
     pub addresses: Vec<IpAddress>,
+    /// UDP port of the overlay (DESIGN 10, `vxlan-port`): pods may not send to it on this node.
+    pub vxlan_port: u16,
 }
 
 impl NodeConfig {
@@ -84,7 +86,13 @@ impl NodeConfig {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { gateway_mac: Self::GATEWAY_MAC, gateway4: None, gateway6: None, addresses: Vec::new() }
+        Self {
+            gateway_mac: Self::GATEWAY_MAC,
+            gateway4: None,
+            gateway6: None,
+            addresses: Vec::new(),
+            vxlan_port: 4789,
+        }
     }
 }
 
@@ -93,7 +101,22 @@ impl Default for NodeConfig {
 pub fn link_local(mac: EthernetAddress) -> smoltcp::wire::Ipv6Address {
     let [a, b, c, d, e, f] = mac.0;
     smoltcp::wire::Ipv6Address::from([
-        0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0x02, b, c, 0xff, 0xfe, d, e, f,
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 0x02,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
     ])
 }
 
@@ -176,7 +199,7 @@ pub enum Change {
     /// Whether desired state has been loaded whole.
     Complete(bool),
     /// Several changes that hold together or not at all.
-    All(Vec<Change>),
+    All(Vec<Self>),
 }
 
 /// Why a change was refused.

@@ -141,6 +141,12 @@ drop_reasons! {
         "spanning tree, pause and LACP end at the port";
     315 PortUnknown Transient "the ingress port does not exist"
         "a frame was on its way when its port was removed";
+    316 NeighborUnasked Unsupported "an ARP reply or neighbor advertisement to the gateway"
+        "the switch knows its neighbors and never asks; nothing is learned from pods";
+    317 Martian Spoofed "an address that cannot be on a wire"
+        "loopback, unspecified, class E or multicast where a host's address belongs";
+    318 ConfigurationPending Transient "desired state has not been loaded whole"
+        "wait for hopctl status --wait; nothing is forwarded on half a configuration";
     501 NoRoute Unreachable "no route to the destination"
         "hopctl get routes; the sender was told by ICMP";
     502 Blackhole Unreachable "the route leads nowhere on purpose"
@@ -149,8 +155,6 @@ drop_reasons! {
         "a traceroute, or a routing loop; the sender was told by ICMP";
     504 MtuExceeded Unreachable "larger than the egress port takes"
         "path MTU discovery was told when routed; bridged pods must agree on an MTU";
-    505 Martian Spoofed "an address that cannot be on a wire"
-        "loopback, unspecified, class E or multicast where a host's address belongs";
     506 NeighborFailed Unreachable "no pod has the destination address"
         "the pod is gone: hopctl get neighbors; the sender was told by ICMP";
     507 GroupRouted Unsupported "a group address was sent to the gateway"
@@ -161,8 +165,8 @@ drop_reasons! {
         "the gateway answers whole packets only";
     510 EgressDown Transient "the egress port is down"
         "the receiving pod is being removed or its interface is down: hopctl get ports";
-    601 ConfigurationPending Transient "desired state has not been loaded whole"
-        "wait for hopctl status --wait; nothing is forwarded on half a configuration";
+    601 OverlayFromPod Spoofed "a pod sends to the node's overlay port"
+        "only nodes speak VXLAN to each other; a tunnel of the pod's own needs another port";
     901 Bug Bug "the switch contradicts itself"
         "please report it with a recording";
 }

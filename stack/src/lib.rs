@@ -41,10 +41,15 @@ pub mod time;
 pub mod trace;
 pub mod wire;
 
-pub use config::{Change, Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds};
+pub use config::{
+    Change, Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget,
+    Seeds,
+};
 pub use counters::{Counters, PortCounters};
 pub use drop::{DropClass, DropReason};
-pub use input::{Checksum, EndpointId, Event, Frame, Gso, GsoKind, Input, Offload, Outbox, PortId, Transmit};
+pub use input::{
+    Checksum, EndpointId, Event, Frame, Gso, GsoKind, Input, Offload, Outbox, PortId, Transmit,
+};
 pub use switch::Switch;
 pub use time::{Duration, Instant};
 pub use trace::{AnswerKind, Edit, Hop, Stage, Trace, Verdict};

@@ -1,21 +1,251 @@
-//! The public face.
-use crate::{Counters, Input, Instant, Outbox, PortId, Trace, Frame, Config, Limits, Seeds};
-/// Switch.
-#[derive(Debug)]
-pub struct Switch { counters: Counters }
-impl Switch {
-    /// New.
-    #[must_use] pub fn new(_c: Config, _l: Limits, _s: Seeds) -> Self { Self { counters: Counters::default() } }
-    /// In.
-    pub fn input(&mut self, _now: Instant, _input: Input, _out: &mut Outbox) {}
-    /// When.
-    #[must_use] pub fn poll_at(&self) -> Option<Instant> { None }
-    /// Dry run.
-    #[must_use] pub fn trace(&self, _now: Instant, ingress: PortId, _frame: &Frame) -> Trace { Trace::new(ingress) }
-    /// Counters.
-    #[must_use] pub fn counters(&self) -> &Counters { &self.counters }
-    /// Digest.
-    #[must_use] pub fn digest(&self) -> u64 { 0 }
-    /// Desired state as in force.
-    #[must_use] pub fn config(&self) -> Config { Config::default() }
+//! The public face of the core: one owner of all state, one door.
+
+use alloc::string::String;
+
+use smoltcp::wire::EthernetAddress;
+
+use crate::config::{Change, Config, Limits, PortKind, Seeds, diff};
+use crate::counters::Counters;
+use crate::endpoint;
+use crate::input::{EndpointId, Event, Frame, Input, Outbox, PortId, Transmit};
+use crate::pipeline::packet::Packet;
+use crate::pipeline::{Walk, answer, rewrite, walk};
+use crate::table::{Effects, Tables};
+use crate::time::Instant;
+use crate::trace::{AnswerKind, Trace, Verdict};
+
+/// The switch: everything it does follows from its state, the given time and the input.
+#[derive(Clone, Debug)]
+pub struct Switch {
+    tables: Tables,
+    seeds: Seeds,
+    walks: u64,
+    now: Instant,
 }
+
+/// What a walk came to, for moving the frame.
+struct Decision {
+    verdict: Verdict,
+    packet: Option<Packet>,
+    fragment_mtu: Option<u16>,
+}
+
+impl Switch {
+    /// A switch in the given state. What of `config` cannot be is left out; [`Switch::input`] with changes
+    /// says why.
+    #[must_use]
+    pub fn new(config: Config, limits: Limits, seeds: Seeds) -> Self {
+        let mut tables = Tables::new(limits, seeds);
+        for change in diff(&Config::default(), &config) {
+            // The caller validates by sending changes; here a bad object must not take the others down.
+            let _refused = tables.apply(&change);
+        }
+        Self { tables, seeds, walks: 0, now: Instant::ZERO }
+    }
+
+    /// The only door. Runs to completion; outputs are appended to `out` in order. Time never goes back: an
+    /// earlier `now` counts as the latest seen.
+    pub fn input(&mut self, now: Instant, input: Input, out: &mut Outbox) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Frame { port, frame } => self.frame(port, frame, out),
+            Input::Deliver { endpoint, frame } => self.deliver(endpoint, &frame, out),
+            Input::Change(change) => self.change(&change, out),
+            // Nothing has timers yet: every state that ages is read against the clock when it is used.
+            Input::Tick => {}
+        }
+    }
+
+    /// When the switch wants a [`Input::Tick`] at the latest; `None` while nothing waits for time.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// The walk this frame would take now. Changes nothing and builds no frame.
+    #[must_use]
+    pub fn trace(&self, now: Instant, ingress: PortId, frame: &Frame) -> Trace {
+        let mut trace = Trace::new(ingress);
+        let mut effects = Effects::new();
+        self.decide(self.now.max(now), ingress, frame, &mut trace, &mut effects);
+        trace
+    }
+
+    /// A copy of all counters.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.tables.counters()
+    }
+
+    /// A hash of all state, equal wherever the same inputs went in.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let seeds = [self.seeds.choice, self.walks, self.now.0];
+        crate::hash::numbers(self.tables.digest(), &seeds)
+    }
+
+    /// All state as text, in canonical order.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        self.tables.dump()
+    }
+
+    /// The desired state in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.tables.config()
+    }
+
+    /// The state, to look at.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    fn change(&mut self, change: &Change, out: &mut Outbox) {
+        if let Err(error) = self.tables.apply(change) {
+            out.events.push(Event::Rejected(error));
+        }
+    }
+
+    fn decide(
+        &self,
+        now: Instant,
+        ingress: PortId,
+        frame: &Frame,
+        trace: &mut Trace,
+        effects: &mut Effects,
+    ) -> Decision {
+        let mut cx =
+            Walk { tables: &self.tables, now, ingress, frame, trace, effects, fragment_mtu: None };
+        let (verdict, packet) = walk(&mut cx);
+        Decision { verdict, packet, fragment_mtu: cx.fragment_mtu }
+    }
+
+    fn frame(&mut self, ingress: PortId, frame: Frame, out: &mut Outbox) {
+        let index = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
+        out.walked.push(Trace::new(ingress));
+        let Some(trace) = out.walked.last_mut() else { return };
+        let mut effects = Effects::new();
+        let decision = self.decide(self.now, ingress, &frame, trace, &mut effects);
+        self.walks += 1;
+        trace.number = self.walks;
+        self.tables.commit(self.now, &effects);
+        self.count(ingress, &frame, decision.verdict);
+        self.carry(index, ingress, frame, &decision, out);
+    }
+
+    fn count(&mut self, ingress: PortId, frame: &Frame, verdict: Verdict) {
+        let counters = self.tables.counters_mut(ingress);
+        counters.received += 1;
+        counters.received_bytes += frame.len() as u64;
+        match verdict {
+            Verdict::Forward(_) => counters.forwarded += 1,
+            Verdict::Flood(_) => counters.flooded += 1,
+            Verdict::Deliver(_) => counters.delivered += 1,
+            Verdict::Answer(_) => counters.answered += 1,
+            Verdict::Drop(reason) => {
+                if let Some(count) = counters.dropped.get_mut(reason.index()) {
+                    *count += 1;
+                }
+            }
+        }
+    }
+
+    /// Does with the frame what was decided.
+    fn carry(
+        &mut self,
+        walk: u32,
+        ingress: PortId,
+        mut frame: Frame,
+        decision: &Decision,
+        out: &mut Outbox,
+    ) {
+        match decision.verdict {
+            Verdict::Forward(port) => {
+                edit(&mut frame, walk, out);
+                let mut offload = *frame.offload();
+                offload.fragment_mtu = decision.fragment_mtu;
+                frame.set_offload(offload);
+                self.transmit(walk, port, frame, out);
+            }
+            Verdict::Flood(_) => self.flood(walk, ingress, frame, out),
+            Verdict::Deliver(endpoint) => out.deliveries.push((endpoint, frame)),
+            Verdict::Answer(AnswerKind::Echo) => {
+                edit(&mut frame, walk, out);
+                self.transmit(walk, ingress, frame, out);
+            }
+            Verdict::Answer(kind) => {
+                edit(&mut frame, walk, out);
+                let answer = decision
+                    .packet
+                    .as_ref()
+                    .and_then(|packet| answer::frame(&self.tables, packet, kind, frame.window()));
+                if let Some(answer) = answer {
+                    self.transmit(walk, ingress, answer, out);
+                }
+                out.reclaimed.push((walk, frame));
+            }
+            Verdict::Drop(_) => out.reclaimed.push((walk, frame)),
+        }
+    }
+
+    /// A copy to each pod of the segment but the sender, the frame itself to the last.
+    fn flood(&mut self, walk: u32, ingress: PortId, frame: Frame, out: &mut Outbox) {
+        let Some(slot) = self.tables.ports().slot(ingress) else { return };
+        let receivers: alloc::vec::Vec<PortId> =
+            self.tables.segment(slot).map(|(_, port)| port.config.id).collect();
+        let Some((last, others)) = receivers.split_last() else { return };
+        for port in others {
+            self.transmit(walk, *port, frame.duplicate(), out);
+        }
+        self.transmit(walk, *last, frame, out);
+    }
+
+    fn transmit(&mut self, walk: u32, port: PortId, frame: Frame, out: &mut Outbox) {
+        let counters = self.tables.counters_mut(port);
+        counters.transmitted += 1;
+        counters.transmitted_bytes += frame.len() as u64;
+        out.transmits.push(Transmit { port, frame, walk });
+    }
+
+    /// Shows a delivered frame to its endpoint; what the endpoint sends walks from the endpoint's port.
+    fn deliver(&mut self, endpoint: EndpointId, frame: &Frame, out: &mut Outbox) {
+        let port = self.tables.ports().iter().find_map(|(_, port)| {
+            (port.config.kind == PortKind::Endpoint(endpoint)).then_some(&port.config)
+        });
+        let Some((id, mtu)) = port.map(|config| (config.id, config.mtu)) else { return };
+        for reply in endpoint::answer(self.tables.node(), mtu, self.now, frame) {
+            self.frame(id, reply, out);
+        }
+    }
+
+    /// The configuration of the gateway's own port: a host inside the switch that answers for the gateway.
+    #[must_use]
+    pub fn gateway_port(node: &crate::NodeConfig, id: PortId) -> crate::PortConfig {
+        let addresses =
+            [node.gateway4.map(|c| c.address().into()), node.gateway6.map(|c| c.address().into())];
+        let mac: EthernetAddress = node.gateway_mac;
+        crate::PortConfig {
+            id,
+            kind: PortKind::Endpoint(EndpointId(0)),
+            mac,
+            addresses: addresses.into_iter().flatten().collect(),
+            allowed: alloc::vec::Vec::new(),
+            mtu: u16::MAX,
+            up: true,
+        }
+    }
+}
+
+/// Applies the walk's edits to the frame itself.
+fn edit(frame: &mut Frame, walk: u32, out: &Outbox) {
+    let Some(trace) = out.walked.get(walk as usize) else { return };
+    let window = frame.window_mut();
+    for (_, edit) in trace.edits() {
+        rewrite::apply(window, edit);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,8 @@
 
 use core::fmt;
 
-use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+use smoltcp::wire::EthernetAddress;
 
-use crate::config::RouteTarget;
 use crate::drop::DropReason;
 use crate::input::{EndpointId, PortId};
 
@@ -119,18 +118,25 @@ pub enum Hop {
     Gateway,
     /// l2: a group address, to so many ports.
     Group(u16),
-    /// l2: ARP or ND asked for this address.
-    Asked(IpAddress),
-    /// l3: bridged, nothing to route; or the packet is the gateway's own.
+    /// l2: ARP or ND asked for an address. The line reads it off the recorded window.
+    Asked,
+    /// l3: bridged, nothing to route.
     Local,
-    /// l3: the longest prefix and where it leads.
+    /// l3: the packet is for the gateway itself.
+    Own,
+    /// l3: the longest prefix that covers the destination, attached or by a port.
     Routed {
-        /// The prefix.
-        prefix: IpCidr,
-        /// Its target.
-        target: RouteTarget,
+        /// Bits of the prefix; its address is the destination's.
+        prefix_len: u8,
+        /// Whether the destination itself is attached to the port.
+        attached: bool,
         /// The egress port.
         port: PortId,
+    },
+    /// l3: the route leads nowhere on purpose, or to nobody.
+    Unreachable {
+        /// Bits of the prefix.
+        prefix_len: u8,
     },
     /// l3: the port's driver will fragment to this many bytes.
     Fragment(u16),
@@ -150,8 +156,12 @@ impl Hop {
     pub const fn stage(&self) -> Stage {
         match self {
             Self::Parsed => Stage::Parse,
-            Self::Bridged(_) | Self::Gateway | Self::Group(_) | Self::Asked(_) => Stage::L2,
-            Self::Local | Self::Routed { .. } | Self::Fragment(_) => Stage::L3,
+            Self::Bridged(_) | Self::Gateway | Self::Group(_) | Self::Asked => Stage::L2,
+            Self::Local
+            | Self::Own
+            | Self::Routed { .. }
+            | Self::Unreachable { .. }
+            | Self::Fragment(_) => Stage::L3,
             Self::Cleared => Stage::Policy,
             Self::Answered(_) | Self::Silent(_) => Stage::Answer,
             Self::Verdict(_) => Stage::Egress,
@@ -173,8 +183,13 @@ pub enum Edit {
     HopLimit(u8),
     /// Source and destination addresses change places (no checksum alters).
     SwapAddresses,
-    /// An echo request becomes a reply, with its checksum by difference.
-    EchoReply,
+    /// An echo request becomes a reply (RFC 792, RFC 4443 section 4.2), its checksum by difference.
+    EchoReply {
+        /// Where the ICMP header starts, in bytes from the frame's begin.
+        at: u16,
+        /// The checksum is partial: the type is among the bytes still to be summed.
+        partial: bool,
+    },
 }
 
 /// What a walk recorded.
@@ -256,14 +271,26 @@ impl Trace {
         debug_assert!(pushed, "a walk has at most {EDITS_MAX} edits");
     }
 
+    /// Whether no hop was recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hops.is_empty()
+    }
+
     /// The line of a hop: the stage, two spaces after the longest name, what was decided.
     ///
     /// `window` is the header window as it was recorded.
     ///
     /// # Errors
     /// Those of the formatter.
-    pub fn line(&self, hop: usize, window: &[u8], names: &dyn Names, f: &mut dyn fmt::Write) -> fmt::Result {
-        crate::trace::text::line(self, hop, window, names, f)
+    pub fn line(
+        &self,
+        hop: usize,
+        window: &[u8],
+        names: &dyn Names,
+        f: &mut dyn fmt::Write,
+    ) -> fmt::Result {
+        text::line(self, hop, window, names, f)
     }
 }
 

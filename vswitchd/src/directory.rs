@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use smoltcp::wire::IpCidr;
 use stack::PortId;
 use stack::trace::Names;
 
@@ -34,11 +35,13 @@ impl fmt::Display for Label {
     }
 }
 
-/// The names of all ports at one moment.
+/// The names of all ports at one moment, and what the manifests say about pods by name.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     /// By number.
     pub ports: BTreeMap<PortId, Label>,
+    /// Further prefixes that pods may send from, by namespace and name.
+    pub allowed: BTreeMap<(String, String), Vec<IpCidr>>,
 }
 
 /// The directory as shared: written by the control side, read by all.
@@ -50,6 +53,13 @@ impl Directory {
     pub fn pod(&self, namespace: &str, name: &str) -> Option<PortId> {
         let wanted = Label::Pod { namespace: namespace.to_owned(), name: name.to_owned() };
         self.ports.iter().find(|(_, label)| **label == wanted).map(|(port, _)| *port)
+    }
+
+    /// Further prefixes that the port of this label may send from.
+    #[must_use]
+    pub fn allowed(&self, label: &Label) -> Vec<IpCidr> {
+        let Label::Pod { namespace, name } = label else { return Vec::new() };
+        self.allowed.get(&(namespace.clone(), name.clone())).cloned().unwrap_or_default()
     }
 
     /// The port of that name as [`Label`] displays it.

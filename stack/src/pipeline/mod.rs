@@ -1,10 +1,91 @@
-//! The walk.
+//! The walk: the life of a frame on one screen.
+//!
+//! Order of all stages, those of later issues included, which have no code yet: parse, (decap), l2,
+//! (conntrack), (service), l3, policy, (nat), (encap), egress. DNAT comes before routing because a virtual
+//! address has no route; policy judges the bridged and the routed branch alike.
+//!
+//! Stages read [`Tables`] and push effects; only [`Tables::commit`] writes. So [`crate::Switch::trace`] is
+//! this same walk without the commit. Stages never call one another: only [`walk`] calls stages.
+
+use core::ops::ControlFlow;
+
+use crate::drop::DropReason;
+use crate::input::{Frame, PortId};
+use crate::table::{Effect, Effects, Tables};
+use crate::time::Instant;
+use crate::trace::{Edit, Hop, Trace, Verdict};
+
+pub mod answer;
+pub mod egress;
+pub mod l2;
+pub mod l3;
 pub mod packet;
-/// Parse.
-pub mod parse { /// Line.
-/// # Errors
-/// The formatter's.
-pub fn describe(_w: &[u8], _f: &mut dyn core::fmt::Write) -> core::fmt::Result { Ok(()) } }
-/// Rewrite.
-pub mod rewrite { /// Apply.
-pub fn apply(_w: &mut [u8], _e: &crate::trace::Edit) {} }
+pub mod parse;
+pub mod policy;
+pub mod rewrite;
+
+use packet::Packet;
+
+/// A stage's result: `Break` ends the walk.
+pub(crate) type Step<T> = ControlFlow<Stop, T>;
+
+/// How a stage ends a walk early.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// Dropped; the sender is not told.
+    Drop(DropReason),
+    /// The switch replies, if it may.
+    Reply(answer::Reply),
+}
+
+/// What a walk carries: read-only state, and what it has recorded and wants done.
+pub(crate) struct Walk<'a> {
+    pub(crate) tables: &'a Tables,
+    pub(crate) now: Instant,
+    pub(crate) ingress: PortId,
+    pub(crate) frame: &'a Frame,
+    pub(crate) trace: &'a mut Trace,
+    pub(crate) effects: &'a mut Effects,
+    /// Bytes of an IP packet that the egress port's driver fragments to.
+    pub(crate) fragment_mtu: Option<u16>,
+}
+
+/// The life of a frame. The packet, when there was one, is what answers are made from.
+pub(crate) fn walk(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
+    let mut understood = None;
+    let end = stages(cx, &mut understood);
+    let verdict = match end {
+        ControlFlow::Continue(verdict) => verdict,
+        ControlFlow::Break(Stop::Drop(reason)) => Verdict::Drop(reason),
+        ControlFlow::Break(Stop::Reply(reply)) => answer::decide(cx, understood.as_ref(), reply),
+    };
+    cx.hop(Hop::Verdict(verdict));
+    cx.trace.verdict = verdict;
+    (verdict, understood)
+}
+
+fn stages(cx: &mut Walk<'_>, understood: &mut Option<Packet>) -> Step<Verdict> {
+    let packet = understood.insert(parse::frame(cx)?);
+    let path = l2::forward(cx, packet)?;
+    let next = l3::route(cx, packet, path)?;
+    let cleared = policy::check(cx, packet, &next)?;
+    egress::emit(cx, packet, next, cleared)
+}
+
+impl Walk<'_> {
+    /// Records a hop.
+    pub(crate) fn hop(&mut self, hop: Hop) {
+        self.trace.hop(hop);
+    }
+
+    /// Records an edit of the newest hop.
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        self.trace.edit(edit);
+    }
+
+    /// Asks for a change of state. A walk has at most one of each kind.
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        let pushed = self.effects.push(effect).is_ok();
+        debug_assert!(pushed, "a walk has few effects");
+    }
+}

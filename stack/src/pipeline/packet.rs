@@ -177,9 +177,9 @@ impl Ip {
     #[must_use]
     pub fn is_icmp_error(&self) -> bool {
         let L4::Icmp { icmp_type, .. } = self.l4 else { return false };
-        match self.protocol {
-            IpProtocol::Icmp => matches!(icmp_type, 3 | 4 | 5 | 11 | 12),
-            _ => icmp_type < 128,
+        if self.protocol == IpProtocol::Icmp {
+            return matches!(icmp_type, 3 | 4 | 5 | 11 | 12);
         }
+        icmp_type < 128
     }
 }

@@ -1,7 +1,201 @@
-//! State.
-/// Effects.
-#[derive(Debug, Default)]
-pub struct Effects;
-/// Tables.
-#[derive(Debug)]
-pub struct Tables;
+//! All state of the switch, and the only code that changes it.
+//!
+//! Two ways in: [`Tables::commit`] for what walks decided, [`Tables::apply`] for changes of desired state.
+//! Stages get `&Tables`.
+
+use alloc::vec::Vec;
+
+use smoltcp::wire::{EthernetAddress, IpAddress};
+
+use crate::config::{Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, Seeds};
+use crate::counters::{Counters, PortCounters};
+use crate::input::PortId;
+use crate::time::Instant;
+
+mod apply;
+pub mod bucket;
+pub mod fib;
+pub mod lpm;
+pub mod map;
+pub mod port;
+pub mod visit;
+
+pub use bucket::Rate;
+pub use port::{Port, Ports, Slot};
+
+use fib::Fib;
+use map::Map;
+
+/// Where an address is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// The port.
+    pub slot: Slot,
+    /// The MAC behind it.
+    pub mac: EthernetAddress,
+}
+
+/// What a walk wants changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// One error of the port's share is used.
+    SpendError(Slot),
+    /// One flood of the port's share is used.
+    SpendFlood(Slot),
+}
+
+/// The effects of one walk.
+pub type Effects = heapless::Vec<Effect, 4>;
+
+/// All state.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    limits: Limits,
+    node: NodeConfig,
+    complete: bool,
+    /// Raised by each change that can alter how an established connection is carried.
+    epoch: u64,
+    ports: Ports,
+    fdb: Map<EthernetAddress, Slot>,
+    neighbors: Map<IpAddress, Neighbor>,
+    fib: Fib,
+    gone: PortCounters,
+}
+
+impl Tables {
+    /// Empty tables within `limits`.
+    #[must_use]
+    pub fn new(limits: Limits, seeds: Seeds) -> Self {
+        let addresses_max = limits.ports_max.saturating_mul(limits.addresses_max + 1);
+        Self {
+            limits,
+            node: NodeConfig::default(),
+            complete: false,
+            epoch: 0,
+            ports: Ports::new(seeds.table, limits.ports_max),
+            fdb: Map::new(seeds.table, limits.ports_max),
+            neighbors: Map::new(seeds.table, addresses_max),
+            fib: Fib::default(),
+            gone: PortCounters::default(),
+        }
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &NodeConfig {
+        &self.node
+    }
+
+    /// Whether desired state was loaded whole.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Version of the configuration, for what is cached under it.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The ports.
+    #[must_use]
+    #[inline]
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// The port that has this MAC.
+    #[must_use]
+    #[inline]
+    pub fn fdb(&self, mac: &EthernetAddress) -> Option<Slot> {
+        self.fdb.get(mac).copied()
+    }
+
+    /// Where an address is attached.
+    #[must_use]
+    #[inline]
+    pub fn neighbor(&self, address: &IpAddress) -> Option<Neighbor> {
+        self.neighbors.get(address).copied()
+    }
+
+    /// The FIB.
+    #[must_use]
+    pub fn fib(&self) -> &Fib {
+        &self.fib
+    }
+
+    /// Rate of ICMP errors a port may cause.
+    #[must_use]
+    pub fn error_rate(&self) -> Rate {
+        Rate { burst: self.limits.errors_burst, interval: self.limits.errors_interval }
+    }
+
+    /// Rate of floods a port may cause.
+    #[must_use]
+    pub fn flood_rate(&self) -> Rate {
+        Rate { burst: self.limits.flood_burst, interval: self.limits.flood_interval }
+    }
+
+    /// The pods that a group frame from `ingress` goes to, in slot order.
+    pub fn segment(&self, ingress: Slot) -> impl Iterator<Item = (Slot, &Port)> + '_ {
+        self.ports.iter().filter(move |(slot, port)| *slot != ingress && port.on_segment())
+    }
+
+    /// Does what a walk decided. The only writer on the path of a frame.
+    pub fn commit(&mut self, now: Instant, effects: &[Effect]) {
+        let (errors, floods) = (self.error_rate(), self.flood_rate());
+        for effect in effects {
+            match effect {
+                Effect::SpendError(slot) => {
+                    if let Some(port) = self.ports.change(*slot) {
+                        port.errors.spend(now, errors);
+                    }
+                }
+                Effect::SpendFlood(slot) => {
+                    if let Some(port) = self.ports.change(*slot) {
+                        port.floods.spend(now, floods);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The counters of a port; those of ports that are gone when there is no such port.
+    #[must_use]
+    pub fn counters_mut(&mut self, id: PortId) -> &mut PortCounters {
+        match self.ports.slot(id).and_then(|slot| self.ports.change(slot)) {
+            Some(port) => &mut port.counters,
+            None => &mut self.gone,
+        }
+    }
+
+    /// A copy of all counters, ports in the order of their numbers.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut ports: Vec<(PortId, PortCounters)> =
+            self.ports.iter().map(|(_, port)| (port.config.id, port.counters.clone())).collect();
+        ports.sort_by_key(|(id, _)| *id);
+        Counters { ports, gone: self.gone.clone() }
+    }
+
+    /// The desired state in force, ports and routes sorted.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let mut ports: Vec<PortConfig> =
+            self.ports.iter().map(|(_, port)| port.config.clone()).collect();
+        ports.sort_by_key(|port| port.id);
+        Config {
+            node: self.node.clone(),
+            ports,
+            routes: self.fib.routes().to_vec(),
+            complete: self.complete,
+        }
+    }
+}

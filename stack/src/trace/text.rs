@@ -2,8 +2,12 @@
 
 use core::fmt;
 
+use smoltcp::wire::{IpAddress, Ipv4Cidr, Ipv6Cidr};
+
 use super::{AnswerKind, Hop, Names, Silence, Trace, Verdict};
-use crate::config::RouteTarget;
+use crate::input::Frame;
+use crate::pipeline::parse;
+use crate::wire::Mac;
 
 pub(super) fn line(
     trace: &Trace,
@@ -12,22 +16,31 @@ pub(super) fn line(
     names: &dyn Names,
     f: &mut dyn fmt::Write,
 ) -> fmt::Result {
-    let Some(hop) = trace.hops().get(hop) else { return Ok(()) };
-    write!(f, "{:<8}", hop.stage().name())?;
-    match hop {
-        Hop::Parsed => crate::pipeline::parse::describe(window, f),
+    let Some(this) = trace.hops().get(hop) else { return Ok(()) };
+    // A hop speaks of the frame as it reached it, so what came before is applied first.
+    let mut copy = [0_u8; Frame::WINDOW];
+    let length = window.len().min(copy.len());
+    let (before, _) = copy.split_at_mut(length);
+    before.copy_from_slice(window.get(..length).unwrap_or(&[]));
+    if let Some(earlier) = hop.checked_sub(1) {
+        trace.render(before, earlier);
+    }
+    write!(f, "{:<8}", this.stage().name())?;
+    match this {
+        Hop::Parsed => parse::describe(before, f),
         Hop::Bridged(port) => named(f, "destination MAC is ", *port, names, ": bridged"),
         Hop::Gateway => f.write_str("destination MAC is the gateway's: routed"),
         Hop::Group(ports) => write!(f, "group address: to {ports} other ports of the segment"),
-        Hop::Asked(address) => write!(f, "who has {address}?"),
+        Hop::Asked => parse::describe(before, f),
         Hop::Local => f.write_str("same segment: nothing to route"),
-        Hop::Routed { prefix, target, port } => {
-            write!(f, "{prefix}")?;
-            match target {
-                RouteTarget::Connected => named(f, " is attached: ", *port, names, ""),
-                RouteTarget::Port(_) => named(f, " via ", *port, names, ""),
-                RouteTarget::Blackhole => f.write_str(" leads nowhere"),
-            }
+        Hop::Own => f.write_str("for the gateway itself"),
+        Hop::Routed { prefix_len, attached, port } => {
+            prefix(before, *prefix_len, f)?;
+            named(f, if *attached { " is attached: " } else { " via " }, *port, names, "")
+        }
+        Hop::Unreachable { prefix_len } => {
+            prefix(before, *prefix_len, f)?;
+            f.write_str(" leads to nobody")
         }
         Hop::Fragment(mtu) => write!(f, "fragmented to {mtu} bytes"),
         Hop::Cleared => f.write_str("no policy selects it: may pass"),
@@ -35,6 +48,21 @@ pub(super) fn line(
         Hop::Silent(Silence::Forbidden) => f.write_str("no answer: forbidden about such a packet"),
         Hop::Silent(Silence::RateLimited) => f.write_str("no answer: the port's share is used up"),
         Hop::Verdict(end) => verdict(f, end, names),
+    }
+}
+
+/// The prefix that covered the destination, read off the window.
+fn prefix(window: &[u8], bits: u8, f: &mut dyn fmt::Write) -> fmt::Result {
+    match parse::destination(window) {
+        Some(IpAddress::Ipv4(address)) => {
+            write!(f, "{}", Ipv4Cidr::new(address, bits.min(32)).network())
+        }
+        Some(IpAddress::Ipv6(address)) => {
+            let kept =
+                u128::from(address) & u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            write!(f, "{}", Ipv6Cidr::new(kept.into(), bits.min(128)))
+        }
+        None => f.write_str("?"),
     }
 }
 
@@ -52,8 +80,8 @@ fn named(
 
 fn answer(f: &mut dyn fmt::Write, kind: &AnswerKind) -> fmt::Result {
     match kind {
-        AnswerKind::Arp(mac) => write!(f, "ARP reply: it is at {mac}"),
-        AnswerKind::Neighbor(mac) => write!(f, "neighbor advertisement: it is at {mac}"),
+        AnswerKind::Arp(mac) => write!(f, "ARP reply: it is at {}", Mac(*mac)),
+        AnswerKind::Neighbor(mac) => write!(f, "neighbor advertisement: it is at {}", Mac(*mac)),
         AnswerKind::Echo => f.write_str("echo reply of the gateway"),
         AnswerKind::Error { reason, icmp_type, code, mtu } => {
             write!(f, "{}: ICMP type {icmp_type} code {code}", reason.text())?;

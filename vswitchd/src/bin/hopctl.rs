@@ -1,3 +1,9 @@
-//! The tool.
+//! The tool: wires what works without a daemon to the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+use vswitchd::cli::{self, Node, local};
+
+fn main() -> ExitCode {
+    cli::main(&Node { cleanup: local::cleanup, check: local::check })
+}

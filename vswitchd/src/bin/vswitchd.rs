@@ -1,3 +1,65 @@
-//! The daemon.
+//! The daemon: settings, logging, and what an error looks like.
 
-fn main() {}
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use vswitchd::daemon;
+use vswitchd::settings::{Given, LogFormat, Settings};
+
+/// Carries every pod's frames of this node in userspace, and shows each step of each.
+///
+/// Every setting is a flag, a variable HOPSCOPE_* and a key of the file; the flag wins.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Example:\n  vswitchd --manifests /etc/hopscope/manifests --log-format json"
+)]
+struct Args {
+    /// File of settings (YAML)
+    #[arg(long, env = "HOPSCOPE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = settings(args).and_then(|settings| {
+        log(settings.log_format);
+        Ok(daemon::run(&settings)?)
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = format!("vswitchd: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                text.push_str(&format!(": {cause}"));
+                source = cause.source();
+            }
+            // Without standard error there is nobody to tell.
+            drop(writeln!(std::io::stderr(), "{text}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settings(args: Args) -> Result<Settings, Box<dyn Error>> {
+    let file = args.config.as_deref().map(Given::read).transpose()?.unwrap_or_default();
+    let host_name = nix::unistd::gethostname()?;
+    Ok(args.given.or(file).resolve(&host_name.to_string_lossy())?)
+}
+
+/// Lines to standard error; the level by `RUST_LOG`, `info` without it.
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}

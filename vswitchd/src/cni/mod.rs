@@ -1,1 +1,162 @@
-//! See the crate's tour.
+//! The CNI verbs, address management, and the store of attachments.
+//!
+//! - [`server`]: `cni.sock`; [`verbs`] and `check`: what each verb does, over the trait
+//!   [`wiring::Wiring`].
+//! - [`validate`], [`types`], [`convert`]: requests and results of all versions of the
+//!   specification.
+//! - [`registry`]: attachments and leases; [`store`]: their files; [`ipam`] and [`mac`]: who gets
+//!   what.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use smoltcp::wire::{EthernetAddress, IpCidr};
+use tokio::task::JoinHandle;
+
+use crate::directory::Shared;
+use crate::event_loop::Handle;
+use crate::node::{Kernel, LinkKind};
+
+pub mod attachment;
+mod check;
+#[cfg(test)]
+mod conformance;
+pub mod convert;
+pub mod ipam;
+pub mod mac;
+pub mod registry;
+pub mod serial;
+pub mod server;
+pub mod store;
+#[cfg(test)]
+mod tests;
+mod text;
+pub mod types;
+pub mod validate;
+pub mod verbs;
+pub mod wiring;
+
+use attachment::Attachment;
+use ipam::{Range, RangeError};
+use registry::{Registry, Usage};
+use verbs::{Cni, Defaults, Reconciled};
+use wiring::NodeWiring;
+
+/// What the CNI side needs to know of the settings and the Node.
+#[derive(Clone, Debug)]
+pub struct CniOptions {
+    /// Where the socket and recorded deletions lie.
+    pub run_dir: PathBuf,
+    /// Where attachments and leases lie.
+    pub state_dir: PathBuf,
+    /// The Node's pod ranges, one a family at most; empty until the Node is known.
+    pub pod_cidrs: Vec<IpCidr>,
+    /// MTU of pods in bytes.
+    pub mtu: u16,
+    /// TAP or veth.
+    pub port_kind: LinkKind,
+    /// MACs no pod may have beside the gateway's: the host port's.
+    pub reserved_macs: Vec<EthernetAddress>,
+}
+
+/// Why the CNI side cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The pod ranges.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// The socket.
+    #[error(transparent)]
+    Listen(#[from] server::ListenError),
+    /// The kernel's boot id or the recorded deletions.
+    #[error("{what}")]
+    Io {
+        /// What was being read.
+        what: String,
+        /// Its errno.
+        source: std::io::Error,
+    },
+}
+
+/// The running CNI side.
+pub struct Server {
+    cni: Arc<Cni<NodeWiring>>,
+    task: JoinHandle<()>,
+    socket: PathBuf,
+    reconciled: Reconciled,
+}
+
+impl Server {
+    /// Takes back what an earlier daemon attached, carries out recorded deletions, then serves.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        options: CniOptions,
+        kernel: Arc<dyn Kernel>,
+        switch: Handle,
+        directory: Shared,
+    ) -> Result<Self, StartError> {
+        let ranges = Range::all(&options.pod_cidrs)?;
+        let boot_id = read_boot_id()?;
+        // First of all: a second daemon must not touch the first one's ports. Requests wait in the
+        // backlog.
+        let listener = server::listen(&options.run_dir)?;
+        let registry = Registry::open(&options.state_dir, boot_id, options.reserved_macs, &ranges)?;
+        let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
+        let wiring = NodeWiring::new(kernel, switch, directory);
+        let cni = Arc::new(Cni::new(wiring, registry, defaults));
+        let reconciled = cni.reconcile().await;
+        server::carry_out_deletions(&options.run_dir, &cni).await.map_err(|source| {
+            StartError::Io { what: "run-dir: the recorded deletions".into(), source }
+        })?;
+        let task = tokio::spawn(server::serve(listener, cni.clone()));
+        Ok(Self { cni, task, socket: options.run_dir.join(server::SOCKET), reconciled })
+    }
+
+    /// Gives addresses out of these ranges from now on. Pods keep theirs.
+    ///
+    /// # Errors
+    /// When they are no ranges; the old ones stay.
+    pub fn reload(&self, pod_cidrs: &[IpCidr]) -> Result<(), RangeError> {
+        self.cni.registry().set_ranges(&Range::all(pod_cidrs)?);
+        Ok(())
+    }
+
+    /// All attachments.
+    #[must_use]
+    pub fn attachments(&self) -> Vec<Arc<Attachment>> {
+        self.cni.registry().list()
+    }
+
+    /// The pod ranges and what is used of them.
+    #[must_use]
+    pub fn leases(&self) -> Vec<Usage> {
+        self.cni.registry().usage()
+    }
+
+    /// What was found at start.
+    #[must_use]
+    pub fn reconciled(&self) -> &Reconciled {
+        &self.reconciled
+    }
+
+    /// Stops serving; pods stay as they are. Requests that have begun still run to their end while
+    /// the runtime does.
+    pub fn stop(self) {
+        self.task.abort();
+        if let Err(error) = std::fs::remove_file(&self.socket) {
+            tracing::warn!(socket = %self.socket.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
+fn read_boot_id() -> Result<String, StartError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| StartError::Io { what: path.display().to_string(), source })?;
+    Ok(text.trim().to_owned())
+}

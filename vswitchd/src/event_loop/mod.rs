@@ -13,6 +13,13 @@ use stack::{Change, ConfigError, Instant, PortId, Switch};
 use crate::capture::session::Session;
 use crate::port::{Losses, PortIo};
 
+mod clock;
+mod dispatch;
+mod run;
+
+pub use clock::{monotonic, seeds, utc_offset};
+pub use run::start;
+
 /// Counted outside the core, per port. `forwarded = written + failed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DriverCounters {
@@ -69,6 +76,12 @@ pub struct Handle {
 pub struct Ended;
 
 impl Handle {
+    /// A handle to a loop that a test plays.
+    #[cfg(test)]
+    pub(crate) fn to(commands: mpsc::Sender<Command>, wake: Arc<OwnedFd>) -> Self {
+        Self { commands, wake }
+    }
+
     fn send(&self, command: Command) -> Result<(), Ended> {
         self.commands.send(command).map_err(|_gone| Ended)?;
         nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).map_err(|_gone| Ended)?;

@@ -10,6 +10,23 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 use crate::port::PortIo;
 
+mod host;
+mod linux;
+mod netlink;
+mod netns;
+mod pod;
+pub mod preflight;
+mod rules;
+mod settings;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+pub mod uplink;
+mod veth;
+
+pub use linux::Linux;
+pub use uplink::Uplink;
+
 /// An open network namespace, checked (SEC-21): an nsfs file of type net, not the node's own.
 #[derive(Debug)]
 pub struct Netns {
@@ -22,7 +39,9 @@ pub struct Netns {
 }
 
 /// How a pod's interface is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkKind {
     /// A TAP in the pod's namespace.
@@ -88,6 +107,14 @@ pub enum NodeError {
     Exists {
         /// What: an interface name with its place.
         what: String,
+    },
+    /// A setting asks for what the node does not have.
+    #[error("{field}: {why}")]
+    Setting {
+        /// The setting's key.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        why: String,
     },
     /// The kernel refused.
     #[error("{doing}")]

@@ -1,14 +1,19 @@
 //! Drivers: how frames get from a kernel device into a [`Frame`] and back, offloads included.
+//!
+//! [`tap`] and [`packet`] are the two kinds of device, `vnet` the header both speak, `loss` the kernel's
+//! counter of what a TAP dropped. [`offload`] does in software what a receiver cannot take, [`wake`] waits.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use stack::Frame;
 
+mod loss;
 pub mod offload;
 pub mod packet;
 pub mod pool;
 pub mod tap;
+mod vnet;
 pub mod wake;
 
 pub use pool::Pool;
@@ -64,3 +69,6 @@ pub trait PortIo: Send {
     /// The kernel's, when it cannot be asked.
     fn losses(&mut self) -> io::Result<Losses>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,13 @@ impl Pool {
         self.free.pop().unwrap_or_else(|| Frame::with_capacity(Self::CAPACITY))
     }
 
+    /// A buffer for a frame of up to `len` bytes: one of the stock if there is any, else one just large
+    /// enough, since what splits one frame into many would ask for megabytes.
+    #[must_use]
+    pub fn take_for(&mut self, len: usize) -> Frame {
+        self.free.pop().unwrap_or_else(|| Frame::with_capacity(len))
+    }
+
     /// Takes a buffer back. Those of another size (answers, copies of floods) go to the allocator.
     pub fn give(&mut self, mut frame: Frame) {
         frame.reset();

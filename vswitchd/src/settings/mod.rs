@@ -1,1 +1,295 @@
-//! See the crate's tour.
+//! Settings: what was given (flag, environment, file), and what it means.
+//!
+//! [`Given`] is the one list: its fields are the flags, the `HOPSCOPE_*` variables and the keys of the file.
+//! The flag wins over the environment, the environment over the file; an unknown key is an error.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::node::LinkKind;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings as given. Every field may be absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Given {
+    /// Name of this node, as in its Node object [default: the host's name]
+    #[arg(long, env = "HOPSCOPE_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Directory of manifests (YAML): desired state without an API server
+    #[arg(long, env = "HOPSCOPE_MANIFESTS", value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// Directory for sockets and the journal [default: /run/hopscope]
+    #[arg(long, env = "HOPSCOPE_RUN_DIR", value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Directory for attachments and leases [default: /var/lib/hopscope]
+    #[arg(long, env = "HOPSCOPE_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Interface that leads to the other nodes and the outside [default: auto, that of the default route]
+    #[arg(long, env = "HOPSCOPE_UPLINK", value_name = "INTERFACE")]
+    pub uplink: Option<String>,
+    /// Name of the node's own port [default: hop0]
+    #[arg(long, env = "HOPSCOPE_HOST_PORT", value_name = "INTERFACE")]
+    pub host_port: Option<String>,
+    /// What a pod's interface is [default: tap]
+    #[arg(long, env = "HOPSCOPE_PORT_KIND", value_name = "KIND", value_parser = link_kind)]
+    pub port_kind: Option<LinkKind>,
+    /// Largest IP packet of pods in bytes [default: auto, that of the uplink]
+    #[arg(long, env = "HOPSCOPE_MTU", value_name = "BYTES", value_parser = mtu)]
+    pub mtu: Option<Mtu>,
+    /// UDP port of the overlay [default: 4789]
+    #[arg(long, env = "HOPSCOPE_VXLAN_PORT", value_name = "PORT")]
+    pub vxlan_port: Option<u16>,
+    /// The node's own addresses [default: auto, of its Node object, else of the uplink]
+    #[arg(long, env = "HOPSCOPE_NODE_ADDRESSES", value_name = "ADDRESS", value_delimiter = ',')]
+    pub node_addresses: Option<Vec<IpAddr>>,
+    /// How log lines look [default: text]
+    #[arg(long, env = "HOPSCOPE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// An MTU, or that of the uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mtu {
+    /// The uplink's.
+    #[default]
+    Auto,
+    /// So many bytes.
+    Bytes(u16),
+}
+
+/// Smallest MTU: what IPv6 asks of every link (RFC 8200 section 5).
+pub const MTU_MIN: u16 = 1_280;
+/// Largest MTU: what fits the largest IP packet with its Ethernet header into a TAP's frame.
+pub const MTU_MAX: u16 = 65_521;
+
+impl<'de> Deserialize<'de> for Mtu {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(u64),
+            Word(String),
+        }
+        let word = match Form::deserialize(from)? {
+            Form::Number(number) => number.to_string(),
+            Form::Word(word) => word,
+        };
+        mtu(&word).map_err(serde::de::Error::custom)
+    }
+}
+
+fn mtu(word: &str) -> Result<Mtu, String> {
+    if word == "auto" {
+        return Ok(Mtu::Auto);
+    }
+    match word.parse::<u16>() {
+        Ok(bytes) if (MTU_MIN..=MTU_MAX).contains(&bytes) => Ok(Mtu::Bytes(bytes)),
+        _ => Err(format!("an MTU is `auto` or {MTU_MIN} to {MTU_MAX} bytes, not `{word}`")),
+    }
+}
+
+fn link_kind(word: &str) -> Result<LinkKind, String> {
+    match word {
+        "tap" => Ok(LinkKind::Tap),
+        "veth" => Ok(LinkKind::Veth),
+        _ => Err(format!("`tap` or `veth`, not `{word}`")),
+    }
+}
+
+/// Settings as they hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of this node.
+    pub node_name: String,
+    /// Directory of manifests.
+    pub manifests: PathBuf,
+    /// Directory for sockets.
+    pub run_dir: PathBuf,
+    /// Directory for attachments and leases.
+    pub state_dir: PathBuf,
+    /// The uplink, if named.
+    pub uplink: Option<String>,
+    /// Name of the node's own port.
+    pub host_port: String,
+    /// What a pod's interface is.
+    pub port_kind: LinkKind,
+    /// Largest IP packet of pods.
+    pub mtu: Mtu,
+    /// UDP port of the overlay.
+    pub vxlan_port: u16,
+    /// The node's own addresses, if given.
+    pub node_addresses: Option<Vec<IpAddr>>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// What is wrong with the settings: a sentence that names the key and the mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("--config {path}: cannot be read; name a file that exists")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file says something that is no setting.
+    #[error("--config {path}: {message}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What and where, with line and column.
+        message: String,
+    },
+    /// A setting that has no default is missing.
+    #[error("`{key}` is not set: {mend}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// A value cannot be.
+    #[error("`{key}`: {why}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Why not, and what may be.
+        why: String,
+    },
+}
+
+impl Given {
+    /// Reads a file of settings.
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`] and [`SettingsError::Invalid`].
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text)
+            .map_err(|message| SettingsError::Invalid { path: path.to_owned(), message })
+    }
+
+    /// Parses the text of a file; an empty one gives no settings.
+    fn parse(text: &str) -> Result<Self, String> {
+        let given: Option<Self> =
+            serde_norway::from_str(text).map_err(|error| error.to_string())?;
+        Ok(given.unwrap_or_default())
+    }
+
+    /// These settings, and where they are silent, those of `file`.
+    #[must_use]
+    pub fn or(self, file: Self) -> Self {
+        Self {
+            node_name: self.node_name.or(file.node_name),
+            manifests: self.manifests.or(file.manifests),
+            run_dir: self.run_dir.or(file.run_dir),
+            state_dir: self.state_dir.or(file.state_dir),
+            uplink: self.uplink.or(file.uplink),
+            host_port: self.host_port.or(file.host_port),
+            port_kind: self.port_kind.or(file.port_kind),
+            mtu: self.mtu.or(file.mtu),
+            vxlan_port: self.vxlan_port.or(file.vxlan_port),
+            node_addresses: self.node_addresses.or(file.node_addresses),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    /// Fills in the defaults and checks each value.
+    ///
+    /// # Errors
+    /// [`SettingsError::Missing`] and [`SettingsError::Value`].
+    pub fn resolve(self, host_name: &str) -> Result<Settings, SettingsError> {
+        let manifests = self.manifests.ok_or(SettingsError::Missing {
+            key: "manifests",
+            mend: "name the directory that holds this node's Node object",
+        })?;
+        let host_port = self.host_port.unwrap_or_else(|| "hop0".to_owned());
+        interface_name("host-port", &host_port)?;
+        let uplink = self.uplink.filter(|name| name != "auto");
+        if let Some(name) = &uplink {
+            interface_name("uplink", name)?;
+        }
+        Ok(Settings {
+            node_name: self.node_name.unwrap_or_else(|| host_name.to_owned()),
+            manifests,
+            run_dir: self.run_dir.unwrap_or_else(|| PathBuf::from("/run/hopscope")),
+            state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/hopscope")),
+            uplink,
+            host_port,
+            port_kind: self.port_kind.unwrap_or_default(),
+            mtu: self.mtu.unwrap_or_default(),
+            vxlan_port: self.vxlan_port.unwrap_or(4_789),
+            node_addresses: self.node_addresses,
+            log_format: self.log_format.unwrap_or_default(),
+        })
+    }
+}
+
+/// Linux's rule for interface names (`dev_valid_name`).
+fn interface_name(key: &'static str, name: &str) -> Result<(), SettingsError> {
+    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
+    if name.is_empty() || name.len() > 15 || name == "." || name == ".." || name.contains(odd) {
+        let why =
+            format!("`{name}` is no interface name: 1 to 15 bytes without `/`, `:` and blanks");
+        return Err(SettingsError::Value { key, why });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_wins_over_the_file() {
+        let flags = Given { mtu: Some(Mtu::Bytes(1_400)), ..Given::default() };
+        let file = Given::parse("mtu: 9000\nmanifests: /m\nport-kind: veth\n").unwrap();
+        let settings = flags.or(file).resolve("n1").unwrap();
+        assert_eq!(settings.mtu, Mtu::Bytes(1_400));
+        assert_eq!(settings.port_kind, LinkKind::Veth);
+        assert_eq!(settings.node_name, "n1");
+        assert_eq!(settings.host_port, "hop0");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place() {
+        let message = Given::parse("mtu: 1500\nmanifest: /m\n").unwrap_err();
+        assert!(message.contains("manifest") && message.contains("line 2"), "{message}");
+    }
+
+    #[test]
+    fn bad_values_say_what_may_be() {
+        for (text, part) in [("mtu: 9", "1280"), ("mtu: big", "auto"), ("port-kind: tun", "veth")] {
+            let message = Given::parse(text).unwrap_err();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+        let long = Given {
+            uplink: Some("x".repeat(16)),
+            manifests: Some("/m".into()),
+            ..Given::default()
+        };
+        assert!(long.resolve("n").unwrap_err().to_string().contains("`uplink`"));
+    }
+
+    #[test]
+    fn nothing_given_names_what_is_missing() {
+        let error = Given::parse("").unwrap().resolve("n1").unwrap_err();
+        assert!(error.to_string().contains("`manifests`"), "{error}");
+    }
+}

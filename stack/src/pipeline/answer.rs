@@ -1,0 +1,148 @@
+//! answer: what the switch says itself: ARP and ND replies, echo replies, ICMP and ICMPv6 errors.
+//!
+//! RFC 1812 section 4.3, RFC 1122 section 3.2.2, RFC 4443 section 2.4, RFC 4861 section 7.2.4. Whether and
+//! what to answer is decided in the walk ([`decide`]); the frame is built afterwards ([`frame`]), so a dry
+//! run builds none. Deviation: an error quotes at most what the header window holds, 242 bytes, where
+//! RFC 1812 asks for up to 576 octets in all.
+
+use smoltcp::wire::{EthernetAddress, IpAddress, Ipv4Address, Ipv6Address};
+
+use super::Walk;
+use super::packet::{Fragment, Inner, Ip, L4, Packet};
+use crate::drop::DropReason;
+use crate::input::{Checksum, Frame};
+use crate::table::{Effect, Tables};
+use crate::trace::{AnswerKind, Edit, Hop, Silence, Verdict};
+
+mod emit;
+
+/// What a stage wants replied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reply {
+    /// To ARP or ND: the address is at this MAC.
+    Neighbor(EthernetAddress),
+    /// To an echo request for the gateway.
+    Echo,
+    /// The packet can go no further.
+    Error {
+        /// Why.
+        reason: DropReason,
+        /// The MTU to tell, 0 if that is not the reason.
+        mtu: u16,
+    },
+}
+
+/// Hop limit of everything the switch sends itself.
+const HOP_LIMIT: u8 = 64;
+
+/// Decides whether the switch replies.
+pub(crate) fn decide(cx: &mut Walk<'_>, packet: Option<&Packet>, reply: Reply) -> Verdict {
+    // Only stages behind parse ask for replies.
+    let Some(packet) = packet else { return Verdict::Drop(DropReason::Bug) };
+    match (reply, &packet.inner) {
+        (Reply::Neighbor(mac), Inner::Arp(_)) => answered(cx, AnswerKind::Arp(mac)),
+        (Reply::Neighbor(mac), Inner::Ip(_)) => answered(cx, AnswerKind::Neighbor(mac)),
+        (Reply::Echo, Inner::Ip(ip)) => echo(cx, packet, ip),
+        (Reply::Error { reason, mtu }, Inner::Ip(ip)) => error(cx, ip, reason, mtu),
+        (Reply::Echo | Reply::Error { .. }, Inner::Arp(_)) => Verdict::Drop(DropReason::Bug),
+    }
+}
+
+fn answered(cx: &mut Walk<'_>, kind: AnswerKind) -> Verdict {
+    cx.hop(Hop::Answered(kind));
+    Verdict::Answer(kind)
+}
+
+/// The request itself goes back, edited: its payload is not looked at, whatever its size.
+fn echo(cx: &mut Walk<'_>, packet: &Packet, ip: &Ip) -> Verdict {
+    let verdict = answered(cx, AnswerKind::Echo);
+    let partial = matches!(cx.frame.offload().checksum, Checksum::Partial { .. });
+    cx.edit(Edit::Macs { dst: packet.src, src: cx.tables.node().gateway_mac });
+    cx.edit(Edit::SwapAddresses);
+    cx.edit(Edit::HopLimit(HOP_LIMIT));
+    cx.edit(Edit::EchoReply { at: ip.l4_offset, partial });
+    verdict
+}
+
+fn error(cx: &mut Walk<'_>, ip: &Ip, reason: DropReason, mtu: u16) -> Verdict {
+    let silent = |cx: &mut Walk<'_>, silence| {
+        cx.hop(Hop::Silent(silence));
+        Verdict::Drop(reason)
+    };
+    let source = source(cx.tables, ip);
+    let ingress = cx.tables.ports().slot(cx.ingress);
+    let (Some(_), Some(slot), false) = (source, ingress, forbidden(ip)) else {
+        return silent(cx, Silence::Forbidden);
+    };
+    let Some(port) = cx.tables.ports().get(slot) else { return silent(cx, Silence::Forbidden) };
+    if !port.errors.has(cx.now, cx.tables.error_rate()) {
+        return silent(cx, Silence::RateLimited);
+    }
+    cx.effect(Effect::SpendError(slot));
+    let (icmp_type, code) = number(ip, reason);
+    answered(cx, AnswerKind::Error { reason, icmp_type, code, mtu })
+}
+
+/// Packets about which no error may be sent, beyond those the source guard stops (RFC 1122 section 3.2.2,
+/// RFC 4443 section 2.4(e)).
+fn forbidden(ip: &Ip) -> bool {
+    let about_group = match ip.dst {
+        IpAddress::Ipv4(v4) => v4.is_multicast() || v4.is_broadcast(),
+        IpAddress::Ipv6(v6) => v6.is_multicast(),
+    };
+    let nameless = matches!(ip.src, IpAddress::Ipv6(Ipv6Address::UNSPECIFIED))
+        || matches!(ip.src, IpAddress::Ipv4(Ipv4Address::UNSPECIFIED));
+    ip.is_icmp_error() || ip.fragment == Fragment::Later || about_group || nameless
+}
+
+/// Type and code, as Linux answers (RFC 792, RFC 1812 section 5.2.7.1, RFC 4443 section 3).
+fn number(ip: &Ip, reason: DropReason) -> (u8, u8) {
+    let v4 = matches!(ip.dst, IpAddress::Ipv4(_));
+    match (reason, v4) {
+        (DropReason::HopLimitExceeded, true) => (11, 0),
+        (DropReason::HopLimitExceeded, false) => (3, 0),
+        (DropReason::MtuExceeded, true) => (3, 4),
+        (DropReason::MtuExceeded, false) => (2, 0),
+        (DropReason::NeighborFailed, false) => (1, 3),
+        (DropReason::NeighborFailed | DropReason::Blackhole, true) => (3, 1),
+        (_, true) => (3, 0),
+        (_, false) => (1, 0),
+    }
+}
+
+/// The gateway's address that the sender knows (RFC 1812 section 4.3.2.4).
+fn source(tables: &Tables, ip: &Ip) -> Option<IpAddress> {
+    match ip.src {
+        IpAddress::Ipv4(_) => tables.node().gateway4.map(|cidr| IpAddress::Ipv4(cidr.address())),
+        IpAddress::Ipv6(_) => tables.node().gateway6.map(|cidr| IpAddress::Ipv6(cidr.address())),
+    }
+}
+
+/// Builds the frame of an answer that is not the edited request itself.
+///
+/// `window` is the header window as it stood when the packet was refused: what an error quotes.
+pub(crate) fn frame(
+    tables: &Tables,
+    packet: &Packet,
+    kind: AnswerKind,
+    window: &[u8],
+) -> Option<Frame> {
+    let gateway = tables.node().gateway_mac;
+    match (kind, &packet.inner) {
+        (AnswerKind::Arp(mac), Inner::Arp(arp)) => Some(emit::arp(arp, packet.src, mac)),
+        (AnswerKind::Neighbor(mac), Inner::Ip(ip)) => {
+            let L4::Nd(super::packet::Nd::NeighborSolicit { target, .. }) = ip.l4 else {
+                return None;
+            };
+            Some(emit::neighbor_advert(ip, packet.src, target, mac, mac == gateway))
+        }
+        (AnswerKind::Error { icmp_type, code, mtu, .. }, Inner::Ip(ip)) => {
+            let addresses = (source(tables, ip)?, ip.src);
+            let header = emit::Header { gateway, dst: packet.src, icmp_type, code, mtu };
+            emit::error(&header, addresses, window)
+        }
+        (AnswerKind::Echo, _)
+        | (AnswerKind::Arp(_), Inner::Ip(_))
+        | (AnswerKind::Neighbor(_) | AnswerKind::Error { .. }, Inner::Arp(_)) => None,
+    }
+}

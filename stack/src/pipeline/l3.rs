@@ -1,0 +1,172 @@
+//! l3: route, hop limit, neighbor, MTU. Only what is sent to the gateway's MAC is routed.
+//!
+//! RFC 1812 section 5.2 and RFC 8200. The order of checks is Linux's (`ip_forward`): route, hop limit, MTU,
+//! and last the neighbor, whose absence a sender learns with the hop limit already lowered.
+
+use core::ops::ControlFlow::{Break, Continue};
+
+use smoltcp::wire::{EthernetAddress, IpAddress};
+
+use super::answer::Reply;
+use super::l2::Path;
+use super::packet::{ETHERNET_HEADER, Fragment, Inner, Ip, L4, Packet};
+use super::{Step, Stop, Walk};
+use crate::config::{PortKind, RouteTarget};
+use crate::drop::DropReason;
+use crate::input::{Frame, GsoKind};
+use crate::table::{Port, Slot};
+use crate::trace::{Edit, Hop};
+
+/// Where the packet goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next {
+    /// Out of one port; the driver fragments when there is an MTU.
+    Port(Slot, Option<u16>),
+    /// To a group.
+    Group(u16),
+    /// To the gateway itself, by its endpoint's port.
+    Own(Slot),
+}
+
+fn refuse<T>(reason: DropReason) -> Step<T> {
+    Break(Stop::Drop(reason))
+}
+
+fn unreachable<T>(reason: DropReason, mtu: u16) -> Step<T> {
+    Break(Stop::Reply(Reply::Error { reason, mtu }))
+}
+
+/// Finds the egress port and what must change on the way.
+pub(crate) fn route(cx: &mut Walk<'_>, packet: &Packet, path: Path) -> Step<Next> {
+    match (path, &packet.inner) {
+        (Path::Group(receivers), _) => {
+            cx.hop(Hop::Local);
+            Continue(Next::Group(receivers))
+        }
+        (Path::Bridged(slot), Inner::Ip(ip)) => bridged(cx, slot, ip),
+        (Path::Bridged(slot), Inner::Arp(_)) => {
+            cx.hop(Hop::Local);
+            Continue(Next::Port(slot, None))
+        }
+        (Path::Routed, Inner::Ip(ip)) => routed(cx, ip),
+        (Path::Routed, Inner::Arp(_)) => refuse(DropReason::NeighborUnasked),
+    }
+}
+
+fn bridged(cx: &mut Walk<'_>, slot: Slot, ip: &Ip) -> Step<Next> {
+    cx.hop(Hop::Local);
+    let Some(port) = cx.tables.ports().get(slot) else { return refuse(DropReason::Bug) };
+    if !port.config.up {
+        return refuse(DropReason::EgressDown);
+    }
+    if segment_len(cx.frame, ip) > u32::from(port.config.mtu) {
+        return refuse(DropReason::MtuExceeded);
+    }
+    Continue(Next::Port(slot, None))
+}
+
+fn routed(cx: &mut Walk<'_>, ip: &Ip) -> Step<Next> {
+    let tables = cx.tables;
+    if let Some(slot) = own(cx, &ip.dst) {
+        cx.hop(Hop::Own);
+        return match ip.fragment {
+            Fragment::Whole => Continue(Next::Own(slot)),
+            Fragment::First | Fragment::Later => refuse(DropReason::FragmentUnsupported),
+        };
+    }
+    if group(cx, &ip.dst) {
+        return refuse(DropReason::GroupRouted);
+    }
+    if link_local(&ip.dst) || link_local(&ip.src) {
+        return refuse(DropReason::LinkScope);
+    }
+    let Some(route) = tables.fib().lookup(&ip.dst) else {
+        return unreachable(DropReason::NoRoute, 0);
+    };
+    let prefix_len = route.prefix_len;
+    let (attached, egress) = match route.target {
+        RouteTarget::Connected => (true, tables.neighbor(&ip.dst).map(|n| (n.slot, n.mac))),
+        RouteTarget::Port(id) => (false, by_port(cx, id)),
+        RouteTarget::Blackhole => {
+            cx.hop(Hop::Unreachable { prefix_len });
+            return unreachable(DropReason::Blackhole, 0);
+        }
+    };
+    let found = egress.and_then(|(slot, mac)| Some((slot, mac, tables.ports().get(slot)?)));
+    match found {
+        Some((_, _, port)) => {
+            cx.hop(Hop::Routed { prefix_len, attached, port: port.config.id });
+        }
+        None => cx.hop(Hop::Unreachable { prefix_len }),
+    }
+    if ip.hop_limit <= 1 {
+        return unreachable(DropReason::HopLimitExceeded, 0);
+    }
+    let Some((slot, mac, port)) = found else {
+        cx.edit(Edit::HopLimit(ip.hop_limit - 1));
+        return unreachable(DropReason::NeighborFailed, 0);
+    };
+    if !port.config.up {
+        return refuse(DropReason::EgressDown);
+    }
+    let fragment = fits(cx, ip, port)?;
+    cx.edit(Edit::Macs { dst: mac, src: tables.node().gateway_mac });
+    cx.edit(Edit::HopLimit(ip.hop_limit - 1));
+    if let Some(mtu) = fragment {
+        cx.hop(Hop::Fragment(mtu));
+    }
+    Continue(Next::Port(slot, fragment))
+}
+
+/// Whether the packet fits the port, whole or in fragments.
+fn fits(cx: &Walk<'_>, ip: &Ip, port: &Port) -> Step<Option<u16>> {
+    let mtu = port.config.mtu;
+    if segment_len(cx.frame, ip) <= u32::from(mtu) {
+        return Continue(None);
+    }
+    if ip.keep_whole {
+        return unreachable(DropReason::MtuExceeded, mtu);
+    }
+    Continue(Some(mtu))
+}
+
+fn by_port(cx: &Walk<'_>, id: crate::PortId) -> Option<(Slot, EthernetAddress)> {
+    let slot = cx.tables.ports().slot(id)?;
+    Some((slot, cx.tables.ports().get(slot)?.config.mac))
+}
+
+/// The gateway's port, when the address is the gateway's own.
+fn own(cx: &Walk<'_>, address: &IpAddress) -> Option<Slot> {
+    let neighbor = cx.tables.neighbor(address)?;
+    let port = cx.tables.ports().get(neighbor.slot)?;
+    matches!(port.config.kind, PortKind::Endpoint(_)).then_some(neighbor.slot)
+}
+
+/// Multicast, the limited broadcast, and the pod subnet's own broadcast address.
+fn group(cx: &Walk<'_>, address: &IpAddress) -> bool {
+    let subnet = cx.tables.node().gateway4.and_then(|gateway| gateway.broadcast());
+    match address {
+        IpAddress::Ipv4(v4) => v4.is_multicast() || v4.is_broadcast() || subnet == Some(*v4),
+        IpAddress::Ipv6(v6) => v6.is_multicast(),
+    }
+}
+
+fn link_local(address: &IpAddress) -> bool {
+    match address {
+        IpAddress::Ipv4(v4) => v4.is_link_local(),
+        IpAddress::Ipv6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// Bytes of the largest IP packet that the frame becomes on a wire.
+fn segment_len(frame: &Frame, ip: &Ip) -> u32 {
+    let Some(gso) = frame.offload().gso else { return ip.total_len };
+    let headers = usize::from(ip.l4_offset) - ETHERNET_HEADER.min(usize::from(ip.l4_offset));
+    let l4 = match (gso.kind, ip.l4) {
+        (GsoKind::Tcp4 | GsoKind::Tcp6, L4::Tcp { header_len, .. }) => u32::from(header_len),
+        _ => 8,
+    };
+    let segment =
+        u32::try_from(headers).unwrap_or(u32::MAX).saturating_add(l4 + u32::from(gso.size));
+    segment.min(ip.total_len)
+}

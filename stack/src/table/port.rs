@@ -1,0 +1,156 @@
+//! Ports by slot: configuration, rate buckets, counters.
+//!
+//! Limit: `ports_max` slots, free ones taken lowest first. A [`PortId`] is never reused by the daemon, a slot
+//! is; walks carry slots, outputs carry ids.
+
+use alloc::vec::Vec;
+
+use smoltcp::wire::{EthernetAddress, IpAddress};
+
+use super::bucket::Bucket;
+use super::map::Map;
+use crate::config::{PortConfig, PortKind, link_local};
+use crate::counters::PortCounters;
+use crate::input::PortId;
+
+/// Place of a port in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot(u32);
+
+/// A port with its state.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// As configured.
+    pub config: PortConfig,
+    /// Share of ICMP errors it may cause.
+    pub errors: Bucket,
+    /// Share of floods it may cause.
+    pub floods: Bucket,
+    /// What it received and sent.
+    pub counters: PortCounters,
+}
+
+impl Port {
+    /// Whether the port may use `address` as its own: configured, its EUI-64 link-local, or in an allowed prefix.
+    #[must_use]
+    pub fn owns(&self, address: &IpAddress) -> bool {
+        if self.config.addresses.contains(address) {
+            return true;
+        }
+        match address {
+            IpAddress::Ipv6(v6) if v6.is_unicast_link_local() => *v6 == link_local(self.config.mac),
+            IpAddress::Ipv4(_) | IpAddress::Ipv6(_) => {
+                self.config.allowed.iter().any(|prefix| prefix.contains_addr(address))
+            }
+        }
+    }
+
+    /// Whether the port takes part in the pods' segment.
+    #[must_use]
+    pub fn on_segment(&self) -> bool {
+        self.config.kind == PortKind::Pod && self.config.up
+    }
+
+    /// The addresses it is answered for, its link-local address included.
+    pub fn answered_addresses(&self) -> impl Iterator<Item = IpAddress> + '_ {
+        let own = link_local(self.config.mac);
+        self.config.addresses.iter().copied().chain(core::iter::once(IpAddress::Ipv6(own)))
+    }
+}
+
+/// All ports.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    slots: Vec<Option<Port>>,
+    by_id: Map<PortId, Slot>,
+}
+
+impl Ports {
+    /// A table of at most `ports_max` ports.
+    #[must_use]
+    pub fn new(seed: u64, ports_max: usize) -> Self {
+        Self { slots: Vec::with_capacity(ports_max), by_id: Map::new(seed, ports_max) }
+    }
+
+    /// The slot of a port.
+    #[must_use]
+    #[inline]
+    pub fn slot(&self, id: PortId) -> Option<Slot> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The port of a slot.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, slot: Slot) -> Option<&Port> {
+        self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    /// The port of that number.
+    #[must_use]
+    pub fn by_id(&self, id: PortId) -> Option<&Port> {
+        self.get(self.slot(id)?)
+    }
+
+    /// The port of a slot, to be changed: for commits and configuration only.
+    pub(super) fn change(&mut self, slot: Slot) -> Option<&mut Port> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// Puts a port in the lowest free slot, or in its own if it is there. `None` when the table is full.
+    pub(super) fn insert(&mut self, config: PortConfig) -> Option<Slot> {
+        if let Some(slot) = self.slot(config.id) {
+            let port = self.change(slot)?;
+            port.config = config;
+            return Some(slot);
+        }
+        let free = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let slot = Slot(u32::try_from(free).ok()?);
+        if !self.by_id.insert(config.id, slot) {
+            return None;
+        }
+        let port = Port {
+            config,
+            errors: Bucket::default(),
+            floods: Bucket::default(),
+            counters: PortCounters::default(),
+        };
+        match self.slots.get_mut(free) {
+            Some(place) => *place = Some(port),
+            None => self.slots.push(Some(port)),
+        }
+        Some(slot)
+    }
+
+    /// Takes a port out.
+    pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {
+        let slot = self.by_id.remove(&id)?;
+        self.slots.get_mut(slot.0 as usize)?.take()
+    }
+
+    /// All ports in slot order.
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Port)> + '_ {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, port)| Some((Slot(u32::try_from(index).ok()?), port.as_ref()?)))
+    }
+
+    /// How many ports there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The pod that has this MAC, by a search through all: for validation only.
+    #[must_use]
+    pub fn owner_of_mac(&self, mac: EthernetAddress) -> Option<PortId> {
+        self.iter().find(|(_, port)| port.config.mac == mac).map(|(_, port)| port.config.id)
+    }
+}

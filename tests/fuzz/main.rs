@@ -1,0 +1,93 @@
+//! Fuzzing for a bounded time: bytes from the wire never panic and always have one answer.
+//!
+//! `HOPSCOPE_FUZZ_SECONDS` (default 5) is how long each target runs, `HOPSCOPE_FUZZ_SEED` the seed to begin
+//! with (else the clock's). The seed is printed first, and the frame of a failure last, as hex: it becomes
+//! a test case of the stage it fell in. Targets see what [`frames`] makes: valid frames mutated knowing
+//! their structure, and pure garbage of every length. A further target is a line with [`run`].
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::tests_outside_test_module,
+    reason = "all of it is one test program; the seed must be seen to be used again"
+)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use stack::Offload;
+use stack::input::Frame;
+
+mod frames;
+mod parse;
+
+/// Runs `target` on made frames until the time is over; gives how many there were.
+fn run(name: &str, target: impl Fn(&[u8], &Offload)) {
+    let seed = number("HOPSCOPE_FUZZ_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        u64::from(now.subsec_nanos()) ^ now.as_secs().rotate_left(32)
+    });
+    let seconds = number("HOPSCOPE_FUZZ_SECONDS").unwrap_or(5);
+    println!("{name}: HOPSCOPE_FUZZ_SEED={seed} HOPSCOPE_FUZZ_SECONDS={seconds}");
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut maker = frames::Maker::new(seed);
+    let mut count = 0_u64;
+    while count == 0 || Instant::now() < end {
+        // The clock is asked seldom: it costs as much as a frame.
+        for _ in 0..1_000 {
+            let (frame, offload) = maker.next();
+            let fell = catch_unwind(AssertUnwindSafe(|| target(&frame, &offload))).is_err();
+            assert!(!fell, "{name}: {} bytes, {offload:?}: {}", frame.len(), hex(&frame));
+            count += 1;
+        }
+    }
+    println!("{name}: {count} frames");
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number; give a whole one")))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The header window of a whole frame, and the frame's length.
+fn window(frame: &[u8]) -> (&[u8], usize) {
+    (&frame[..frame.len().min(Frame::WINDOW)], frame.len())
+}
+
+#[test]
+fn parse_takes_any_bytes() {
+    run("parse", parse::judge);
+}
+
+#[test]
+fn the_maker_reaches_far_into_the_parser() {
+    // A fuzzer whose frames are all refused at the door would find nothing behind it.
+    let mut maker = frames::Maker::new(1);
+    let mut accepted = 0;
+    let mut reasons = std::collections::BTreeSet::new();
+    for _ in 0..50_000 {
+        let (frame, offload) = maker.next();
+        let (window, len) = window(&frame);
+        match stack::pipeline::parse::parse(window, len, &offload) {
+            Ok(_) => accepted += 1,
+            Err(reason) => {
+                reasons.insert(reason.code());
+            }
+        }
+    }
+    assert!(accepted > 5_000, "only {accepted} of 50,000 frames were valid");
+    assert_eq!(reasons, (101..=115).collect(), "reasons reached");
+}
+
+#[test]
+fn equal_seeds_make_equal_frames() {
+    let (mut one, mut other) = (frames::Maker::new(7), frames::Maker::new(7));
+    for _ in 0..1_000 {
+        assert_eq!(one.next(), other.next());
+    }
+    let differ = (0..100).any(|_| one.next() != frames::Maker::new(8).next());
+    assert!(differ);
+}

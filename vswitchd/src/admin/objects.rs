@@ -1,0 +1,451 @@
+//! The objects of the admin API, shared by the daemon and `hopctl`. Their JSON is stable: fields are added,
+//! never renamed or removed. Each carries `apiVersion` and `kind`; a list has its entries under `items`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::capture::{Points, cbpf};
+
+/// Version of all objects here.
+pub const API_VERSION: &str = "hopscope.dev/v1";
+
+/// What an object is called.
+pub trait Kind {
+    /// The name of one.
+    const KIND: &'static str;
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object<T> {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// [`Kind::KIND`].
+    pub kind: String,
+    /// Its fields.
+    #[serde(flatten)]
+    pub body: T,
+}
+
+/// A list of objects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List<T> {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// [`Kind::KIND`] of the entries and `List`.
+    pub kind: String,
+    /// The entries.
+    pub items: Vec<T>,
+}
+
+impl<T: Kind> Object<T> {
+    /// Wraps the fields.
+    #[must_use]
+    pub fn new(body: T) -> Self {
+        Self { api_version: API_VERSION.to_owned(), kind: T::KIND.to_owned(), body }
+    }
+}
+
+impl<T: Kind> List<T> {
+    /// Wraps the entries.
+    #[must_use]
+    pub fn new(items: Vec<T>) -> Self {
+        Self { api_version: API_VERSION.to_owned(), kind: format!("{}List", T::KIND), items }
+    }
+}
+
+macro_rules! objects {
+    ($($(#[$doc:meta])* $name:ident {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty,)+
+    })+) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+            #[serde(rename_all = "camelCase")]
+            pub struct $name {
+                $($(#[$field_doc])* pub $field: $type,)+
+            }
+
+            impl Kind for $name {
+                const KIND: &'static str = stringify!($name);
+            }
+        )+
+    };
+}
+
+objects! {
+    /// What runs.
+    Version {
+        /// The program's version.
+        version: String,
+    }
+
+    /// How the node is.
+    Status {
+        /// The node's name.
+        node: String,
+        /// The daemon's version.
+        version: String,
+        /// Whether pods can be wired.
+        ready: bool,
+        /// Why not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Whether desired state was loaded whole.
+        complete: bool,
+        /// Seconds since the daemon started.
+        uptime_seconds: u64,
+        /// Ports of pods.
+        pods: u64,
+        /// All ports.
+        ports: u64,
+        /// Of those: up.
+        ports_up: u64,
+        /// What became of all frames, summed over the ports.
+        traffic: Traffic,
+        /// Ports whose counts contradict each other; empty unless there is a bug.
+        imbalances: Vec<String>,
+        /// What should be mended.
+        problems: Vec<Problem>,
+        /// Captures that run.
+        captures: u64,
+        /// Digest of the switch's state, hexadecimal.
+        digest: String,
+    }
+
+    /// received = forwarded + flooded + answered + delivered + dropped.
+    Traffic {
+        /// Frames that came in.
+        received: u64,
+        /// Went out by one port.
+        forwarded: u64,
+        /// Went out by several ports.
+        flooded: u64,
+        /// The switch replied itself.
+        answered: u64,
+        /// Given to a host inside the switch.
+        delivered: u64,
+        /// Dropped.
+        dropped: u64,
+    }
+
+    /// Something to mend.
+    Problem {
+        /// The object or file, with line and field where known.
+        object: String,
+        /// What is wrong with it.
+        message: String,
+    }
+
+    /// A port.
+    Port {
+        /// Its name: `pod/NS/NAME`, `host`.
+        name: String,
+        /// Its number.
+        id: u32,
+        /// `pod`, `host` or `endpoint`.
+        r#type: String,
+        /// `tap` or `veth`, where known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<String>,
+        /// Its MAC.
+        mac: String,
+        /// Its addresses.
+        addresses: Vec<String>,
+        /// Further prefixes it may send from.
+        allowed: Vec<String>,
+        /// Largest IP packet, in bytes.
+        mtu: u16,
+        /// Whether frames may enter and leave.
+        up: bool,
+        /// Frames that came in by it.
+        received: u64,
+        /// Frames that went out by it.
+        transmitted: u64,
+        /// Of those received: dropped.
+        dropped: u64,
+        /// The container, where known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container_id: Option<String>,
+        /// The interface's name inside the pod, where known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interface: Option<String>,
+        /// Seconds since it was wired, where known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        age_seconds: Option<u64>,
+    }
+
+    /// Where a MAC is.
+    FdbEntry {
+        /// The MAC.
+        mac: String,
+        /// The port's name; `gateway` for the switch itself.
+        port: String,
+        /// `pod`, `host`, `endpoint` or `gateway`.
+        r#type: String,
+    }
+
+    /// Where a prefix leads.
+    Route {
+        /// The destinations.
+        prefix: String,
+        /// `connected`, `port` or `blackhole`.
+        r#type: String,
+        /// The egress port, for type `port`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<String>,
+    }
+
+    /// Which MAC an address has.
+    Neighbor {
+        /// The address.
+        address: String,
+        /// Its MAC.
+        mac: String,
+        /// The port's name; `gateway` for the switch itself.
+        port: String,
+    }
+
+    /// Frames dropped for one reason at one port.
+    Drop {
+        /// The ingress port's name; `(gone)` for ports that were removed.
+        port: String,
+        /// The reason's name.
+        reason: String,
+        /// Its stable number.
+        code: u16,
+        /// Whose doing it is.
+        class: String,
+        /// Frames.
+        count: u64,
+        /// What happened.
+        text: String,
+        /// What can be done about it.
+        hint: String,
+    }
+
+    /// All counters of a port.
+    Counter {
+        /// The port's name; `(gone)` for what removed ports had counted.
+        port: String,
+        /// Frames that came in.
+        received: u64,
+        /// Bytes of those.
+        received_bytes: u64,
+        /// Of those received: went out by one port.
+        forwarded: u64,
+        /// Of those received: went out by several ports.
+        flooded: u64,
+        /// Of those received: the switch replied itself.
+        answered: u64,
+        /// Of those received: given to a host inside the switch.
+        delivered: u64,
+        /// Of those received: dropped.
+        dropped: u64,
+        /// Frames handed to the port's driver.
+        transmitted: u64,
+        /// Bytes of those.
+        transmitted_bytes: u64,
+        /// Of those handed over: written.
+        written: u64,
+        /// Of those handed over: a write failed, by the error's name.
+        failed: BTreeMap<String, u64>,
+        /// Reads that failed, by the error's name.
+        receive_failed: BTreeMap<String, u64>,
+        /// Frames the kernel lost before the switch could read them.
+        lost: u64,
+    }
+
+    /// An address given to a pod.
+    Lease {
+        /// The address.
+        address: String,
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        pod: String,
+        /// The container.
+        container_id: String,
+        /// The interface inside the pod.
+        interface: String,
+        /// Seconds since it was given, where known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        age_seconds: Option<u64>,
+    }
+
+    /// An interface that was wired.
+    Attachment {
+        /// The port's number.
+        port: u32,
+        /// `tap` or `veth`.
+        link: String,
+        /// The container.
+        container_id: String,
+        /// The interface inside the pod.
+        interface: String,
+        /// Seconds since it was wired, where known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        age_seconds: Option<u64>,
+    }
+
+    /// One thing the node was asked about.
+    Check {
+        /// What.
+        name: String,
+        /// Whether it is as it should be.
+        ok: bool,
+        /// How it is.
+        message: String,
+        /// The command or step that mends it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mend: Option<String>,
+    }
+
+    /// All of them.
+    CheckReport {
+        /// Whether all are as they should be.
+        passed: bool,
+        /// Each.
+        checks: Vec<Check>,
+    }
+
+    /// A packet to be imagined.
+    TraceRequest {
+        /// `NS/POD`, `node` or an address.
+        from: String,
+        /// `NS/POD`, `node` or an address.
+        to: String,
+        /// What it carries.
+        #[serde(default)]
+        protocol: Protocol,
+        /// The destination's L4 port, of TCP and UDP.
+        #[serde(default)]
+        l4_port: u16,
+        /// 4 or 6; the first that both have if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        family: Option<u8>,
+    }
+
+    /// What the switch would do with it.
+    TraceResult {
+        /// Where it would come in.
+        ingress: String,
+        /// Source address.
+        source: String,
+        /// Destination address.
+        destination: String,
+        /// Whether it would get somewhere: forwarded, flooded, delivered, or answered as it wished.
+        passed: bool,
+        /// The end.
+        verdict: Verdict,
+        /// Each step.
+        hops: Vec<Hop>,
+    }
+
+    /// A step of a walk.
+    Hop {
+        /// The stage's name.
+        stage: String,
+        /// What was decided.
+        line: String,
+    }
+
+    /// The end of a walk.
+    Verdict {
+        /// `forward`, `flood`, `deliver`, `answer` or `drop`.
+        r#type: String,
+        /// The egress port of a forward.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<String>,
+        /// Why it got no further: of a drop, or of an answer that says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// What can be done about that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    }
+
+    /// A capture to be made.
+    CaptureRequest {
+        /// Where frames are shown.
+        #[serde(default)]
+        points: Points,
+        /// Only walks that enter or leave by the port of this name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scope: Option<String>,
+        /// Only walks that end in a drop.
+        #[serde(default)]
+        dropped_only: bool,
+        /// The filter, compiled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        program: Option<Vec<cbpf::Instruction>>,
+        /// The filter as it was written.
+        #[serde(default)]
+        filter: String,
+        /// Bytes of each frame to keep, 0 for all.
+        #[serde(default)]
+        snaplen: u32,
+        /// Packets after which it ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+        /// Milliseconds after which it ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        duration_ms: Option<u64>,
+    }
+
+    /// Why a request failed.
+    Error {
+        /// What happened.
+        message: String,
+        /// What to do about it; empty if the message says so.
+        #[serde(default)]
+        hint: String,
+    }
+}
+
+/// What a traced packet carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// An echo request of ICMP or ICMPv6.
+    #[default]
+    Icmp,
+    /// A TCP SYN.
+    Tcp,
+    /// A UDP datagram.
+    Udp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_say_what_they_are() {
+        let list = serde_json::to_string(&List::new(vec![Route {
+            prefix: "10.0.0.0/24".into(),
+            r#type: "connected".into(),
+            port: None,
+        }]));
+        assert_eq!(
+            list.unwrap(),
+            r#"{"apiVersion":"hopscope.dev/v1","kind":"RouteList","items":[{"prefix":"10.0.0.0/24","type":"connected"}]}"#
+        );
+        let object = Object::new(Version { version: "1".into() });
+        let text = serde_json::to_string(&object).unwrap();
+        assert_eq!(text, r#"{"apiVersion":"hopscope.dev/v1","kind":"Version","version":"1"}"#);
+        assert_eq!(serde_json::from_str::<Object<Version>>(&text).unwrap(), object);
+    }
+
+    #[test]
+    fn a_capture_may_be_asked_for_in_few_words() {
+        let request: CaptureRequest = serde_json::from_str(r#"{"points":"allHops"}"#).unwrap();
+        assert_eq!(request.points, Points::AllHops);
+        let request: CaptureRequest =
+            serde_json::from_str(r#"{"points":{"hops":["l3"]},"count":1}"#).unwrap();
+        assert_eq!(request.points, Points::Hops(vec!["l3".into()]));
+    }
+}

@@ -1,0 +1,215 @@
+//! The packet of a trace: who would send it, by which port, to which MAC; as the sender's kernel would.
+
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+use stack::config::link_local;
+use stack::wire::build::{Link, flags, solicited_node_mac};
+use stack::{Config, PortConfig, PortId, PortKind};
+
+use super::objects::{Protocol, TraceRequest};
+use super::reply::Failure;
+use crate::directory::Directory;
+
+/// Source port of traced packets: from the range of Linux's ephemeral ports.
+const SOURCE_PORT: u16 = 40_000;
+
+/// A frame, and where it would come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The ingress port.
+    pub ingress: PortId,
+    /// Source address.
+    pub source: IpAddress,
+    /// Destination address.
+    pub destination: IpAddress,
+    /// The frame, checksums complete.
+    pub frame: Vec<u8>,
+}
+
+/// One side of a trace.
+struct Party<'a> {
+    /// The name it was given by.
+    name: &'a str,
+    /// Its port, if it has one on this node.
+    port: Option<&'a PortConfig>,
+    /// Its addresses, the preferred first.
+    addresses: Vec<IpAddress>,
+}
+
+/// Makes the frame that a request describes.
+///
+/// # Errors
+/// When a name is unknown, or both sides have no address family in common.
+pub fn probe(config: &Config, names: &Directory, request: &TraceRequest) -> Result<Probe, Failure> {
+    let from = party(config, names, &request.from)?;
+    let to = party(config, names, &request.to)?;
+    let (source, destination) = addresses(&from, &to, request.family)?;
+    // What has no port here comes from outside: by the node's kernel.
+    let host = || config.ports.iter().find(|port| port.kind == PortKind::Host);
+    let Some(ingress) = from.port.or_else(host) else {
+        return Err(Failure::missing(
+            format!("{}: the node has no port yet", request.from),
+            "hopctl status --wait",
+        ));
+    };
+    let frame = match next_hop(config, ingress, destination) {
+        Some(mac) => {
+            let link = Link { src: ingress.mac, dst: mac };
+            packet(link, source, destination, request)?
+        }
+        None => question(ingress, source, destination)?,
+    };
+    Ok(Probe { ingress: ingress.id, source, destination, frame })
+}
+
+fn party<'a>(config: &'a Config, names: &Directory, name: &'a str) -> Result<Party<'a>, Failure> {
+    let by_id = |id: PortId| config.ports.iter().find(|port| port.id == id);
+    if let Ok(address) = name.parse::<IpAddress>() {
+        let port = config.ports.iter().find(|port| owns(port, address));
+        return Ok(Party { name, port, addresses: vec![address] });
+    }
+    if name == "node" {
+        let port = config.ports.iter().find(|port| port.kind == PortKind::Host);
+        return Ok(Party { name, port, addresses: config.node.addresses.clone() });
+    }
+    if name.starts_with("svc/") {
+        return Err(Failure::request(
+            format!("{name}: this switch knows no Services"),
+            "name a pod (NS/POD), node, or an address",
+        ));
+    }
+    let Some((namespace, pod)) = name.split_once('/') else {
+        return Err(Failure::request(
+            format!("{name}: neither NS/POD, node nor an address"),
+            "pods are named with their namespace, as in demo/web",
+        ));
+    };
+    let port = names.pod(namespace, pod).and_then(by_id);
+    let Some(port) = port else {
+        return Err(Failure::missing(
+            format!("no pod {namespace}/{pod} is wired on this node"),
+            "hopctl get ports",
+        ));
+    };
+    Ok(Party { name, port: Some(port), addresses: port.addresses.clone() })
+}
+
+fn owns(port: &PortConfig, address: IpAddress) -> bool {
+    port.addresses.contains(&address)
+        || (port.kind == PortKind::Pod && address == link_local(port.mac).into())
+}
+
+/// The first pair of one family, IPv4 before IPv6 unless one side insists.
+fn addresses(
+    from: &Party<'_>,
+    to: &Party<'_>,
+    family: Option<u8>,
+) -> Result<(IpAddress, IpAddress), Failure> {
+    let of = |party: &Party<'_>, four: bool| {
+        party.addresses.iter().copied().find(|address| is_four(*address) == four)
+    };
+    for four in [true, false] {
+        if family.is_some_and(|family| (family == 4) != four) {
+            continue;
+        }
+        if let (Some(source), Some(destination)) = (of(from, four), of(to, four)) {
+            return Ok((source, destination));
+        }
+    }
+    let which = family.map_or(String::new(), |family| format!(" IPv{family}"));
+    Err(Failure::request(
+        format!("{} and {} have no{which} addresses in common", from.name, to.name),
+        "hopctl get ports -o wide shows the addresses",
+    ))
+}
+
+fn is_four(address: IpAddress) -> bool {
+    matches!(address, IpAddress::Ipv4(_))
+}
+
+/// The MAC that the sender's kernel would write; `None` when it would ask for it and nobody answered.
+fn next_hop(
+    config: &Config,
+    ingress: &PortConfig,
+    destination: IpAddress,
+) -> Option<EthernetAddress> {
+    if let Some(mac) = group_mac(destination) {
+        return Some(mac);
+    }
+    let node = &config.node;
+    // Behind the host port the kernel routes, and knows the gateway's MAC by a permanent entry.
+    if ingress.kind == PortKind::Host || !on_segment(config, destination) {
+        return Some(node.gateway_mac);
+    }
+    let gateways = [
+        node.gateway4.map(|gateway| gateway.address().into()),
+        node.gateway6.map(|gateway| gateway.address().into()),
+        Some(node.gateway_link_local().into()),
+    ];
+    if gateways.contains(&Some(destination)) {
+        return Some(node.gateway_mac);
+    }
+    config.ports.iter().find(|port| owns(port, destination)).map(|port| port.mac)
+}
+
+/// Whether a pod takes the address for its neighbor's.
+fn on_segment(config: &Config, address: IpAddress) -> bool {
+    let four = config.node.gateway4.map(IpCidr::Ipv4);
+    let six = config.node.gateway6.map(IpCidr::Ipv6);
+    let link_local = matches!(address, IpAddress::Ipv6(six) if six.is_unicast_link_local());
+    link_local || [four, six].iter().flatten().any(|subnet| subnet.contains_addr(&address))
+}
+
+/// The MAC of a group address (RFC 1112 section 6.4, RFC 2464 section 7).
+fn group_mac(address: IpAddress) -> Option<EthernetAddress> {
+    match address {
+        IpAddress::Ipv4(four) if four.is_broadcast() => Some(EthernetAddress::BROADCAST),
+        IpAddress::Ipv4(four) if four.is_multicast() => {
+            let [_, b, c, d] = four.octets();
+            Some(EthernetAddress([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
+        }
+        IpAddress::Ipv6(six) if six.is_multicast() => {
+            let [.., a, b, c, d] = six.octets();
+            Some(EthernetAddress([0x33, 0x33, a, b, c, d]))
+        }
+        IpAddress::Ipv4(_) | IpAddress::Ipv6(_) => None,
+    }
+}
+
+fn packet(
+    link: Link,
+    source: IpAddress,
+    destination: IpAddress,
+    request: &TraceRequest,
+) -> Result<Vec<u8>, Failure> {
+    let Some(ip) = link.ip(source, destination) else {
+        return Err(Failure::request("both addresses must be of one family", ""));
+    };
+    let ports = (SOURCE_PORT, request.l4_port);
+    Ok(match request.protocol {
+        Protocol::Icmp => ip.echo(true, 1, 1, b"hopctl trace"),
+        Protocol::Tcp => ip.tcp(ports, flags::SYN, 1, 0, &[]),
+        Protocol::Udp => ip.udp(ports.0, ports.1, b"hopctl trace"),
+    })
+}
+
+/// The ARP request or neighbor solicitation that comes first when nobody has the address.
+fn question(
+    ingress: &PortConfig,
+    source: IpAddress,
+    destination: IpAddress,
+) -> Result<Vec<u8>, Failure> {
+    match (source, destination) {
+        (IpAddress::Ipv4(source), IpAddress::Ipv4(target)) => {
+            let link = Link { src: ingress.mac, dst: EthernetAddress::BROADCAST };
+            let unknown = EthernetAddress([0; 6]);
+            Ok(link.arp(true, (ingress.mac, source), (unknown, target)))
+        }
+        (IpAddress::Ipv6(source), IpAddress::Ipv6(target)) => {
+            let link = Link { src: ingress.mac, dst: solicited_node_mac(target) };
+            Ok(link.neighbor_solicit(source, target))
+        }
+        (IpAddress::Ipv4(_), IpAddress::Ipv6(_)) | (IpAddress::Ipv6(_), IpAddress::Ipv4(_)) => {
+            Err(Failure::request("both addresses must be of one family", ""))
+        }
+    }
+}

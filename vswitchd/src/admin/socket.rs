@@ -1,0 +1,88 @@
+//! The socket, and who may speak on it.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::unix::SocketAddr;
+use tokio::net::{UnixListener, UnixStream};
+
+/// The socket's name within the run-dir.
+pub const NAME: &str = "admin.sock";
+
+/// Accepts peers of uid 0 or of the daemon's own uid; others are hung up on.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+    own_uid: u32,
+}
+
+impl Listener {
+    /// Makes the socket, in a directory that only its owner can enter. A socket left by a daemon that is
+    /// gone is replaced: the caller has made sure that no other runs.
+    ///
+    /// # Errors
+    /// The file system's, with the path.
+    pub fn bind(run_dir: &Path) -> io::Result<Self> {
+        let told = |doing: &str, path: &Path, error: &io::Error| {
+            io::Error::new(error.kind(), format!("{doing} {}: {error}", path.display()))
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(run_dir)
+            .map_err(|error| told("making", run_dir, &error))?;
+        std::fs::set_permissions(run_dir, PermissionsExt::from_mode(0o700))
+            .map_err(|error| told("closing to others", run_dir, &error))?;
+        let path = run_dir.join(NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(told("removing the old", &path, &error));
+            }
+            _ => {}
+        }
+        let listener =
+            UnixListener::bind(&path).map_err(|error| told("listening on", &path, &error))?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))
+            .map_err(|error| told("closing to others", &path, &error))?;
+        Ok(Self { listener, path, own_uid: nix::unistd::geteuid().as_raw() })
+    }
+
+    /// Where the socket is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = UnixStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, address)) => match stream.peer_cred() {
+                    Ok(peer) if peer.uid() == 0 || peer.uid() == self.own_uid => {
+                        return (stream, address);
+                    }
+                    Ok(peer) => {
+                        tracing::warn!(uid = peer.uid(), "admin socket: peer refused");
+                    }
+                    Err(error) => tracing::warn!(%error, "admin socket: peer unknown"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "admin socket: accepting failed");
+                    // Out of descriptors, most likely: let some be closed before trying again.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}

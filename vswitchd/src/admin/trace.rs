@@ -1,0 +1,80 @@
+//! POST /v1/trace: what the switch would do with a packet. Nothing is sent, nothing changes.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use stack::{AnswerKind, Frame, Trace, Verdict};
+
+use super::Context;
+use super::objects::{self, Hop, Object, TraceRequest, TraceResult};
+use super::probe::{Probe, probe};
+use super::reply::Failure;
+use super::snapshot::name_of;
+use crate::directory::Directory;
+
+/// Walks the packet dry.
+///
+/// # Errors
+/// When a name is unknown, or the packet cannot exist.
+pub async fn trace(
+    State(context): State<Context>,
+    request: Result<Json<TraceRequest>, JsonRejection>,
+) -> Result<Json<Object<TraceResult>>, Failure> {
+    let Json(request) = request?;
+    let config = context.handle.ask(|view| view.switch.config()).await?;
+    let names = context.directory.load_full();
+    let probe = probe(&config, &names, &request)?;
+    let (ingress, bytes) = (probe.ingress, probe.frame.clone());
+    let question = move |view: &crate::event_loop::View<'_>| {
+        view.switch.trace(view.now, ingress, &Frame::from_bytes(&bytes))
+    };
+    let trace = context.handle.ask(question).await?;
+    Ok(Json(Object::new(result(&trace, &probe, &names))))
+}
+
+fn result(trace: &Trace, probe: &Probe, names: &Directory) -> TraceResult {
+    let window = Frame::from_bytes(&probe.frame);
+    let hop = |(at, hop): (usize, &stack::Hop)| {
+        let mut line = String::new();
+        // Writing into a String cannot fail.
+        let written = trace.line(at, window.window(), names, &mut line);
+        debug_assert!(written.is_ok(), "a String takes any text");
+        Hop { stage: hop.stage().name().to_owned(), line }
+    };
+    TraceResult {
+        ingress: name_of(trace.ingress, names),
+        source: probe.source.to_string(),
+        destination: probe.destination.to_string(),
+        passed: passed(&trace.verdict),
+        verdict: verdict(&trace.verdict, names),
+        hops: trace.hops().iter().enumerate().map(hop).collect(),
+    }
+}
+
+/// Whether the sender got what it wanted.
+fn passed(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) => true,
+        Verdict::Answer(AnswerKind::Error { .. }) | Verdict::Drop(_) => false,
+        Verdict::Answer(AnswerKind::Arp(_) | AnswerKind::Neighbor(_) | AnswerKind::Echo) => true,
+    }
+}
+
+fn verdict(verdict: &Verdict, names: &Directory) -> objects::Verdict {
+    let (kind, port, reason) = match verdict {
+        Verdict::Forward(port) => ("forward", Some(name_of(*port, names)), None),
+        Verdict::Flood(_) => ("flood", None, None),
+        Verdict::Deliver(_) => ("deliver", None, None),
+        Verdict::Answer(AnswerKind::Error { reason, .. }) => ("answer", None, Some(*reason)),
+        Verdict::Answer(AnswerKind::Arp(_) | AnswerKind::Neighbor(_) | AnswerKind::Echo) => {
+            ("answer", None, None)
+        }
+        Verdict::Drop(reason) => ("drop", None, Some(*reason)),
+    };
+    objects::Verdict {
+        r#type: kind.to_owned(),
+        port,
+        reason: reason.map(|reason| reason.name().to_owned()),
+        hint: reason.map(|reason| reason.hint().to_owned()),
+    }
+}

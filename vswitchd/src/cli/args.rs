@@ -1,0 +1,286 @@
+//! The command line, with its help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// See every hop of the pod network on this node.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hopctl",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  hopctl status --wait                         until pods can be wired
+  hopctl get ports                             what is attached
+  hopctl trace demo/client demo/web --tcp 80   what would happen to this packet, hop by hop
+  hopctl capture demo/web --hop all -w f.pcapng tcp port 80
+
+Exit codes: 0 yes, 1 a negative answer (trace dropped, check failed), 2 usage, 3 no daemon."
+)]
+pub struct Args {
+    /// Directory of the daemon's sockets
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "HOPSCOPE_RUN_DIR",
+        default_value = "/run/hopscope"
+    )]
+    pub run_dir: PathBuf,
+
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+
+    /// Namespace of pods that are named without one; lists show its pods only
+    #[arg(short, long, global = true, value_name = "NS")]
+    pub namespace: Option<String>,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    #[default]
+    Table,
+    /// More columns
+    Wide,
+    /// JSON objects with apiVersion and kind
+    Json,
+    /// The same as YAML
+    Yaml,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show how the node is; exit code 1 while it is not ready
+    Status(Status),
+    /// Compare the node with what the switch needs, and print what mends it
+    #[command(after_help = "Examples:
+  hopctl check
+  hopctl check -o json | jq '.checks[] | select(.ok | not)'
+
+Works without a daemon too: then it says why one could not start.")]
+    Check,
+    /// List ports, MACs, routes, neighbors, drops, counters or leases
+    Get(Get),
+    /// Show what would happen to a packet, hop by hop; nothing is sent
+    Trace(Trace),
+    /// Capture packets, at the ports or after every hop
+    Capture(Capture),
+    /// Work on the node itself
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Print the versions of hopctl and of the daemon
+    #[command(after_help = "Examples:
+  hopctl version
+  hopctl version -o json")]
+    Version,
+}
+
+/// `hopctl status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hopctl status
+  hopctl status --wait --timeout 30s && echo ready
+  hopctl status -o json | jq .traffic")]
+pub struct Status {
+    /// Wait until the node is ready, with or without a daemon yet
+    #[arg(long)]
+    pub wait: bool,
+
+    /// How long to wait
+    #[arg(long, value_name = "T", default_value = "60s", value_parser = duration, requires = "wait")]
+    pub timeout: Duration,
+}
+
+/// `hopctl get`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hopctl get ports -o wide
+  hopctl get drops demo/web             only entries with this word in a field
+  hopctl get counters --sort-by received
+  hopctl -n demo get leases -o json")]
+pub struct Get {
+    /// What to list
+    #[arg(value_enum, value_name = "WHAT")]
+    pub what: What,
+
+    /// Only entries with this word in one of their fields
+    #[arg(value_name = "WORD")]
+    pub word: Option<String>,
+
+    /// Field to sort by, as JSON names it; numbers with the largest first
+    #[arg(long, value_name = "FIELD")]
+    pub sort_by: Option<String>,
+}
+
+/// What to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Ports of pods and of the node
+    #[value(aliases = ["port", "po"])]
+    Ports,
+    /// MACs and where they are
+    Fdb,
+    /// Prefixes and where they lead
+    #[value(alias = "route")]
+    Routes,
+    /// Addresses and their MACs
+    #[value(aliases = ["neighbor", "neigh"])]
+    Neighbors,
+    /// Dropped frames by port and reason
+    #[value(alias = "drop")]
+    Drops,
+    /// What became of the frames, by port
+    #[value(alias = "counter")]
+    Counters,
+    /// Addresses given to pods
+    #[value(alias = "lease")]
+    Leases,
+}
+
+/// `hopctl trace`.
+#[derive(Debug, clap::Args)]
+#[command(
+    group = clap::ArgGroup::new("carries").args(["tcp", "udp", "icmp"]),
+    group = clap::ArgGroup::new("family").args(["four", "six"]),
+    after_help = "Examples:
+  hopctl trace demo/client demo/web --tcp 80
+  hopctl trace demo/client 192.0.2.7 --udp 53
+  hopctl -n demo trace client web -6           an echo request by IPv6
+  hopctl trace node demo/web
+  hopctl trace 198.51.100.9 demo/web --tcp 80  from outside of the node
+
+FROM and TO are NS/POD (or POD with -n), node, or an address."
+)]
+pub struct Trace {
+    /// Who sends
+    pub from: String,
+
+    /// Whom to
+    pub to: String,
+
+    /// A TCP SYN to this port
+    #[arg(long, value_name = "PORT")]
+    pub tcp: Option<u16>,
+
+    /// A UDP datagram to this port
+    #[arg(long, value_name = "PORT")]
+    pub udp: Option<u16>,
+
+    /// An echo request (the default)
+    #[arg(long)]
+    pub icmp: bool,
+
+    /// By IPv4
+    #[arg(short = '4', id = "four")]
+    pub four: bool,
+
+    /// By IPv6
+    #[arg(short = '6', id = "six")]
+    pub six: bool,
+}
+
+/// `hopctl capture`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hopctl capture                               a line for each packet on the node
+  hopctl capture demo/web tcp port 80
+  hopctl capture demo/web --hop all -w f.pcapng     every hop, for Wireshark
+  hopctl capture node -w - icmp | tshark -r -
+  hopctl capture port/host -c 10 --duration 30s
+  hopctl capture --dropped-only                what gets lost, and why
+
+A packet is kept with all its hops if its form at any hop matches the filter. Times are UTC.
+Put -- before a filter that begins with a dash.")]
+pub struct Capture {
+    /// Where: NS/POD, node (all ports) or port/NAME; then a pcap filter, see pcap-filter(7)
+    #[arg(value_name = "WHERE] [FILTER")]
+    pub words: Vec<String>,
+
+    /// Write pcapng to this file; - for stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+
+    /// End after so many packets
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// End after this time, such as 500ms, 10s, 5m
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    /// Keep so many bytes of each frame; 0 for all
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    pub snaplen: u32,
+
+    /// Show the frame after the hops of these stages, or after all of them
+    #[arg(long, value_name = "NAME,..|all", value_delimiter = ',')]
+    pub hop: Vec<String>,
+
+    /// Only packets that were dropped
+    #[arg(long)]
+    pub dropped_only: bool,
+}
+
+/// `hopctl node`.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Remove all that a daemon made on this node: interfaces, routes, rules, settings
+    #[command(after_help = "Examples:
+  hopctl node cleanup
+  hopctl --run-dir /run/other node cleanup
+
+Refused while a daemon runs. Pods lose their network.")]
+    Cleanup(Cleanup),
+}
+
+/// `hopctl node cleanup`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Cleanup {
+    /// The daemon's run-dir, from the option of all commands.
+    #[arg(skip)]
+    pub run_dir: PathBuf,
+
+    /// Directory of the daemon's attachments and leases
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "HOPSCOPE_STATE_DIR",
+        default_value = "/var/lib/hopscope"
+    )]
+    pub state_dir: PathBuf,
+
+    /// Name of the node's own port
+    #[arg(long, value_name = "NAME", env = "HOPSCOPE_HOST_PORT", default_value = "hop0")]
+    pub host_port: String,
+}
+
+/// A time span: a number with ms, s, m or h; seconds without.
+///
+/// # Errors
+/// A clause that says how spans are written.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(millis)) {
+        Some(span) if span > 0 => Ok(Duration::from_millis(span)),
+        _ => Err("a time is a number with ms, s, m or h, such as 500ms, 10s, 5m".to_owned()),
+    }
+}

@@ -1,0 +1,301 @@
+//! `hopctl capture`.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::client::Client;
+use super::output::{Output, Tone};
+use super::packet_line::line;
+use super::{Answer, Failure, Outcome, args, filter};
+use crate::admin::capture::ID_HEADER;
+use crate::admin::objects::{CaptureRequest, Object};
+use crate::capture::Points;
+use crate::capture::cbpf::Program;
+use crate::capture::pcapng::read::{Block, Reader};
+
+/// First words of filter expressions: with `-n`, any other single word is a pod's name.
+const FILTER_WORDS: &[&str] = &[
+    "ah",
+    "aarp",
+    "arp",
+    "atalk",
+    "broadcast",
+    "decnet",
+    "dst",
+    "esp",
+    "ether",
+    "gateway",
+    "geneve",
+    "greater",
+    "host",
+    "icmp",
+    "icmp6",
+    "igmp",
+    "igrp",
+    "inbound",
+    "ip",
+    "ip6",
+    "ipx",
+    "iso",
+    "len",
+    "less",
+    "link",
+    "llc",
+    "mpls",
+    "multicast",
+    "net",
+    "not",
+    "outbound",
+    "pim",
+    "port",
+    "portrange",
+    "pppoed",
+    "pppoes",
+    "proto",
+    "protochain",
+    "rarp",
+    "sctp",
+    "src",
+    "stp",
+    "tcp",
+    "udp",
+    "vlan",
+    "vrrp",
+];
+
+/// Captures until the daemon ends it or the user does.
+///
+/// # Errors
+/// When the filter does not compile, a name is unknown, or no daemon answers.
+pub async fn capture(
+    args: &args::Capture,
+    namespace: Option<&str>,
+    client: &Client,
+    output: &Output,
+) -> Outcome {
+    let request = request(args, namespace)?;
+    let to_stdout = args.write.as_deref() == Some(Path::new("-"));
+    if to_stdout && io::stdout().is_terminal() {
+        return Err(Failure::Usage(
+            "-w - would write binary to this terminal".to_owned(),
+            "redirect it or pipe it, as in | tshark -r -".to_owned(),
+        ));
+    }
+    // Before anything is made or overwritten: the daemon may refuse.
+    let response = client.stream("/v1/capture", &Object::new(request)).await?;
+    let id = response.headers().get(ID_HEADER).and_then(|value| value.to_str().ok());
+    let id = id.unwrap_or_default().to_owned();
+    let sink = match &args.write {
+        None => Sink::Lines(*output),
+        Some(_) if to_stdout => Sink::Bytes(Box::new(io::stdout())),
+        Some(path) => Sink::Bytes(Box::new(create(path)?)),
+    };
+    if let (Some(path), false) = (&args.write, to_stdout) {
+        output.notice(&format!("capturing to {}; end with Ctrl-C", path.display()));
+    }
+    let mut run = Run { sink, reader: Reader::default(), points: Vec::new(), seen: 0, lost: None };
+    let ended = run.receive(response.into_body(), client, &id).await;
+    if matches!(&ended, Err(Failure::Output(_))) {
+        return ended;
+    }
+    output.notice(&match run.lost {
+        Some(lost) => format!("{} frames captured, {lost} packets lost", run.seen),
+        None => format!("{} frames captured; the end is missing, and how many were lost", run.seen),
+    });
+    ended
+}
+
+/// What the arguments ask for.
+///
+/// # Errors
+/// When the filter does not compile.
+pub fn request(args: &args::Capture, namespace: Option<&str>) -> Result<CaptureRequest, Failure> {
+    let (scope, expression) = split(&args.words, namespace);
+    let filter = expression.join(" ");
+    let program = match filter.trim() {
+        "" => None,
+        text => {
+            let usage = |message: String| Failure::Usage(message, String::new());
+            let program = filter::compile(text).map_err(usage)?;
+            if let Err(error) = Program::new(&program) {
+                return Err(usage(format!("the filter \"{text}\" cannot be used: {error}")));
+            }
+            Some(program)
+        }
+    };
+    let points = match args.hop.as_slice() {
+        [] => Points::Ports,
+        names if names.iter().any(|name| name == "all") => Points::AllHops,
+        names => Points::Hops(names.to_vec()),
+    };
+    points.select().map_err(|message| Failure::Usage(message, String::new()))?;
+    Ok(CaptureRequest {
+        points,
+        scope,
+        dropped_only: args.dropped_only,
+        program,
+        filter,
+        snaplen: args.snaplen,
+        count: args.count,
+        duration_ms: args.duration.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+    })
+}
+
+/// The scope, as the daemon names ports, and the words of the filter. No primitive of a filter begins with a
+/// word that has a slash in it, so such a first word is a place.
+fn split<'a>(words: &'a [String], namespace: Option<&str>) -> (Option<String>, &'a [String]) {
+    let Some((first, rest)) = words.split_first() else { return (None, words) };
+    if first == "node" {
+        return (None, rest);
+    }
+    let is_name = first.chars().all(|c| c.is_ascii_alphanumeric() || "-./_".contains(c));
+    if !is_name {
+        return (None, words);
+    }
+    if let Some(port) = first.strip_prefix("port/") {
+        return (Some(port.to_owned()), rest);
+    }
+    if first.starts_with("pod/") {
+        return (Some(first.clone()), rest);
+    }
+    match namespace {
+        _ if first.contains('/') => (Some(format!("pod/{first}")), rest),
+        Some(namespace) if !FILTER_WORDS.contains(&first.as_str()) => {
+            (Some(format!("pod/{namespace}/{first}")), rest)
+        }
+        _ => (None, words),
+    }
+}
+
+/// A file for its owner only: it holds what others say. A link in its place is not followed.
+fn create(path: &Path) -> Result<std::fs::File, Failure> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits());
+    options.open(path).map_err(|error| {
+        Failure::Usage(format!("cannot write {}: {error}", path.display()), String::new())
+    })
+}
+
+enum Sink {
+    Lines(Output),
+    Bytes(Box<dyn Write>),
+}
+
+/// A capture as it arrives.
+struct Run {
+    sink: Sink,
+    reader: Reader,
+    /// Names of the interfaces, in order.
+    points: Vec<String>,
+    /// Frames so far.
+    seen: u64,
+    /// Packets lost, once the end has come.
+    lost: Option<u64>,
+}
+
+impl Run {
+    async fn receive(&mut self, mut body: Incoming, client: &Client, id: &str) -> Outcome {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut stopping = false;
+        loop {
+            let stop = async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            };
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = stop => {
+                    if stopping {
+                        // Asked twice: the user does not want to wait for the end.
+                        return Ok(Answer::No);
+                    }
+                    stopping = true;
+                    client.delete(&format!("/v1/capture/{id}")).await?;
+                    continue;
+                }
+            };
+            match frame {
+                None if self.lost.is_some() => return Ok(Answer::Yes),
+                None | Some(Err(_)) => {
+                    return Err(Failure::NoDaemon("the daemon went away".to_owned()));
+                }
+                Some(Ok(frame)) => {
+                    if let Some(bytes) = frame.data_ref() {
+                        self.blocks(bytes)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in bytes; what is written is always whole blocks.
+    fn blocks(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.reader.push(bytes);
+        while let Some((block, raw)) =
+            self.reader.block().map_err(|error| Failure::Negative(error.to_string()))?
+        {
+            if let Sink::Bytes(file) = &mut self.sink {
+                file.write_all(raw)?;
+            }
+            match block {
+                Block::Interface(name) => self.points.push(name),
+                Block::Packet(packet) => {
+                    self.seen += 1;
+                    if let Sink::Lines(output) = &self.sink {
+                        let at = usize::try_from(packet.interface).unwrap_or(usize::MAX);
+                        let point = self.points.get(at).map_or("?", String::as_str);
+                        let dropped = packet.comment.starts_with("egress")
+                            && packet.comment.contains(" drop ");
+                        let tone = if dropped { Tone::Bad } else { Tone::Plain };
+                        output.line(tone, &line(&packet, point))?;
+                    }
+                }
+                Block::Statistics(_, counts) => {
+                    self.lost = Some(self.lost.unwrap_or(0) + counts.lost);
+                }
+                Block::Section | Block::Other => {}
+            }
+        }
+        if let Sink::Bytes(file) = &mut self.sink {
+            file.flush()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str, namespace: Option<&str>) -> (Option<String>, String) {
+        let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        let (scope, filter) = split(&words, namespace);
+        (scope, filter.join(" "))
+    }
+
+    #[test]
+    fn the_first_word_is_a_place_or_the_filter_begins() {
+        let some = |scope: &str, filter: &str| (Some(scope.to_owned()), filter.to_owned());
+        let none = |filter: &str| (None, filter.to_owned());
+        assert_eq!(words("demo/web tcp port 80", None), some("pod/demo/web", "tcp port 80"));
+        assert_eq!(words("pod/demo/web tcp", None), some("pod/demo/web", "tcp"));
+        assert_eq!(words("port/host", None), some("host", ""));
+        assert_eq!(words("port/pod/demo/web", None), some("pod/demo/web", ""));
+        assert_eq!(words("node icmp", None), none("icmp"));
+        assert_eq!(words("tcp port 80", None), none("tcp port 80"));
+        assert_eq!(words("net 10.0.0.0/8", None), none("net 10.0.0.0/8"));
+        assert_eq!(words("(tcp or udp) and net 10.0.0.0/8", None).0, None);
+        assert_eq!(words("web tcp", Some("demo")), some("pod/demo/web", "tcp"));
+        assert_eq!(words("tcp port 80", Some("demo")), none("tcp port 80"));
+    }
+}

@@ -1,0 +1,139 @@
+//! `hopctl get`.
+
+use std::cmp::Ordering;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::args::{Format, Get, What};
+use super::client::Client;
+use super::output::Output;
+use super::tables::{Row, rows};
+use super::{Answer, Failure, Outcome};
+use crate::admin::objects::{Counter, Drop, FdbEntry, Lease, List, Neighbor, Port, Route};
+
+/// Lists.
+///
+/// # Errors
+/// When no daemon answers, or a field to sort by does not exist.
+pub async fn get(args: &Get, namespace: Option<&str>, client: &Client, output: &Output) -> Outcome {
+    let name = match args.what {
+        What::Ports => "ports",
+        What::Fdb => "fdb",
+        What::Routes => "routes",
+        What::Neighbors => "neighbors",
+        What::Drops => "drops",
+        What::Counters => "counters",
+        What::Leases => "leases",
+    };
+    let mut list: List<Value> = client.get(&format!("/v1/{name}")).await?;
+    list.items.retain(|item| chosen(item, namespace, args.word.as_deref()));
+    if let Some(field) = &args.sort_by {
+        sort(&mut list.items, field)?;
+    }
+    if output.is_object() {
+        output.object(&list)?;
+        return Ok(Answer::Yes);
+    }
+    if list.items.is_empty() {
+        output.notice(&format!("no {name}"));
+        return Ok(Answer::Yes);
+    }
+    match args.what {
+        What::Ports => print::<Port>(list.items, output),
+        What::Fdb => print::<FdbEntry>(list.items, output),
+        What::Routes => print::<Route>(list.items, output),
+        What::Neighbors => print::<Neighbor>(list.items, output),
+        What::Drops => print::<Drop>(list.items, output),
+        What::Counters => print::<Counter>(list.items, output),
+        What::Leases => print::<Lease>(list.items, output),
+    }
+}
+
+fn print<T: Row + DeserializeOwned>(items: Vec<Value>, output: &Output) -> Outcome {
+    let items = serde_json::from_value::<Vec<T>>(Value::Array(items)).map_err(|error| {
+        Failure::Negative(format!(
+            "the daemon's answer is not understood ({error}); compare hopctl version"
+        ))
+    })?;
+    output.rows(&rows(&items, output.format == Format::Wide))?;
+    Ok(Answer::Yes)
+}
+
+/// Whether an entry is of the namespace, if it is of any pod at all, and has the word in a field.
+fn chosen(item: &Value, namespace: Option<&str>, word: Option<&str>) -> bool {
+    let of = |field: &str| item.get(field).and_then(Value::as_str);
+    let of_namespace = |wanted: &str| {
+        let port = of("port").or_else(|| of("name"));
+        match (of("namespace"), port.and_then(|port| port.strip_prefix("pod/"))) {
+            (Some(namespace), _) => namespace == wanted,
+            (None, Some(pod)) => pod.split_once('/').is_some_and(|(ns, _)| ns == wanted),
+            (None, None) => false,
+        }
+    };
+    namespace.is_none_or(of_namespace) && word.is_none_or(|word| contains(item, word))
+}
+
+fn contains(value: &Value, word: &str) -> bool {
+    match value {
+        Value::String(text) => text.to_lowercase().contains(&word.to_lowercase()),
+        Value::Number(number) => number.to_string() == word,
+        Value::Array(values) => values.iter().any(|value| contains(value, word)),
+        Value::Object(fields) => fields.values().any(|value| contains(value, word)),
+        Value::Bool(_) | Value::Null => false,
+    }
+}
+
+fn sort(items: &mut [Value], field: &str) -> Result<(), Failure> {
+    if let Some(Value::Object(fields)) = items.first()
+        && !fields.contains_key(field)
+    {
+        let known: Vec<_> = fields.keys().map(String::as_str).collect();
+        return Err(Failure::Usage(
+            format!("--sort-by {field}: there is no such field"),
+            format!("the fields are {}", known.join(", ")),
+        ));
+    }
+    items.sort_by(|a, b| compare(a.get(field), b.get(field)));
+    Ok(())
+}
+
+/// Numbers with the largest first, all else as text.
+fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
+    match (a.and_then(Value::as_u64), b.and_then(Value::as_u64)) {
+        (Some(a), Some(b)) => b.cmp(&a),
+        _ => a.map(Value::to_string).cmp(&b.map(Value::to_string)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_chosen_by_namespace_and_word() {
+        let port = json!({"name": "pod/demo/web", "addresses": ["10.0.0.5"], "id": 7});
+        assert!(chosen(&port, None, None));
+        assert!(chosen(&port, Some("demo"), Some("WEB")));
+        assert!(chosen(&port, None, Some("0.0.5")));
+        assert!(chosen(&port, None, Some("7")));
+        assert!(!chosen(&port, Some("dem"), None));
+        assert!(!chosen(&port, None, Some("10.1")));
+        assert!(!chosen(&json!({"name": "host"}), Some("demo"), None));
+        assert!(chosen(&json!({"namespace": "demo", "pod": "web"}), Some("demo"), None));
+    }
+
+    #[test]
+    fn sorting_needs_a_field_that_is_there() {
+        let mut items = vec![json!({"n": 9, "t": "b"}), json!({"n": 10, "t": "a"})];
+        sort(&mut items, "n").unwrap();
+        assert_eq!(items[0]["n"], 10);
+        sort(&mut items, "t").unwrap();
+        assert_eq!(items[0]["t"], "a");
+        assert!(
+            matches!(sort(&mut items, "x"), Err(Failure::Usage(_, hint)) if hint.contains("n, t"))
+        );
+    }
+}

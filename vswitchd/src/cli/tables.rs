@@ -1,0 +1,206 @@
+//! Columns of each list.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::output::{Rows, Tone, age};
+use crate::admin::objects::{Counter, Drop, FdbEntry, Lease, Neighbor, Port, Route};
+
+/// An object that is a row of a table.
+pub trait Row {
+    /// Column names, those for `-o wide` last, and how many of them are always shown.
+    const HEADER: (&'static [&'static str], usize);
+
+    /// The cells, as many as column names.
+    fn cells(&self) -> Vec<String>;
+
+    /// How the row is meant.
+    fn tone(&self) -> Tone {
+        Tone::Plain
+    }
+}
+
+/// A table of objects.
+#[must_use]
+pub fn rows<T: Row>(items: &[T], wide: bool) -> Rows {
+    let (names, narrow) = T::HEADER;
+    let shown = if wide { names.len() } else { narrow };
+    let cells = |item: &T| item.cells().into_iter().take(shown).collect();
+    Rows {
+        header: names.iter().copied().take(shown).collect(),
+        rows: items.iter().map(|item| (item.tone(), cells(item))).collect(),
+    }
+}
+
+impl Row for Port {
+    const HEADER: (&'static [&'static str], usize) = (
+        &[
+            "NAME",
+            "TYPE",
+            "UP",
+            "ADDRESSES",
+            "RECEIVED",
+            "TRANSMITTED",
+            "DROPPED",
+            "AGE",
+            "ID",
+            "LINK",
+            "MAC",
+            "MTU",
+            "INTERFACE",
+            "CONTAINER",
+            "ALLOWED",
+        ],
+        8,
+    );
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.r#type.clone(),
+            yes(self.up),
+            listed(&self.addresses),
+            self.received.to_string(),
+            self.transmitted.to_string(),
+            self.dropped.to_string(),
+            aged(self.age_seconds),
+            self.id.to_string(),
+            optional(self.link.as_ref()),
+            self.mac.clone(),
+            self.mtu.to_string(),
+            optional(self.interface.as_ref()),
+            optional(self.container_id.as_ref()).chars().take(12).collect(),
+            listed(&self.allowed),
+        ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.up { Tone::Plain } else { Tone::Bad }
+    }
+}
+
+impl Row for FdbEntry {
+    const HEADER: (&'static [&'static str], usize) = (&["MAC", "PORT", "TYPE"], 3);
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.mac.clone(), self.port.clone(), self.r#type.clone()]
+    }
+}
+
+impl Row for Route {
+    const HEADER: (&'static [&'static str], usize) = (&["PREFIX", "TYPE", "PORT"], 3);
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.prefix.clone(), self.r#type.clone(), optional(self.port.as_ref())]
+    }
+}
+
+impl Row for Neighbor {
+    const HEADER: (&'static [&'static str], usize) = (&["ADDRESS", "MAC", "PORT"], 3);
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.address.clone(), self.mac.clone(), self.port.clone()]
+    }
+}
+
+impl Row for Drop {
+    const HEADER: (&'static [&'static str], usize) =
+        (&["COUNT", "REASON", "PORT", "WHAT HAPPENED", "CODE", "CLASS", "WHAT TO DO"], 4);
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.count.to_string(),
+            self.reason.clone(),
+            self.port.clone(),
+            self.text.clone(),
+            self.code.to_string(),
+            self.class.clone(),
+            self.hint.clone(),
+        ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.class == "bug" { Tone::Bad } else { Tone::Plain }
+    }
+}
+
+impl Row for Counter {
+    const HEADER: (&'static [&'static str], usize) = (
+        &[
+            "PORT",
+            "RECEIVED",
+            "FORWARDED",
+            "FLOODED",
+            "ANSWERED",
+            "DELIVERED",
+            "DROPPED",
+            "TRANSMITTED",
+            "FAILED",
+            "LOST",
+            "RECEIVED BYTES",
+            "TRANSMITTED BYTES",
+            "WRITTEN",
+            "RECEIVE FAILED",
+        ],
+        10,
+    );
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.port.clone(),
+            self.received.to_string(),
+            self.forwarded.to_string(),
+            self.flooded.to_string(),
+            self.answered.to_string(),
+            self.delivered.to_string(),
+            self.dropped.to_string(),
+            self.transmitted.to_string(),
+            errors(&self.failed),
+            self.lost.to_string(),
+            self.received_bytes.to_string(),
+            self.transmitted_bytes.to_string(),
+            self.written.to_string(),
+            errors(&self.receive_failed),
+        ]
+    }
+}
+
+impl Row for Lease {
+    const HEADER: (&'static [&'static str], usize) =
+        (&["ADDRESS", "POD", "INTERFACE", "AGE", "CONTAINER"], 4);
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.address.clone(),
+            format!("{}/{}", self.namespace, self.pod),
+            self.interface.clone(),
+            aged(self.age_seconds),
+            self.container_id.clone(),
+        ]
+    }
+}
+
+/// `ENOBUFS 3, EIO 1`, or 0.
+fn errors(counts: &BTreeMap<String, u64>) -> String {
+    if counts.is_empty() {
+        return "0".to_owned();
+    }
+    let each: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    each.join(", ")
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn listed(values: &[String]) -> String {
+    if values.is_empty() { "-".to_owned() } else { values.join(",") }
+}
+
+fn optional(value: Option<&String>) -> String {
+    value.cloned().unwrap_or_else(|| "-".to_owned())
+}
+
+fn aged(seconds: Option<u64>) -> String {
+    seconds.map_or_else(|| "-".to_owned(), |seconds| age(Duration::from_secs(seconds)))
+}

@@ -1,0 +1,69 @@
+//! `hopctl trace`.
+
+use super::args;
+use super::client::Client;
+use super::output::{Output, Tone, printable};
+use super::{Answer, Outcome};
+use crate::admin::objects::{Object, Protocol, TraceRequest, TraceResult};
+
+/// Shows the walk of a packet that is never sent.
+///
+/// # Errors
+/// When no daemon answers, or a name is unknown.
+pub async fn trace(
+    args: &args::Trace,
+    namespace: Option<&str>,
+    client: &Client,
+    output: &Output,
+) -> Outcome {
+    let (protocol, l4_port) = match (args.tcp, args.udp) {
+        (Some(port), _) => (Protocol::Tcp, port),
+        (None, Some(port)) => (Protocol::Udp, port),
+        (None, None) => (Protocol::Icmp, 0),
+    };
+    let family = match (args.four, args.six) {
+        (true, _) => Some(4),
+        (false, true) => Some(6),
+        (false, false) => None,
+    };
+    let request = TraceRequest {
+        from: party(&args.from, namespace),
+        to: party(&args.to, namespace),
+        protocol,
+        l4_port,
+        family,
+    };
+    let result: Object<TraceResult> = client.post("/v1/trace", &Object::new(request)).await?;
+    if output.is_object() {
+        output.object(&result)?;
+    } else {
+        print(&result.body, output)?;
+    }
+    Ok(if result.body.passed { Answer::Yes } else { Answer::No })
+}
+
+fn print(result: &TraceResult, output: &Output) -> std::io::Result<()> {
+    let last = result.hops.len().saturating_sub(1);
+    for (at, hop) in result.hops.iter().enumerate() {
+        let tone = match (at == last, result.passed) {
+            (true, true) => Tone::Good,
+            (true, false) => Tone::Bad,
+            (false, _) => Tone::Plain,
+        };
+        output.line(tone, &printable(&hop.line))?;
+    }
+    if let Some(hint) = &result.verdict.hint {
+        output.notice(&format!("hint: {}", printable(hint)));
+    }
+    Ok(())
+}
+
+/// A pod's name without namespace gets the one of `-n`.
+#[must_use]
+pub fn party(name: &str, namespace: Option<&str>) -> String {
+    let is_whole = name == "node" || name.contains('/') || name.parse::<std::net::IpAddr>().is_ok();
+    match namespace {
+        Some(namespace) if !is_whole => format!("{namespace}/{name}"),
+        _ => name.to_owned(),
+    }
+}

@@ -1,0 +1,237 @@
+//! What the verbs need of the node and the switch, and how the daemon provides it.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shim::fault::{Code, Fault};
+use stack::{Change, ConfigError};
+
+use super::attachment::Attachment;
+use crate::directory::Shared;
+use crate::event_loop::{Ended, Handle};
+use crate::node::{Kernel, Netns, NodeError, Problem};
+use crate::port::PortIo;
+
+/// Why an attachment could not be made, taken back, removed or looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum WiringError {
+    /// The kernel, or the namespace.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The switch.
+    #[error("the switch refuses the port: {0}")]
+    Refused(ConfigError),
+    /// The daemon is stopping.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+    /// A task of the daemon died.
+    #[error("a task ended early: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl From<WiringError> for Fault {
+    fn from(error: WiringError) -> Self {
+        let code = match &error {
+            WiringError::Node(NodeError::Netns { .. }) => Code::InvalidNetns,
+            WiringError::Node(NodeError::Exists { .. }) => Code::InterfaceExists,
+            WiringError::Node(NodeError::Kernel { .. } | NodeError::Setting { .. }) => Code::Kernel,
+            WiringError::Refused(_) => Code::PortRefused,
+            WiringError::Ended(_) => Code::TryAgain,
+            WiringError::Task(_) => Code::Internal,
+        };
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        Self::new(code, error.to_string()).with_details(source.unwrap_or_default())
+    }
+}
+
+/// The node and the switch, as the verbs see them. Two exist: the daemon's and that of the tests.
+pub trait Wiring: Send + Sync + 'static {
+    /// Opens and checks a network namespace (SEC-21).
+    fn open(&self, path: &Path) -> impl Future<Output = Result<Netns, WiringError>> + Send;
+
+    /// Makes interface and port. Whatever fails, nothing is left behind.
+    fn attach(
+        &self,
+        attachment: &Attachment,
+        netns: Netns,
+    ) -> impl Future<Output = Result<(), WiringError>> + Send;
+
+    /// Takes an interface back that an earlier daemon made, and makes its port. If that fails the
+    /// interface stays and there is no port.
+    fn take_back(
+        &self,
+        attachment: &Attachment,
+        netns: Netns,
+    ) -> impl Future<Output = Result<(), WiringError>> + Send;
+
+    /// Removes port and interface. What is gone is no error.
+    fn detach(
+        &self,
+        attachment: &Attachment,
+        netns: Option<Netns>,
+    ) -> impl Future<Output = Result<(), WiringError>> + Send;
+
+    /// What of interface and port is not as it shall be.
+    fn check(
+        &self,
+        attachment: &Attachment,
+        netns: Netns,
+    ) -> impl Future<Output = Result<Vec<Problem>, WiringError>> + Send;
+
+    /// Whether the switch answers.
+    fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// The daemon's.
+#[derive(Clone)]
+pub struct NodeWiring {
+    kernel: Arc<dyn Kernel>,
+    switch: Handle,
+    directory: Shared,
+}
+
+/// How long the event loop may take to answer before it counts as stuck.
+const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl NodeWiring {
+    /// On top of the kernel, the event loop, and the names of ports.
+    #[must_use]
+    pub fn new(kernel: Arc<dyn Kernel>, switch: Handle, directory: Shared) -> Self {
+        Self { kernel, switch, directory }
+    }
+
+    /// Work that blocks, in a thread of its own.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Kernel) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, WiringError> {
+        let kernel = self.kernel.clone();
+        Ok(tokio::task::spawn_blocking(move || work(kernel.as_ref())).await??)
+    }
+
+    /// The port first, then its device: no frame may come by a port the switch does not know.
+    async fn connect(
+        &self,
+        attachment: &Attachment,
+        io: Box<dyn PortIo>,
+    ) -> Result<(), WiringError> {
+        let port = attachment.port_id();
+        let label = attachment.label();
+        self.directory.rcu(|names| {
+            let mut names = (**names).clone();
+            names.ports.insert(port, label.clone());
+            names
+        });
+        let allowed = self.directory.load().allowed(&label);
+        let config = stack::PortConfig { allowed, ..attachment.port_config() };
+        let connected = match self.switch.change(Change::Port(config)).await {
+            Ok(Ok(())) => self.switch.attach(port, io).map_err(WiringError::from),
+            Ok(Err(refused)) => Err(WiringError::Refused(refused)),
+            Err(ended) => Err(ended.into()),
+        };
+        if connected.is_err() {
+            self.forget_name(attachment);
+        }
+        connected
+    }
+
+    /// No frame goes to the port from here on; then its device is closed, and its name is free.
+    async fn disconnect(&self, attachment: &Attachment) -> Result<(), WiringError> {
+        let port = attachment.port_id();
+        match self.switch.change(Change::PortRemoved(port)).await? {
+            // A port that was never made, or is gone already.
+            Ok(()) | Err(ConfigError::PortUnknown(_)) => {}
+            Err(refused) => return Err(WiringError::Refused(refused)),
+        }
+        self.switch.detach(port).await?;
+        self.forget_name(attachment);
+        Ok(())
+    }
+
+    fn forget_name(&self, attachment: &Attachment) {
+        self.directory.rcu(|names| {
+            let mut names = (**names).clone();
+            names.ports.remove(&attachment.port_id());
+            names
+        });
+    }
+}
+
+impl Wiring for NodeWiring {
+    async fn open(&self, path: &Path) -> Result<Netns, WiringError> {
+        let path = path.to_owned();
+        self.blocking(move |kernel| kernel.open_netns(&path)).await
+    }
+
+    async fn attach(&self, attachment: &Attachment, netns: Netns) -> Result<(), WiringError> {
+        let link = attachment.link();
+        let (io, netns, link) = self
+            .blocking(move |kernel| {
+                let io = kernel.wire(&netns, &link)?;
+                Ok((io, netns, link))
+            })
+            .await?;
+        let Err(error) = self.connect(attachment, io).await else { return Ok(()) };
+        if let Err(left) = self.blocking(move |kernel| kernel.unwire(Some(&netns), &link)).await {
+            tracing::error!(attachment = %attachment.key, error = %left,
+                "the interface of a refused port could not be removed");
+        }
+        Err(error)
+    }
+
+    async fn take_back(&self, attachment: &Attachment, netns: Netns) -> Result<(), WiringError> {
+        let link = attachment.link();
+        let io = self.blocking(move |kernel| kernel.take_back(&netns, &link)).await?;
+        self.connect(attachment, io).await
+    }
+
+    async fn detach(
+        &self,
+        attachment: &Attachment,
+        netns: Option<Netns>,
+    ) -> Result<(), WiringError> {
+        self.disconnect(attachment).await?;
+        let link = attachment.link();
+        self.blocking(move |kernel| kernel.unwire(netns.as_ref(), &link)).await
+    }
+
+    async fn check(
+        &self,
+        attachment: &Attachment,
+        netns: Netns,
+    ) -> Result<Vec<Problem>, WiringError> {
+        let link = attachment.link();
+        let mut problems = self.blocking(move |kernel| kernel.check(&netns, &link)).await?;
+        let wanted = attachment.port_config();
+        let port = wanted.id;
+        let found = self
+            .switch
+            .ask(move |view| view.switch.config().ports.into_iter().find(|has| has.id == port))
+            .await?;
+        match found {
+            None => problems.push(Problem(format!("the switch has no port {}", port.0))),
+            Some(has) if !has.up => {
+                problems.push(Problem(format!("port {} of the switch is down", port.0)));
+            }
+            Some(has) => {
+                let same = has.mac == wanted.mac
+                    && has.mtu == wanted.mtu
+                    && has.addresses == wanted.addresses;
+                if !same {
+                    let text = format!("port {} of the switch differs from the lease", port.0);
+                    problems.push(Problem(text));
+                }
+            }
+        }
+        Ok(problems)
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        match tokio::time::timeout(LOOP_TIMEOUT, self.switch.ask(|_view| ())).await {
+            Ok(answer) => answer.map_err(|ended| ended.to_string()),
+            Err(_late) => Err(format!("no answer of the event loop in {LOOP_TIMEOUT:?}")),
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Wiring, and the order of start and stop.

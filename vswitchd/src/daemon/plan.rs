@@ -1,0 +1,186 @@
+//! From settings, objects and what the kernel said: what this node's switch and kernel shall be. Pure.
+
+use std::net::IpAddr;
+
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
+use stack::{Change, NodeConfig, PortConfig, PortId, PortKind, Route, RouteTarget, Switch};
+
+use crate::cni::ipam::{Range, RangeError};
+use crate::kube::objects::Desired;
+use crate::node::HostLink;
+use crate::node::uplink::Uplink;
+use crate::settings::{MTU_MAX, Mtu, Settings};
+
+/// The port of the gateway's own host inside the switch.
+pub const GATEWAY_PORT: PortId = PortId(0);
+/// The node's own port.
+pub const HOST_PORT: PortId = PortId(1);
+/// The node's MAC behind its own port: seen by nobody but the switch, so one will do for all nodes.
+const HOST_MAC: EthernetAddress = EthernetAddress([0x02, 0x48, 0x4f, 0x50, 0x00, 0x02]);
+/// MTU of a node without an uplink.
+const MTU_ALONE: u16 = 1_500;
+
+/// What shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The switch's node.
+    pub node: NodeConfig,
+    /// The node's port in the kernel.
+    pub host: HostLink,
+    /// This node's pod ranges.
+    pub pod_cidrs: Vec<IpCidr>,
+    /// MTU of pods.
+    pub mtu: u16,
+}
+
+/// What cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A pod range that cannot be used.
+    #[error("spec.podCIDRs: {0}")]
+    Range(#[from] RangeError),
+    /// Pods and node would share addresses.
+    #[error(
+        "spec.podCIDRs: {range} holds the node's own address {address}; give pods another range"
+    )]
+    Overlap {
+        /// The range.
+        range: IpCidr,
+        /// The node's address in it.
+        address: IpAddress,
+    },
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn plan(
+    settings: &Settings,
+    desired: &Desired,
+    uplink: Option<&Uplink>,
+) -> Result<Plan, PlanError> {
+    let node_addresses = node_addresses(settings, desired, uplink);
+    for range in &desired.pod_cidrs {
+        if let Some(address) = node_addresses.iter().find(|address| range.contains_addr(address)) {
+            return Err(PlanError::Overlap { range: *range, address: *address });
+        }
+    }
+    let mut node = NodeConfig {
+        addresses: node_addresses.clone(),
+        vxlan_port: settings.vxlan_port,
+        ..NodeConfig::default()
+    };
+    let mut gateways = Vec::new();
+    for range in Range::all(&desired.pod_cidrs)? {
+        let gateway = range.gateway();
+        gateways.push(gateway);
+        let bits = range.network().prefix_len();
+        match gateway {
+            IpAddress::Ipv4(v4) => node.gateway4 = Some(Ipv4Cidr::new(v4, bits)),
+            IpAddress::Ipv6(v6) => node.gateway6 = Some(Ipv6Cidr::new(v6, bits)),
+        }
+    }
+    let mtu = match (settings.mtu, uplink) {
+        (Mtu::Bytes(bytes), _) => bytes,
+        (Mtu::Auto, Some(uplink)) => u16::try_from(uplink.mtu).unwrap_or(MTU_MAX).min(MTU_MAX),
+        (Mtu::Auto, None) => MTU_ALONE,
+    };
+    let host = HostLink {
+        ifname: settings.host_port.clone(),
+        mac: HOST_MAC,
+        mtu,
+        gateway_mac: node.gateway_mac,
+        gateways,
+        prefixes: desired.pod_cidrs.clone(),
+        node_addresses,
+    };
+    Ok(Plan { node, host, pod_cidrs: desired.pod_cidrs.clone(), mtu })
+}
+
+/// The node's own addresses: as set, else as its object says, else as its uplink has.
+fn node_addresses(
+    settings: &Settings,
+    desired: &Desired,
+    uplink: Option<&Uplink>,
+) -> Vec<IpAddress> {
+    let given = settings.node_addresses.as_ref().unwrap_or(&desired.node_addresses);
+    let given: Vec<IpAddress> = given.iter().copied().map(IpAddr::into).collect();
+    match uplink {
+        Some(uplink) if given.is_empty() => uplink.addresses.clone(),
+        _ => given,
+    }
+}
+
+impl Plan {
+    /// The changes that bring the switch there, pods' ports apart. `complete` follows when pods are back.
+    #[must_use]
+    pub fn changes(&self) -> Change {
+        let host = PortConfig {
+            id: HOST_PORT,
+            kind: PortKind::Host,
+            mac: self.host.mac,
+            addresses: self.node.addresses.clone(),
+            allowed: Vec::new(),
+            mtu: self.mtu,
+            up: true,
+        };
+        Change::All(vec![
+            Change::Node(self.node.clone()),
+            Change::Port(Switch::gateway_port(&self.node, GATEWAY_PORT)),
+            Change::Port(host),
+            Change::Routes(self.routes()),
+        ])
+    }
+
+    /// Pods are attached here; all else is behind the node.
+    fn routes(&self) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for range in &self.pod_cidrs {
+            routes.push(Route { prefix: *range, target: RouteTarget::Connected });
+            let everything = match range {
+                IpCidr::Ipv4(_) => IpCidr::new(IpAddress::v4(0, 0, 0, 0), 0),
+                IpCidr::Ipv6(_) => IpCidr::new(IpAddress::v6(0, 0, 0, 0, 0, 0, 0, 0), 0),
+            };
+            routes.push(Route { prefix: everything, target: RouteTarget::Port(HOST_PORT) });
+        }
+        routes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Given;
+
+    fn settings() -> Settings {
+        let given = Given { manifests: Some("/m".into()), ..Given::default() };
+        given.resolve("n1").unwrap()
+    }
+
+    fn desired(ranges: &[&str]) -> Desired {
+        let pod_cidrs = ranges.iter().map(|range| range.parse().unwrap()).collect();
+        Desired { pod_cidrs, ..Desired::default() }
+    }
+
+    fn uplink() -> Uplink {
+        Uplink { ifname: "eth0".into(), mtu: 9_000, addresses: vec!["192.0.2.10".parse().unwrap()] }
+    }
+
+    #[test]
+    fn the_first_address_is_the_gateway_and_the_uplink_fills_the_gaps() {
+        let plan = plan(&settings(), &desired(&["10.244.1.0/24", "fd00:1::/64"]), Some(&uplink()));
+        let plan = plan.unwrap();
+        assert_eq!(plan.node.gateway4.unwrap().to_string(), "10.244.1.1/24");
+        assert_eq!(plan.node.gateway6.unwrap().to_string(), "fd00:1::1/64");
+        assert_eq!((plan.mtu, plan.node.addresses.len()), (9_000, 1));
+        assert_eq!(plan.routes().len(), 4);
+    }
+
+    #[test]
+    fn pods_may_not_share_the_nodes_range() {
+        let error = plan(&settings(), &desired(&["192.0.2.0/24"]), Some(&uplink())).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("192.0.2.0/24") && text.contains("192.0.2.10"), "{text}");
+    }
+}

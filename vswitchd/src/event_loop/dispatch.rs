@@ -1,0 +1,211 @@
+//! From the switch to the devices: frames in their order a port, small ones at the end of the batch.
+//!
+//! Large frames are written at once, while they are in the cache. Small ones wait for the end of the batch
+//! (never longer: there is no timer), so that datagrams of one flow can leave as one super-frame.
+
+use std::io;
+
+use stack::{EndpointId, Frame, Input, PortId};
+
+use super::DriverCounters;
+use super::run::Loop;
+use crate::capture::session::Observed;
+use crate::port::offload::{self, Coalesced, Coalescer};
+use crate::port::{Capabilities, Pool, PortIo};
+
+/// Frames of at most this many bytes wait for the end of the batch.
+const SMALL: usize = 2_048;
+/// Frames that may wait for one port.
+const WAITING_MAX: usize = 64;
+
+/// A port's device with what belongs to it.
+pub(super) struct Attached {
+    pub(super) id: PortId,
+    pub(super) io: Box<dyn PortIo>,
+    pub(super) counters: DriverCounters,
+    capabilities: Capabilities,
+    waiting: Vec<Frame>,
+    coalescer: Coalescer,
+    merged: Vec<Coalesced>,
+    pieces: Vec<Frame>,
+    results: Vec<io::Result<()>>,
+    /// For each group of pieces: how many there are, and the frames of the switch they stand for.
+    groups: Vec<(usize, u32)>,
+}
+
+impl Attached {
+    pub(super) fn new(id: PortId, io: Box<dyn PortIo>) -> Self {
+        let capabilities = io.capabilities();
+        Self {
+            id,
+            io,
+            counters: DriverCounters::default(),
+            capabilities,
+            waiting: Vec::with_capacity(WAITING_MAX),
+            coalescer: Coalescer::default(),
+            merged: Vec::new(),
+            pieces: Vec::new(),
+            results: Vec::new(),
+            groups: Vec::new(),
+        }
+    }
+
+    /// Makes of a frame what the receiver takes; `frames` of the switch are in it.
+    fn prepare(&mut self, frame: Frame, frames: u32, pool: &mut Pool) {
+        let before = self.pieces.len();
+        offload::prepare(frame, &self.capabilities, pool, &mut self.pieces);
+        self.groups.push((self.pieces.len() - before, frames));
+    }
+
+    /// Writes one frame now, in software what the receiver does not take.
+    fn write(&mut self, frame: Frame, pool: &mut Pool) {
+        self.prepare(frame, 1, pool);
+        self.write_pieces(pool);
+    }
+
+    /// Writes what waited, coalesced where the receiver takes it.
+    fn flush(&mut self, pool: &mut Pool) {
+        let merging = self.capabilities.udp_gso && self.capabilities.checksum;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        if waiting.len() < 2 || !merging {
+            for frame in waiting.drain(..) {
+                self.prepare(frame, 1, pool);
+            }
+        } else {
+            let mut merged = std::mem::take(&mut self.merged);
+            for frame in waiting.drain(..) {
+                self.coalescer.push(frame, pool, &mut merged);
+            }
+            self.coalescer.flush(&mut merged);
+            for Coalesced { frame, frames } in merged.drain(..) {
+                self.prepare(frame, frames, pool);
+            }
+            self.merged = merged;
+        }
+        self.waiting = waiting;
+        self.write_pieces(pool);
+    }
+
+    /// Writes what is prepared. A frame of the switch is written when all its pieces are.
+    fn write_pieces(&mut self, pool: &mut Pool) {
+        self.io.transmit_batch(&mut self.pieces, &mut self.results);
+        let mut results = self.results.drain(..);
+        for (pieces, frames) in self.groups.drain(..) {
+            let mut failed = None;
+            for error in results.by_ref().take(pieces).filter_map(Result::err) {
+                failed = failed.or(Some(error.raw_os_error().unwrap_or(0)));
+            }
+            match failed {
+                None => self.counters.written += u64::from(frames),
+                Some(errno) => {
+                    *self.counters.failed.entry(errno).or_default() += u64::from(frames);
+                }
+            }
+        }
+        drop(results);
+        for frame in self.pieces.drain(..) {
+            pool.give(frame);
+        }
+    }
+}
+
+impl Loop {
+    /// Puts a frame into the switch and does what comes of it.
+    pub(super) fn put_in(&mut self, port: PortId, frame: Frame) {
+        let offload = *frame.offload();
+        if !self.sessions.is_empty() {
+            self.received.clear();
+            self.received.extend_from_slice(frame.bytes());
+        }
+        self.switch.input(self.now, Input::Frame { port, frame }, &mut self.out);
+        self.show(Some(offload));
+        self.carry_out();
+    }
+
+    /// Shows the walks of the last input to the captures. `offload` is that of the frame put in, if one was.
+    fn show(&mut self, offload: Option<stack::Offload>) {
+        if self.sessions.is_empty() {
+            return;
+        }
+        let (now, out, received) = (self.now, &self.out, &self.received);
+        for (number, trace) in out.walked.iter().enumerate() {
+            let of_walk = |walk: u32| usize::try_from(walk).is_ok_and(|walk| walk == number);
+            let sent: Vec<(PortId, &Frame)> = out
+                .transmits
+                .iter()
+                .filter(|transmit| of_walk(transmit.walk))
+                .map(|transmit| (transmit.port, &transmit.frame))
+                .collect();
+            // What an endpoint sent was never received from outside: it left as it was made.
+            let own = sent.first().map(|(_, frame)| *frame);
+            let own = own.or_else(|| {
+                out.reclaimed.iter().find(|(walk, _)| of_walk(*walk)).map(|(_, frame)| frame)
+            });
+            let (bytes, offload) = match (offload, own) {
+                (Some(offload), _) => (received.as_slice(), offload),
+                (None, Some(frame)) => (frame.bytes(), *frame.offload()),
+                (None, None) => continue,
+            };
+            let walk = Observed { now, trace, received: bytes, offload, sent: &sent };
+            self.sessions.retain_mut(|session| session.observe(&walk));
+        }
+    }
+
+    pub(super) fn carry_out(&mut self) {
+        let mut transmits = std::mem::take(&mut self.out.transmits);
+        for transmit in transmits.drain(..) {
+            self.send(transmit.port, transmit.frame);
+        }
+        self.out.transmits = transmits;
+        for (_, frame) in self.out.reclaimed.drain(..) {
+            self.pool.give(frame);
+        }
+        self.out.walked.clear();
+        if !self.out.deliveries.is_empty() {
+            for (endpoint, frame) in std::mem::take(&mut self.out.deliveries) {
+                self.deliver(endpoint, frame);
+            }
+        }
+    }
+
+    /// An endpoint sees whole frames with complete checksums.
+    fn deliver(&mut self, endpoint: EndpointId, mut frame: Frame) {
+        offload::checksum::complete(&mut frame);
+        self.switch.input(self.now, Input::Deliver { endpoint, frame }, &mut self.out);
+        self.show(None);
+        self.carry_out();
+    }
+
+    fn send(&mut self, port: PortId, frame: Frame) {
+        let index = self.index.get(&port).copied();
+        let attached = index.and_then(|index| Some((index, self.ports.get_mut(index)?.as_mut()?)));
+        let Some((index, attached)) = attached else {
+            // Its device is gone while the port still stands: CNI DEL closes the device first.
+            *self.undelivered.entry(port).or_default() += 1;
+            self.pool.give(frame);
+            return;
+        };
+        let small = frame.len() <= SMALL && frame.offload().gso.is_none();
+        if !small {
+            attached.flush(&mut self.pool);
+            attached.write(frame, &mut self.pool);
+            return;
+        }
+        if attached.waiting.is_empty() {
+            self.pending.push(index);
+        }
+        attached.waiting.push(frame);
+        if attached.waiting.len() >= WAITING_MAX {
+            attached.flush(&mut self.pool);
+        }
+    }
+
+    /// Writes what waits for the end of the batch.
+    pub(super) fn flush(&mut self) {
+        for index in std::mem::take(&mut self.pending) {
+            if let Some(attached) = self.ports.get_mut(index).and_then(Option::as_mut) {
+                attached.flush(&mut self.pool);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The loop itself: wait, drain what is ready, write what came of it, then see to the control side.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use foldhash::fast::RandomState;
+use stack::{Change, ConfigError, Event, Input, Instant, Outbox, PortId, Switch};
+
+use super::dispatch::Attached;
+use super::{Command, Handle, View, utc_offset};
+use crate::capture::session::Session;
+use crate::port::wake::Waiter;
+use crate::port::{Pool, PortIo};
+
+/// Frames read from one port before the next has its turn.
+const BATCH: usize = 64;
+
+/// All that lives on the data thread.
+pub(super) struct Loop {
+    pub(super) switch: Switch,
+    pub(super) out: Outbox,
+    pub(super) pool: Pool,
+    pub(super) ports: Vec<Option<Attached>>,
+    pub(super) index: HashMap<PortId, usize, RandomState>,
+    pub(super) sessions: Vec<Session>,
+    /// Ports with frames waiting for the end of the batch.
+    pub(super) pending: Vec<usize>,
+    /// The frame of a walk as it came in, kept only while somebody captures.
+    pub(super) received: Vec<u8>,
+    /// Frames for ports whose device is gone.
+    pub(super) undelivered: BTreeMap<PortId, u64>,
+    pub(super) now: Instant,
+    waiter: Waiter,
+    commands: mpsc::Receiver<Command>,
+}
+
+/// Starts the data thread with a switch.
+///
+/// # Errors
+/// When epoll, eventfd or the thread cannot be had.
+pub fn start(switch: Switch) -> io::Result<(Handle, JoinHandle<()>)> {
+    let (sender, commands) = mpsc::channel();
+    // The waiter watches the load of its own thread, so it is made there.
+    let (made, making) = mpsc::channel::<io::Result<Arc<OwnedFd>>>();
+    let work = move || match Waiter::new() {
+        Ok(waiter) => {
+            let waker = waiter.waker();
+            if made.send(Ok(waker)).is_ok() {
+                Loop::new(switch, waiter, commands).run();
+            }
+        }
+        Err(error) => drop(made.send(Err(error))),
+    };
+    let thread = std::thread::Builder::new().name("data".to_owned()).spawn(work)?;
+    let wake =
+        making.recv().map_err(|_ended| io::Error::other("the data thread ended at once"))??;
+    Ok((Handle { commands: sender, wake }, thread))
+}
+
+impl Loop {
+    fn new(switch: Switch, waiter: Waiter, commands: mpsc::Receiver<Command>) -> Self {
+        Self {
+            switch,
+            out: Outbox::default(),
+            pool: Pool::new(),
+            ports: Vec::new(),
+            index: HashMap::default(),
+            sessions: Vec::new(),
+            pending: Vec::new(),
+            received: Vec::new(),
+            undelivered: BTreeMap::new(),
+            now: Instant::ZERO,
+            waiter,
+            commands,
+        }
+    }
+
+    fn run(&mut self) {
+        let mut ready = Vec::new();
+        loop {
+            ready.clear();
+            match self.waiter.wait(self.switch.poll_at(), &mut ready) {
+                Ok(now) => self.now = now,
+                Err(error) => {
+                    tracing::error!(%error, "waiting for ports failed; the data thread ends");
+                    return;
+                }
+            }
+            if self.switch.poll_at().is_some_and(|due| due <= self.now) {
+                self.switch.input(self.now, Input::Tick, &mut self.out);
+                self.carry_out();
+            }
+            let mut commanded = false;
+            for token in &ready {
+                match usize::try_from(*token) {
+                    Ok(port) if *token != Waiter::WAKER => self.drain(port),
+                    _ => commanded = true,
+                }
+            }
+            self.flush();
+            if commanded && !self.obey() {
+                return;
+            }
+        }
+    }
+
+    /// Reads a port until it is empty or has had its share.
+    fn drain(&mut self, port: usize) {
+        for _ in 0..BATCH {
+            let Some(attached) = self.ports.get_mut(port).and_then(Option::as_mut) else { return };
+            match attached.io.receive(&mut self.pool) {
+                Ok(Some(frame)) => {
+                    let id = attached.id;
+                    self.put_in(id, frame);
+                }
+                Ok(None) => return,
+                Err(error) => return self.broken(port, &error),
+            }
+        }
+    }
+
+    /// A device that cannot be read is polled no more and its port is down; CNI DEL or a restart clears it.
+    fn broken(&mut self, port: usize, error: &io::Error) {
+        let Some(attached) = self.ports.get_mut(port).and_then(Option::as_mut) else { return };
+        let id = attached.id;
+        let errno = error.raw_os_error().unwrap_or(0);
+        *attached.counters.receive_failed.entry(errno).or_default() += 1;
+        tracing::warn!(port = id.0, %error, "cannot read the port's device: the port is down");
+        if let Err(error) = self.waiter.remove(attached.io.descriptor()) {
+            tracing::warn!(port = id.0, %error, "cannot stop polling the port's device");
+        }
+        self.switch.input(self.now, Input::Change(Change::PortUp(id, false)), &mut self.out);
+        self.out.events.clear();
+    }
+
+    /// Does what the control side asked. False: the loop ends.
+    fn obey(&mut self) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Change(change, reply) => {
+                    // A cancelled asker does not undo the change.
+                    drop(reply.send(self.change(change)));
+                }
+                Command::Attach(id, io) => self.attach(id, io),
+                Command::Detach(id, reply) => {
+                    self.detach(id);
+                    let _cancelled = reply.send(());
+                }
+                Command::Ask(question) => self.ask(question),
+                Command::Capture(session) => self.sessions.push(*session),
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn change(&mut self, change: Change) -> Result<(), ConfigError> {
+        self.switch.input(self.now, Input::Change(change), &mut self.out);
+        match self.out.events.drain(..).next() {
+            Some(Event::Rejected(error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn attach(&mut self, id: PortId, io: Box<dyn PortIo>) {
+        self.detach(id);
+        let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
+        if let Err(error) = self.waiter.add(io.descriptor(), free as u64) {
+            tracing::error!(port = id.0, %error, "cannot poll the port's device");
+            return;
+        }
+        let attached = Some(Attached::new(id, io));
+        match self.ports.get_mut(free) {
+            Some(place) => *place = attached,
+            None => self.ports.push(attached),
+        }
+        self.index.insert(id, free);
+    }
+
+    fn detach(&mut self, id: PortId) {
+        let Some(port) = self.index.remove(&id) else { return };
+        let Some(attached) = self.ports.get_mut(port).and_then(Option::take) else { return };
+        if let Err(error) = self.waiter.remove(attached.io.descriptor()) {
+            tracing::debug!(port = id.0, %error, "the device was polled no more");
+        }
+    }
+
+    fn ask(&mut self, question: super::Question) {
+        let mut drivers = BTreeMap::new();
+        for attached in self.ports.iter_mut().flatten() {
+            if let Ok(lost) = attached.io.losses() {
+                attached.counters.lost = lost;
+            }
+            drivers.insert(attached.id, attached.counters.clone());
+        }
+        for (id, count) in &self.undelivered {
+            let counters: &mut super::DriverCounters = drivers.entry(*id).or_default();
+            *counters.failed.entry(libc::ENODEV).or_default() += count;
+        }
+        let (now, utc_offset) = (self.now, utc_offset());
+        question(&View { switch: &self.switch, now, utc_offset, drivers: &drivers });
+    }
+}

@@ -1,0 +1,201 @@
+//! A directory of manifests: every `*.yaml`, `*.yml` and `*.json` in it, several objects a file.
+//!
+//! A file that does not parse is reported by name, line and field, and the last good state stays.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::objects::{Node, Objects, Pod};
+
+/// A file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {message}")]
+pub struct ManifestError {
+    /// Its name within the directory.
+    pub file: String,
+    /// Line, field and what is wrong.
+    pub message: String,
+}
+
+/// Kinds that a directory may hold and that nothing reads yet.
+const KINDS_LATER: [&str; 5] =
+    ["Namespace", "Service", "EndpointSlice", "NetworkPolicy", "ServiceCIDR"];
+
+/// Reads all manifests of a directory, in the order of the files' names.
+///
+/// # Errors
+/// The first file that cannot be used, or the directory itself.
+pub fn read(directory: &Path) -> Result<Objects, ManifestError> {
+    let fault = |file: &Path, message: String| ManifestError {
+        file: file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+        message,
+    };
+    let entries = fs::read_dir(directory).map_err(|error| {
+        fault(directory, format!("manifests: the directory cannot be read: {error}"))
+    })?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            matches!(extension, Some("yaml" | "yml" | "json"))
+        })
+        .collect();
+    files.sort();
+    let mut objects = Objects::default();
+    for file in &files {
+        let text = fs::read_to_string(file).map_err(|error| fault(file, error.to_string()))?;
+        parse(&text, &mut objects).map_err(|message| fault(file, message))?;
+    }
+    Ok(objects)
+}
+
+#[derive(Deserialize)]
+struct Typed {
+    kind: Option<String>,
+}
+
+/// Adds the objects of one file.
+fn parse(text: &str, objects: &mut Objects) -> Result<(), String> {
+    // Two passes over each document: its kind, then the object, so that errors keep line and field.
+    let kinds = serde_norway::Deserializer::from_str(text);
+    let bodies = serde_norway::Deserializer::from_str(text);
+    for (head, body) in kinds.zip(bodies) {
+        let typed = Option::<Typed>::deserialize(head).map_err(|error| error.to_string())?;
+        let Some(typed) = typed else { continue };
+        match typed.kind.as_deref() {
+            Some("Node") => {
+                let node = Node::deserialize(body).map_err(|error| error.to_string())?;
+                let name = named("Node", &node.metadata.name)?;
+                if objects.nodes.insert(name.clone(), node).is_some() {
+                    return Err(format!("Node {name} is there twice; remove one"));
+                }
+            }
+            Some("Pod") => {
+                let pod = Pod::deserialize(body).map_err(|error| error.to_string())?;
+                let name = named("Pod", &pod.metadata.name)?;
+                let namespace = match pod.metadata.namespace.as_str() {
+                    "" => "default".to_owned(),
+                    namespace => namespace.to_owned(),
+                };
+                if objects.pods.insert((namespace.clone(), name.clone()), pod).is_some() {
+                    return Err(format!("Pod {namespace}/{name} is there twice; remove one"));
+                }
+            }
+            Some(kind) if KINDS_LATER.contains(&kind) => {}
+            Some(kind) => {
+                return Err(format!("kind: `{kind}` means nothing here; remove the object"));
+            }
+            None => return Err("kind: missing; say what the object is".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+fn named(kind: &str, name: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err(format!("metadata.name: missing in a {kind}"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Tells when a directory's files changed.
+#[derive(Debug)]
+pub struct Watcher {
+    changes: mpsc::UnboundedReceiver<io::Result<()>>,
+}
+
+/// Editors write in several steps; what follows within this time is one change.
+const SETTLE: Duration = Duration::from_millis(100);
+
+impl Watcher {
+    /// Watches a directory from now on, on a thread of its own that lives as long as the daemon.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(directory: &Path) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
+        let events = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_DELETE;
+        inotify.add_watch(directory, events)?;
+        let (sender, changes) = mpsc::unbounded_channel();
+        let watch = move || loop {
+            // Which file it was does not matter: the directory is read whole.
+            let read = inotify.read_events().map(drop).map_err(io::Error::from);
+            let ended = read.is_err();
+            if sender.send(read).is_err() || ended {
+                return;
+            }
+        };
+        std::thread::Builder::new().name("manifests".to_owned()).spawn(watch)?;
+        Ok(Self { changes })
+    }
+
+    /// Returns after a change, when the directory has been quiet for a moment.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn changed(&mut self) -> io::Result<()> {
+        self.next().await?;
+        loop {
+            match tokio::time::timeout(SETTLE, self.next()).await {
+                Ok(next) => next?,
+                Err(_quiet) => return Ok(()),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> io::Result<()> {
+        let ended = || Err(io::Error::other("the thread that watches manifests has ended"));
+        self.changes.recv().await.unwrap_or_else(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &str = "
+kind: Node
+apiVersion: v1
+metadata: {name: n1}
+spec: {podCIDRs: [10.244.1.0/24]}
+---
+kind: Pod
+apiVersion: v1
+metadata: {name: a, annotations: {hopscope.dev/allowed-addresses: 10.9.0.1}}
+spec: {containers: [{name: c, image: x}]}
+---
+";
+
+    #[test]
+    fn several_objects_a_file() {
+        let mut objects = Objects::default();
+        parse(NODE, &mut objects).unwrap();
+        assert!(objects.nodes.contains_key("n1"));
+        assert!(objects.pods.contains_key(&("default".to_owned(), "a".to_owned())));
+    }
+
+    #[test]
+    fn faults_name_line_and_field() {
+        let wrong = "kind: Node\nmetadata: {name: n1}\nspec:\n  podCIDRs: 10.0.0.0/24\n";
+        let message = parse(wrong, &mut Objects::default()).unwrap_err();
+        assert!(message.contains("podCIDRs") && message.contains("line 4"), "{message}");
+        for (text, part) in [
+            ("kind: Nod\n", "`Nod`"),
+            ("metadata: {}\n", "kind"),
+            ("kind: Node\n", "metadata.name"),
+            ("kind: [\n", "line"),
+        ] {
+            let message = parse(text, &mut Objects::default()).unwrap_err();
+            assert!(message.contains(part), "{text:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The objects, as far as they matter here, and what they mean. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use smoltcp::wire::IpCidr;
+
+/// Annotation with further prefixes a pod may send from, separated by commas.
+pub const ALLOWED_ADDRESSES: &str = "hopscope.dev/allowed-addresses";
+
+/// Metadata of any object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metadata {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; empty is `default`.
+    pub namespace: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A Node (core/v1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Node {
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// What is desired.
+    pub spec: NodeSpec,
+    /// What is.
+    pub status: NodeStatus,
+}
+
+/// A Node's `spec`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeSpec {
+    /// The pod ranges, one a family at most.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<String>,
+    /// The first of them, as older clusters write it.
+    #[serde(rename = "podCIDR")]
+    pub pod_cidr: Option<String>,
+}
+
+/// A Node's `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeStatus {
+    /// Its addresses.
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// One of a Node's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeAddress {
+    /// `InternalIP`, `ExternalIP`, `Hostname`, ...
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The address or name.
+    pub address: String,
+}
+
+/// A Pod (core/v1), as far as this daemon reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pod {
+    /// Its metadata.
+    pub metadata: Metadata,
+}
+
+/// All objects, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Objects {
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Pods by namespace and name.
+    pub pods: BTreeMap<(String, String), Pod>,
+}
+
+/// What the objects mean for this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// This node's pod ranges.
+    pub pod_cidrs: Vec<IpCidr>,
+    /// This node's own addresses, by its object.
+    pub node_addresses: Vec<IpAddr>,
+    /// Further source prefixes of pods, by namespace and name.
+    pub allowed: BTreeMap<(String, String), Vec<IpCidr>>,
+}
+
+/// An object that cannot be meant so: its kind and name, the field, why, and the mend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object}: {field}: {why}")]
+pub struct ObjectError {
+    /// `Node n1`, `Pod ns/name`.
+    pub object: String,
+    /// The field's path.
+    pub field: String,
+    /// What is wrong and what mends it.
+    pub why: String,
+}
+
+fn fault(object: &str, field: &str, why: impl Into<String>) -> ObjectError {
+    ObjectError { object: object.to_owned(), field: field.to_owned(), why: why.into() }
+}
+
+/// Parses a prefix and clears what lies behind it; a bare address is a prefix of one.
+fn prefix(text: &str) -> Option<IpCidr> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (IpAddr::from_str(address).ok()?, Some(bits.parse::<u8>().ok()?)),
+        None => (IpAddr::from_str(text).ok()?, None),
+    };
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.unwrap_or(width);
+    if bits > width {
+        return None;
+    }
+    let host = u32::from(width - bits);
+    let masked = match address {
+        IpAddr::V4(v4) => {
+            IpAddr::V4((u32::from(v4) & u32::MAX.checked_shl(host).unwrap_or(0)).into())
+        }
+        IpAddr::V6(v6) => {
+            IpAddr::V6((u128::from(v6) & u128::MAX.checked_shl(host).unwrap_or(0)).into())
+        }
+    };
+    Some(IpCidr::new(masked.into(), bits))
+}
+
+/// What the objects mean for the node of that name.
+///
+/// # Errors
+/// The first object that cannot be meant so.
+pub fn desired(objects: &Objects, node_name: &str) -> Result<Desired, ObjectError> {
+    let object = format!("Node {node_name}");
+    let Some(node) = objects.nodes.get(node_name) else {
+        let why = "no Node object of this name; add one to the manifests or set node-name";
+        return Err(fault(&object, "metadata.name", why));
+    };
+    let mut desired = Desired { pod_cidrs: ranges(&object, node)?, ..Desired::default() };
+    for address in node.status.addresses.iter().filter(|a| a.kind == "InternalIP") {
+        match IpAddr::from_str(&address.address) {
+            Ok(ip) => desired.node_addresses.push(ip),
+            Err(_) => {
+                let why = format!("`{}` is no IP address", address.address);
+                return Err(fault(&object, "status.addresses", why));
+            }
+        }
+    }
+    for (key, pod) in &objects.pods {
+        let Some(list) = pod.metadata.annotations.get(ALLOWED_ADDRESSES) else { continue };
+        let pod_object = format!("Pod {}/{}", key.0, key.1);
+        let field = format!("metadata.annotations[{ALLOWED_ADDRESSES}]");
+        let mut prefixes = Vec::new();
+        for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            let parsed = prefix(item).ok_or_else(|| {
+                fault(&pod_object, &field, format!("`{item}` is no address or prefix"))
+            })?;
+            prefixes.push(parsed);
+        }
+        desired.allowed.insert(key.clone(), prefixes);
+    }
+    Ok(desired)
+}
+
+/// The pod ranges: at least one, one a family, room for the gateway and a pod, none within another.
+fn ranges(object: &str, node: &Node) -> Result<Vec<IpCidr>, ObjectError> {
+    let field = "spec.podCIDRs";
+    let mut texts: Vec<&str> = node.spec.pod_cidrs.iter().map(String::as_str).collect();
+    if texts.is_empty() {
+        texts.extend(node.spec.pod_cidr.as_deref());
+    }
+    if texts.is_empty() {
+        return Err(fault(object, field, "empty; give the node a range, such as 10.244.1.0/24"));
+    }
+    let mut ranges: Vec<IpCidr> = Vec::new();
+    for text in texts {
+        let range = prefix(text).ok_or_else(|| {
+            fault(object, field, format!("`{text}` is no range such as 10.244.1.0/24"))
+        })?;
+        let (family, bits_max) = match range {
+            IpCidr::Ipv4(_) => ("IPv4", 29),
+            IpCidr::Ipv6(_) => ("IPv6", 125),
+        };
+        if range.prefix_len() > bits_max {
+            let why = format!("`{text}` has no room for a gateway and pods; at most /{bits_max}");
+            return Err(fault(object, field, why));
+        }
+        if ranges.iter().any(|other| other.address().version() == range.address().version()) {
+            let why =
+                format!("`{text}` is a second {family} range; one of each family is supported");
+            return Err(fault(object, field, why));
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(ranges: &[&str]) -> Objects {
+        let mut objects = Objects::default();
+        let mut node = Node::default();
+        node.spec.pod_cidrs = ranges.iter().map(|range| (*range).to_owned()).collect();
+        objects.nodes.insert("n1".to_owned(), node);
+        objects
+    }
+
+    #[test]
+    fn ranges_of_both_families() {
+        let desired = desired(&node(&["10.244.1.0/24", "fd00:1::/64"]), "n1").unwrap();
+        assert_eq!(desired.pod_cidrs.len(), 2);
+    }
+
+    #[test]
+    fn each_wrong_range_names_its_field() {
+        for (ranges, part) in [
+            (&[] as &[&str], "empty"),
+            (&["10.0.0.0/33"], "no range"),
+            (&["10.0.0.0/24", "10.0.0.128/25"], "second IPv4"),
+            (&["10.0.0.0/31"], "no room"),
+        ] {
+            let error = desired(&node(ranges), "n1").unwrap_err();
+            assert_eq!(error.field, "spec.podCIDRs");
+            assert!(error.why.contains(part), "{error}");
+        }
+        assert!(desired(&node(&[]), "n2").unwrap_err().why.contains("node-name"));
+    }
+
+    #[test]
+    fn allowed_addresses_are_prefixes() {
+        let mut objects = node(&["10.244.1.0/24"]);
+        let mut pod = Pod::default();
+        pod.metadata
+            .annotations
+            .insert(ALLOWED_ADDRESSES.to_owned(), "10.9.0.7, fd00::/64".to_owned());
+        let key = ("default".to_owned(), "vip".to_owned());
+        objects.pods.insert(key.clone(), pod);
+        assert_eq!(desired(&objects, "n1").unwrap().allowed[&key].len(), 2);
+        objects
+            .pods
+            .get_mut(&key)
+            .unwrap()
+            .metadata
+            .annotations
+            .insert(ALLOWED_ADDRESSES.into(), "x".into());
+        assert!(desired(&objects, "n1").unwrap_err().object.contains("default/vip"));
+    }
+}

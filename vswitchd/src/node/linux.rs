@@ -1,0 +1,165 @@
+//! [`Kernel`] on Linux: which piece runs in which namespace.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use super::veth::SwitchNetns;
+use super::{
+    HostLink, Kernel, LinkKind, Netns, NodeError, PodLink, Problem, host, netns, pod, preflight,
+    uplink, veth,
+};
+use crate::port::PortIo;
+
+/// File in the run directory on which the switch's namespace is mounted.
+const SWITCH_NETNS: &str = "netns";
+/// File in the run directory with the settings as they were before [`Kernel::wire_host`].
+const SETTINGS_BEFORE: &str = "sysctl-before";
+
+/// The node's kernel.
+#[derive(Debug)]
+pub struct Linux {
+    own: Netns,
+    switch: SwitchNetns,
+    run_dir: PathBuf,
+}
+
+impl Linux {
+    /// The node is the network namespace of the calling thread, from now on; `run_dir` holds what must outlive the
+    /// daemon but not the machine. Nothing is made yet.
+    ///
+    /// # Errors
+    /// [`NodeError::Netns`] when the thread's own namespace cannot be opened.
+    pub fn new(run_dir: PathBuf) -> Result<Self, NodeError> {
+        Ok(Self {
+            own: netns::own()?,
+            switch: SwitchNetns::new(run_dir.join(SWITCH_NETNS)),
+            run_dir,
+        })
+    }
+
+    /// Finds the node's uplink: the interface named by the setting, or that of the default route, or the first with a
+    /// global address. `None` when nothing leads out of the node.
+    ///
+    /// # Errors
+    /// [`NodeError::Setting`] when a named one is not there; the kernel's.
+    pub fn uplink(&self, setting: Option<&str>) -> Result<Option<uplink::Uplink>, NodeError> {
+        netns::within(&self.own, || uplink::find(setting))
+    }
+
+    /// Gathers what [`preflight::judge`] judges.
+    ///
+    /// # Errors
+    /// As [`Linux::uplink`].
+    pub fn facts(
+        &self,
+        host_ifname: &str,
+        uplink: Option<&str>,
+    ) -> Result<preflight::Facts, NodeError> {
+        netns::within(&self.own, || {
+            preflight::gather(host_ifname, &self.run_dir, uplink::find(uplink)?)
+        })
+    }
+
+    /// Removes from the node all that any daemon with this run directory made: the own port, routes, rules,
+    /// settings, the switch's namespace with the node's ends of veth pairs. TAPs go with their pods' namespaces,
+    /// or by [`Kernel::unwire`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn cleanup(&self, host_ifname: &str) -> Result<(), NodeError> {
+        let host = netns::within(&self.own, || host::remove(host_ifname, &self.settings_before()));
+        self.switch.remove().and(host)
+    }
+
+    fn settings_before(&self) -> PathBuf {
+        self.run_dir.join(SETTINGS_BEFORE)
+    }
+
+    /// Runs work in the switch's namespace; `None` when there is none.
+    fn within_switch<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, NodeError> + Send,
+    ) -> Result<Option<T>, NodeError> {
+        match self.switch.open(&self.own)? {
+            Some(switch) => netns::within(&switch, work).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn wire_veth(&self, netns: &Netns, link: &PodLink) -> Result<Box<dyn PortIo>, NodeError> {
+        let switch = self.switch.open_or_make(&self.own)?;
+        netns::within(netns, || pod::make_veth(link, switch.descriptor.as_fd()))?;
+        match netns::within(&switch, || veth::open_end(link)) {
+            Ok(port) => Ok(Box::new(port)),
+            Err(error) => {
+                netns::within(&switch, || veth::remove_end(&link.host_ifname))?;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Kernel for Linux {
+    fn open_netns(&self, path: &Path) -> Result<Netns, NodeError> {
+        netns::open(path, &self.own)
+    }
+
+    fn wire(&self, netns: &Netns, link: &PodLink) -> Result<Box<dyn PortIo>, NodeError> {
+        match link.kind {
+            LinkKind::Tap => Ok(Box::new(netns::within(netns, || pod::make_tap(link))?)),
+            LinkKind::Veth => self.wire_veth(netns, link),
+        }
+    }
+
+    fn take_back(&self, netns: &Netns, link: &PodLink) -> Result<Box<dyn PortIo>, NodeError> {
+        match link.kind {
+            LinkKind::Tap => Ok(Box::new(netns::within(netns, || pod::attach_tap(link))?)),
+            LinkKind::Veth => match self.within_switch(|| veth::open_end(link))? {
+                Some(port) => Ok(Box::new(port)),
+                None => Err(NodeError::Kernel {
+                    doing: format!(
+                        "cannot take back {}: the switch's namespace is gone",
+                        link.host_ifname
+                    ),
+                    source: std::io::Error::from_raw_os_error(libc::ENODEV),
+                }),
+            },
+        }
+    }
+
+    fn unwire(&self, netns: Option<&Netns>, link: &PodLink) -> Result<(), NodeError> {
+        match (link.kind, netns) {
+            (LinkKind::Tap, Some(netns)) => netns::within(netns, || pod::remove(link)),
+            // It went with its namespace.
+            (LinkKind::Tap, None) => Ok(()),
+            // The node's end is ours alone, by name, and takes the pod's with it.
+            (LinkKind::Veth, _) => {
+                self.within_switch(|| veth::remove_end(&link.host_ifname)).map(|_removed| ())
+            }
+        }
+    }
+
+    fn check(&self, netns: &Netns, link: &PodLink) -> Result<Vec<Problem>, NodeError> {
+        let mut problems = netns::within(netns, || pod::check(link))?;
+        if link.kind == LinkKind::Veth {
+            match self.within_switch(|| veth::check_end(link))? {
+                Some(more) => problems.extend(more),
+                None => problems
+                    .push(Problem("the switch's namespace for veth pairs is gone".to_owned())),
+            }
+        }
+        Ok(problems)
+    }
+
+    fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError> {
+        Ok(Box::new(netns::within(&self.own, || host::wire(link, &self.settings_before()))?))
+    }
+
+    fn check_host(&self, link: &HostLink) -> Result<Vec<Problem>, NodeError> {
+        netns::within(&self.own, || host::check(link))
+    }
+
+    fn unwire_host(&self, link: &HostLink) -> Result<(), NodeError> {
+        netns::within(&self.own, || host::remove(&link.ifname, &self.settings_before()))
+    }
+}

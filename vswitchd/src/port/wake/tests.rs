@@ -1,0 +1,168 @@
+//! Tests of the waiter. Times are bounded from one side only, since the machine is shared.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::OFlag;
+
+use super::*;
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).unwrap()
+}
+
+fn in_millis(millis: u64) -> Option<Instant> {
+    Some(now() + Duration::from_millis(millis))
+}
+
+#[test]
+fn a_deadline_is_never_early() {
+    let mut waiter = Waiter::new().unwrap();
+    let mut ready = Vec::new();
+    for millis in [0, 1, 3] {
+        let until = in_millis(millis);
+        let time = waiter.wait(until, &mut ready).unwrap();
+        assert!(Some(time) >= until, "woken {time} for {until:?}");
+        assert!(ready.is_empty());
+    }
+}
+
+#[test]
+fn the_waker_wakes_from_another_thread_once() {
+    let mut waiter = Waiter::new().unwrap();
+    let waker = waiter.waker();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        nix::unistd::write(&waker, &1_u64.to_ne_bytes()).unwrap()
+    });
+    let mut ready = Vec::new();
+    waiter.wait(None, &mut ready).unwrap();
+    assert_eq!(ready, [Waiter::WAKER]);
+    assert_eq!(thread.join().unwrap(), 8);
+    ready.clear();
+    waiter.wait(in_millis(1), &mut ready).unwrap();
+    assert!(ready.is_empty(), "the waker was reset");
+}
+
+#[test]
+fn what_is_left_unread_is_reported_again() {
+    let mut waiter = Waiter::new().unwrap();
+    let (first, first_writer) = pipe();
+    let (second, _second_writer) = pipe();
+    waiter.add(first.as_fd(), 7).unwrap();
+    waiter.add(second.as_fd(), 8).unwrap();
+    nix::unistd::write(&first_writer, b"ab").unwrap();
+    let mut ready = Vec::new();
+    waiter.wait(None, &mut ready).unwrap();
+    assert_eq!(ready, [7]);
+    nix::unistd::read(&first, &mut [0; 1]).unwrap();
+    waiter.wait(None, &mut ready).unwrap();
+    assert_eq!(ready, [7, 7], "appended, and level-triggered");
+    nix::unistd::read(&first, &mut [0; 1]).unwrap();
+    ready.clear();
+    waiter.wait(in_millis(1), &mut ready).unwrap();
+    assert!(ready.is_empty());
+}
+
+#[test]
+fn a_removed_descriptor_is_silent_and_a_broken_one_is_not() {
+    let mut waiter = Waiter::new().unwrap();
+    let (reader, writer) = pipe();
+    waiter.add(reader.as_fd(), 1).unwrap();
+    assert_eq!(waiter.add(reader.as_fd(), 1).unwrap_err().raw_os_error(), Some(libc::EEXIST));
+    drop(writer);
+    let mut ready = Vec::new();
+    waiter.wait(None, &mut ready).unwrap();
+    assert_eq!(ready, [1], "hung up");
+    waiter.remove(reader.as_fd()).unwrap();
+    assert_eq!(waiter.remove(reader.as_fd()).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    ready.clear();
+    waiter.wait(in_millis(1), &mut ready).unwrap();
+    assert!(ready.is_empty());
+}
+
+#[test]
+fn more_is_ready_than_one_call_reports() {
+    let mut waiter = Waiter::new().unwrap();
+    let count = EVENTS_MAX + 10;
+    let pipes: Vec<_> = (0..count).map(|_| pipe()).collect();
+    for (token, (reader, writer)) in (0..).zip(&pipes) {
+        waiter.add(reader.as_fd(), token).unwrap();
+        nix::unistd::write(writer, b"a").unwrap();
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let mut ready = Vec::new();
+    while seen.len() < count {
+        ready.clear();
+        waiter.wait(None, &mut ready).unwrap();
+        for token in &ready {
+            let (reader, _) = &pipes[usize::try_from(*token).unwrap()];
+            nix::unistd::read(reader, &mut [0; 1]).unwrap();
+            assert!(seen.insert(*token), "{token} was read already");
+        }
+    }
+}
+
+#[test]
+fn the_spin_follows_the_traffic() {
+    let mut spin = Spin::default();
+    assert!(!spin.pays(), "nobody has shown that it pays");
+    spin.slept(Duration::from_millis(1));
+    assert!(!spin.pays(), "traffic too far apart");
+    spin.slept(Duration(20_000));
+    assert_eq!(spin.length, SPIN_START);
+    spin.hit();
+    spin.hit();
+    spin.hit();
+    assert_eq!(spin.length, SPIN_MAX, "doubled up to the cap");
+    spin.slept(Duration(20_000));
+    assert_eq!(spin.length, SPIN_MAX, "a short sleep does not shorten it");
+    let mut misses = 0;
+    while spin.pays() {
+        spin.miss();
+        misses += 1;
+    }
+    assert_eq!(misses, 6, "a silent node ends it soon");
+}
+
+#[test]
+fn runnable_tasks_are_the_fourth_field() {
+    assert_eq!(parse_runnable(b"0.20 0.18 0.12 3/80 11206\n"), Some(3));
+    for strange in ["", "0.20 0.18 0.12", "0.20 0.18 0.12 x/80 1", "0.20 0.18 0.12 3 1"] {
+        assert_eq!(parse_runnable(strange.as_bytes()), None, "{strange:?}");
+    }
+}
+
+#[test]
+fn more_runnable_tasks_than_cores_end_a_spin() {
+    let mut contention = Contention::new();
+    if contention.loadavg.is_none() {
+        println!("skipped: no /proc/loadavg here");
+        return;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..=contention.cores)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || while !stop.load(Ordering::Relaxed) {})
+        })
+        .collect();
+    let deadline = now() + Duration::from_secs(2);
+    let mut wanted = false;
+    while !wanted && now() < deadline {
+        wanted = contention.wanted(now());
+    }
+    let held = contention.wanted(contention.hold_until - Duration(1));
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert!(wanted, "{} busy threads on {} cores", contention.cores + 1, contention.cores);
+    assert!(held, "the answer holds for a while");
+}
+
+#[test]
+fn one_core_is_never_spun_on() {
+    let mut contention = Contention::new();
+    contention.cores = 1;
+    assert!(contention.wanted(now()));
+}
