@@ -100,7 +100,7 @@ impl World {
         ]);
         Self {
             switch: Switch::new(config, Limits::default(), Seeds::default()),
-            names: Arc::new(ArcSwap::from_pointee(Directory { ports })),
+            names: Arc::new(ArcSwap::from_pointee(Directory { ports, ..Directory::default() })),
             now: Instant(5_000_000_000),
             sessions: Vec::new(),
         }

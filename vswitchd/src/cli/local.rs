@@ -19,7 +19,7 @@ pub fn cleanup(args: &Cleanup) -> Result<Vec<String>, String> {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    let linux = Linux::new(&args.run_dir).map_err(told)?;
+    let linux = Linux::new(args.run_dir.clone()).map_err(told)?;
     linux.cleanup(&args.host_port).map_err(told)?;
     Ok(vec![format!("removed {} with its routes, rules and settings", args.host_port)])
 }

@@ -130,10 +130,11 @@ fn lock(run_dir: &Path) -> Result<Flock<File>, DaemonError> {
 
 async fn serve(settings: &Settings, desired: Desired) -> Result<(), DaemonError> {
     let _lock = lock(&settings.run_dir)?;
-    let linux = Linux::new(&settings.run_dir)?;
+    let linux = Linux::new(settings.run_dir.clone())?;
     let uplink = linux.uplink(settings.uplink.as_deref())?;
     let plan = plan(settings, &desired, uplink.as_ref())?;
-    let mut watcher = Watcher::new(&settings.manifests).map_err(io("cannot watch the manifests"))?;
+    let mut watcher =
+        Watcher::new(&settings.manifests).map_err(io("cannot watch the manifests"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot wait for signals"))?;
     let running = Running::start(settings, desired, plan, Arc::new(linux)).await?;
@@ -191,7 +192,8 @@ impl Running {
     ) -> Result<Self, DaemonError> {
         let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
         let switch = Switch::new(Config::default(), Limits::default(), seeds);
-        let (handle, _thread) = event_loop::start(switch).map_err(io("cannot start the data thread"))?;
+        let (handle, _thread) =
+            event_loop::start(switch).map_err(io("cannot start the data thread"))?;
         let directory = directory(&desired);
         handle.change(plan.changes()).await??;
         handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
@@ -209,8 +211,7 @@ impl Running {
         let taken_back = cni.reconciled().taken_back;
         tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
         let host = plan.host.clone();
-        let state =
-            Arc::new(State::new(settings.node_name.clone(), kernel.clone(), cni, host));
+        let state = Arc::new(State::new(settings.node_name.clone(), kernel.clone(), cni, host));
         let context = Context {
             handle,
             directory,
