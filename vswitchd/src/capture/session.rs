@@ -185,7 +185,9 @@ fn first_point(points: &Selection, trace: &Trace) -> Point {
         Selection::Stages(stages) => {
             let mut shown = trace.hops().iter().map(|hop| hop.stage());
             let first = shown.find(|stage| stages.contains(stage));
-            Point::Stage(first.or(stages.first().copied()).unwrap_or(stack::Stage::Parse))
+            Point::Stage(
+                first.unwrap_or_else(|| stages.first().copied().unwrap_or(stack::Stage::Parse)),
+            )
         }
     }
 }
