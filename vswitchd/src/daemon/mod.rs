@@ -119,12 +119,11 @@ fn lock(run_dir: &Path) -> Result<Flock<File>, DaemonError> {
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|error| fault(format!("cannot be written to: {error}")))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_file, errno)| {
-        fault(match errno {
-            nix::errno::Errno::EWOULDBLOCK => {
-                "another vswitchd runs on it; stop that one or name another directory".to_owned()
-            }
-            other => format!("cannot be locked: {other}"),
-        })
+        if errno == nix::errno::Errno::EWOULDBLOCK {
+            let why = "another vswitchd runs on it; stop that one or name another directory";
+            return fault(why.to_owned());
+        }
+        fault(format!("cannot be locked: {errno}"))
     })
 }
 

@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
-use stack::{
-    Change, NodeConfig, PortConfig, PortId, PortKind, Route, RouteTarget, Switch,
-};
+use stack::{Change, NodeConfig, PortConfig, PortId, PortKind, Route, RouteTarget, Switch};
 
 use crate::cni::ipam::{Range, RangeError};
 use crate::kube::objects::Desired;
@@ -42,7 +40,9 @@ pub enum PlanError {
     #[error("spec.podCIDRs: {0}")]
     Range(#[from] RangeError),
     /// Pods and node would share addresses.
-    #[error("spec.podCIDRs: {range} holds the node's own address {address}; give pods another range")]
+    #[error(
+        "spec.podCIDRs: {range} holds the node's own address {address}; give pods another range"
+    )]
     Overlap {
         /// The range.
         range: IpCidr,

@@ -106,7 +106,11 @@ impl Sources for State {
     }
 
     fn leases(&self) -> Vec<Lease> {
-        self.cni.attachments().iter().flat_map(|attached| leases(attached).collect::<Vec<_>>()).collect()
+        self.cni
+            .attachments()
+            .iter()
+            .flat_map(|attached| leases(attached).collect::<Vec<_>>())
+            .collect()
     }
 
     fn attachments(&self) -> Vec<Attachment> {

@@ -90,7 +90,7 @@ impl Linux {
         let switch = self.switch.open_or_make(&self.own)?;
         netns::within(netns, || pod::make_veth(link, switch.descriptor.as_fd()))?;
         match netns::within(&switch, || veth::open_end(link)) {
-            Ok(port) => Ok(port),
+            Ok(port) => Ok(Box::new(port)),
             Err(error) => {
                 netns::within(&switch, || veth::remove_end(&link.host_ifname))?;
                 Err(error)
@@ -114,10 +114,16 @@ impl Kernel for Linux {
     fn take_back(&self, netns: &Netns, link: &PodLink) -> Result<Box<dyn PortIo>, NodeError> {
         match link.kind {
             LinkKind::Tap => Ok(Box::new(netns::within(netns, || pod::attach_tap(link))?)),
-            LinkKind::Veth => {
-                let switch = self.switch.open_or_make(&self.own)?;
-                netns::within(&switch, || veth::open_end(link))
-            }
+            LinkKind::Veth => match self.within_switch(|| veth::open_end(link))? {
+                Some(port) => Ok(Box::new(port)),
+                None => Err(NodeError::Kernel {
+                    doing: format!(
+                        "cannot take back {}: the switch's namespace is gone",
+                        link.host_ifname
+                    ),
+                    source: std::io::Error::from_raw_os_error(libc::ENODEV),
+                }),
+            },
         }
     }
 

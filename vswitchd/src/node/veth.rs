@@ -5,14 +5,13 @@
 //! loopback that is down and no socket but the switch's packet sockets: what the stack does with its copy there can
 //! reach nobody. It is kept by a mount in the run directory, so that it outlives the daemon, as persistent TAPs do.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::netlink::Netlink;
 use super::netlink::link::{Link, LinkChange};
 use super::{Netns, NodeError, PodLink, Problem, netns, sysctl};
-use crate::port::PortIo;
+use crate::port::packet::PacketPort;
 
 /// The switch's namespace.
 #[derive(Debug)]
@@ -36,12 +35,6 @@ impl SwitchNetns {
         let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if netns::is_mounted(&self.path) {
             return netns::open(&self.path, own);
-        }
-        if let Some(parent) = self.path.parent() {
-            fs::create_dir_all(parent).map_err(|source| NodeError::Kernel {
-                doing: format!("cannot make the directory {}", parent.display()),
-                source,
-            })?;
         }
         netns::make(&self.path)?;
         let made = netns::open(&self.path, own)
@@ -92,7 +85,7 @@ fn deafen() -> Result<(), NodeError> {
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn open_end(link: &PodLink) -> Result<Box<dyn PortIo>, NodeError> {
+pub(crate) fn open_end(link: &PodLink) -> Result<PacketPort, NodeError> {
     let mut netlink = Netlink::open()?;
     let name = &link.host_ifname;
     let end = netlink.link(name)?.ok_or_else(|| NodeError::Kernel {
@@ -110,7 +103,7 @@ pub(crate) fn open_end(link: &PodLink) -> Result<Box<dyn PortIo>, NodeError> {
         ..LinkChange::default()
     };
     netlink.set_link(&end, change)?;
-    open_packet(name).map_err(|source| NodeError::Kernel {
+    PacketPort::open(name).map_err(|source| NodeError::Kernel {
         doing: format!("cannot open a packet socket on {name}"),
         source,
     })
@@ -147,9 +140,4 @@ pub(crate) fn check_end(link: &PodLink) -> Result<Vec<Problem>, NodeError> {
             .push(Problem(format!("the node's end {name} has MTU {mtu} instead of {}", link.mtu)));
     }
     Ok(problems)
-}
-
-/// The driver of a packet socket is not there yet: a veth is refused until it is.
-fn open_packet(_ifname: &str) -> std::io::Result<Box<dyn PortIo>> {
-    Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
 }

@@ -17,6 +17,7 @@ use crate::port::PortIo;
 mod host_port;
 mod namespaces;
 mod pod_tap;
+mod pod_veth;
 mod sockets_never_notice;
 mod uplinks;
 
