@@ -1,4 +1,5 @@
-//! The API over its socket: a real event loop with a real switch, pods that are ends of socket pairs.
+//! The API over its socket: a real event loop with a real switch, pods that are ends of socket
+//! pairs.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -127,7 +128,8 @@ fn daemon(name: &str) -> Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        drop(self.handle.stop());
+        let stopped = self.handle.stop();
+        assert!(stopped.is_ok() || std::thread::panicking(), "the loop still runs");
         drop(std::fs::remove_dir_all(&self.run_dir));
     }
 }

@@ -110,7 +110,13 @@ pub struct Status {
     pub wait: bool,
 
     /// How long to wait
-    #[arg(long, value_name = "T", default_value = "60s", value_parser = duration, requires = "wait")]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value = "60s",
+        value_parser = duration,
+        requires = "wait"
+    )]
     pub timeout: Duration,
 }
 

@@ -143,7 +143,7 @@ impl Client {
             format!("{socket} is closed to this user: run hopctl as root")
         } else if is(ErrorKind::NotFound) || is(ErrorKind::ConnectionRefused) {
             format!(
-                "no daemon listens on {socket}: start vswitchd, or name its directory with --run-dir"
+                "no daemon listens on {socket}: start vswitchd, or name its run-dir by --run-dir"
             )
         } else {
             format!("the daemon on {socket} does not answer ({error}): look at its log")

@@ -13,8 +13,8 @@ use crate::node::{Kernel, Linux};
 /// Where TAPs are made.
 const TUN: &str = "/dev/net/tun";
 
-/// Removes the pods' interfaces, the node's own port with its routes, rules and settings, the switch's namespace,
-/// and what is remembered of all these.
+/// Removes the pods' interfaces, the node's own port with its routes, rules and settings, the
+/// switch's namespace, and what is remembered of all these.
 ///
 /// # Errors
 /// A sentence that says what could not be removed. What was removed before stays removed.

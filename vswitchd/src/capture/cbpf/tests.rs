@@ -85,7 +85,8 @@ proptest! {
     #[test]
     fn agrees_with_libpcap(bytes in frame(), split in 0_usize..400) {
         for expression in EXPRESSIONS {
-            let theirs = Capture::dead(Linktype::ETHERNET).unwrap().compile(expression, true).unwrap();
+            let dead = Capture::dead(Linktype::ETHERNET).unwrap();
+            let theirs = dead.compile(expression, true).unwrap();
             let ours = Program::new(&compile(expression).unwrap()).unwrap();
             let (head, tail) = bytes.split_at(split.min(bytes.len()));
             let expected = theirs.filter(&bytes);
