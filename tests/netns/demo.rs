@@ -8,13 +8,15 @@ use lab::{Namespace, binaries, run::Run};
 
 use crate::turn;
 
-/// What a run may leave on the machine: namespaces and interfaces.
+/// What a run may leave on the machine: namespaces, directories and interfaces.
 fn traces() -> (Vec<String>, String) {
-    let mut names: Vec<String> = std::fs::read_dir("/run/netns")
-        .map(|entries| entries.flatten())
-        .into_iter()
-        .flatten()
+    let mut names: Vec<String> = ["/run/netns".into(), lab::run::base()]
+        .iter()
+        .filter_map(|dir: &std::path::PathBuf| std::fs::read_dir(dir).ok())
+        .flat_map(std::iter::Iterator::flatten)
         .filter_map(|entry| entry.file_name().into_string().ok())
+        // Namespaces of the lab, and its directories, which begin with a process id.
+        .filter(|name| name.starts_with("hop") || name.starts_with(|c: char| c.is_ascii_digit()))
         .collect();
     names.sort();
     let links = Command::new("ip").args(["-o", "link", "show"]).output().unwrap();

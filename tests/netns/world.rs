@@ -12,8 +12,9 @@ use lab::{Lan, Node, NodeSpec, Pod, counters};
 pub(crate) const KINDS: [&str; 2] = ["tap", "veth"];
 
 /// Reasons that idle pods cause by themselves: a lone pod asks for routers and reports groups to
-/// nobody.
-const IDLE: &[&str] = &["FloodScopeEmpty"];
+/// nobody; the node's kernel reports its own groups on `hop0` as soon as that is up, to which the
+/// switch is a router.
+const IDLE: &[&str] = &["FloodScopeEmpty", "host:GroupRouted", "host:ConfigurationPending"];
 
 static TURN: Mutex<()> = Mutex::new(());
 

@@ -97,7 +97,8 @@ fn port(item: &Value) -> Result<Port> {
     })
 }
 
-/// The laws hold for every port, and nothing was dropped but for the reasons that a test expects.
+/// The laws hold for every port, and nothing was dropped but for the reasons that a test expects: a
+/// reason's name, or `PORT:REASON` where only one port may.
 ///
 /// # Errors
 /// Every port and reason that is wrong.
@@ -124,7 +125,9 @@ fn wrong(ports: &[Port], expected: &[&str]) -> Vec<String> {
             wrong.push(format!("{name}: {transmitted} transmitted, {ended} written or failed"));
         }
         for (reason, count) in drops {
-            if *count > 0 && !expected.contains(&reason.as_str()) {
+            let here = format!("{name}:{reason}");
+            let meant = |one: &&str| *one == reason || *one == here;
+            if *count > 0 && !expected.iter().any(meant) {
                 wrong.push(format!("{name}: {count} dropped for {reason}"));
             }
         }
@@ -155,6 +158,8 @@ mod tests {
         ]});
         let ports = parse(&counters, &list).unwrap();
         assert_eq!(wrong(&ports, &["NoRoute"]), Vec::<String>::new());
+        assert_eq!(wrong(&ports, &["pod/default/a:NoRoute"]), Vec::<String>::new());
+        assert_eq!(wrong(&ports, &["host:NoRoute"]).len(), 1);
         assert_eq!(wrong(&ports, &[]), ["pod/default/a: 2 dropped for NoRoute"]);
         assert_eq!(drops(&ports, "pod/default/a", "NoRoute"), 2);
         assert_eq!(wrong(&parse(&counters, &json!({"items": []})).unwrap(), &[]).len(), 1);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::SigSet;
 
 use crate::process::{Output, Process};
 use crate::run::Run;
@@ -65,6 +66,8 @@ impl Namespace {
             scope
                 .spawn(|| {
                     setns(&file, CloneFlags::CLONE_NEWNET).context(&self.name)?;
+                    // What is started here must not inherit signals that this process waits for.
+                    SigSet::all().thread_unblock().context(&self.name)?;
                     Ok(work())
                 })
                 .join()

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
@@ -103,7 +104,8 @@ impl Drop for Run {
 }
 
 /// Where runs have their directories: in memory where there is such a place.
-fn base() -> PathBuf {
+#[must_use]
+pub fn base() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory } else { Path::new("/run") };
     parent.join("hopscope-lab")
@@ -153,8 +155,20 @@ fn remove(owner: &str, dir: &Path) {
             crate::namespace::delete(name);
         }
     }
+    unmount_below(dir);
     // Already gone is what is wanted.
     drop(fs::remove_dir_all(dir));
+}
+
+/// Unmounts what lies in a run's directory: the daemon keeps a namespace in its run-dir.
+fn unmount_below(dir: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        if Path::new(path).starts_with(dir) {
+            // What cannot be unmounted is seen by the removal that follows.
+            umount2(path, MntFlags::MNT_DETACH).unwrap_or_default();
+        }
+    }
 }
 
 /// Kills every process with the owner's mark, until there is none: a dying one may have just

@@ -5,12 +5,16 @@ use std::process::{Command, Stdio};
 
 use crate::{Context, Error, Result};
 
-/// Checksums are verified, all of them; whoever wrote the file completed them.
+/// Checksums are verified, all of them; whoever wrote the file completed them. Each packet is judged by
+/// itself: a file with every hop has it several times, which reassembly takes for overlaps.
 const PREFERENCES: &[&str] = &[
     "ip.check_checksum:TRUE",
     "tcp.check_checksum:TRUE",
     "udp.check_checksum:TRUE",
     "tcp.analyze_sequence_numbers:FALSE",
+    "tcp.desegment_tcp_streams:FALSE",
+    "ip.defragment:FALSE",
+    "ipv6.defragment:FALSE",
 ];
 
 /// What no packet of a good capture is.

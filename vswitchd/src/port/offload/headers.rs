@@ -69,7 +69,6 @@ fn ipv6(bytes: &[u8], l3: usize) -> Option<Headers> {
         protocol = *bytes.get(l4)?;
         l4 += (usize::from(*bytes.get(l4 + 1)?) + 1) * 8;
     }
-    const FRAGMENT: u8 = 44;
     (protocol != FRAGMENT).then_some(Headers { l3, l4, end, version: Version::V6, protocol })
 }
 
@@ -124,5 +123,6 @@ pub(crate) fn pseudo_sum(bytes: &[u8], headers: &Headers, l4_len: u16) -> u16 {
     super::checksum::add(addresses, rest)
 }
 
+const FRAGMENT: u8 = 44;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;

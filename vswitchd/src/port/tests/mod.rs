@@ -72,6 +72,12 @@ pub(crate) fn configure(interface: &str, number: u8) {
     ip(&format!("link set {interface} up"));
 }
 
+/// Takes IPv6 away, which sends frames of its own accord.
+pub(crate) fn silence(interface: &str) {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+    std::fs::write(path, "1").unwrap();
+}
+
 /// What a relay saw from one side.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {

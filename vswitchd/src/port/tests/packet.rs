@@ -16,7 +16,7 @@ fn pod(node: &Namespace, number: u8) -> (Namespace, PacketPort) {
         // `ip` reads the descriptor by its path in /proc of the process that runs the test.
         let netns = format!("/proc/{}/fd/{}", std::process::id(), pod.file().as_raw_fd());
         ip(&format!("link add {host_end} type veth peer name eth0 netns {netns}"));
-        std::fs::write(format!("/proc/sys/net/ipv6/conf/{host_end}/disable_ipv6"), "1").unwrap();
+        super::silence(&host_end);
         let port = PacketPort::open(&host_end).unwrap();
         ip(&format!("link set dev {host_end} arp off up"));
         port
@@ -91,12 +91,15 @@ fn tags_pass_although_the_kernel_takes_them_out() {
 fn what_the_buffer_did_not_take_is_counted_once() {
     let Some(node) = Namespace::new() else { return };
     let (pod, mut port) = pod(&node, 1);
-    pod.run(|| ip("neigh add 10.9.0.7 lladdr 02:00:00:00:00:07 dev eth0"));
+    pod.run(|| {
+        super::silence("eth0");
+        ip("neigh add 10.9.0.7 lladdr 02:00:00:00:00:07 dev eth0");
+    });
     let mut pool = Pool::new();
     while let Some(frame) = port.receive(&mut pool).unwrap() {
         pool.give(frame);
     }
-    assert_eq!(port.losses().unwrap().frames, 0);
+    let before = port.losses().unwrap().frames;
     const SENT: usize = 30_000;
     pod.run(|| {
         let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
@@ -109,14 +112,11 @@ fn what_the_buffer_did_not_take_is_counted_once() {
         read += usize::from(frame.bytes().get(30..34) == Some(&[10, 9, 0, 7]));
         pool.give(frame);
     }
-    let lost = usize::try_from(port.losses().unwrap().frames).unwrap();
+    let lost = usize::try_from(port.losses().unwrap().frames - before).unwrap();
     assert!(lost > 0 && read > 0, "{read} read, {lost} lost");
     assert_eq!(read + lost, SENT);
-    assert_eq!(
-        usize::try_from(port.losses().unwrap().frames).unwrap(),
-        lost,
-        "kept when asked again"
-    );
+    let again = usize::try_from(port.losses().unwrap().frames - before).unwrap();
+    assert_eq!(again, lost, "kept when asked again");
 }
 
 #[test]

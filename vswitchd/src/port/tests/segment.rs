@@ -16,7 +16,7 @@ fn bridge() -> Option<(Namespace, Tap, Tap)> {
         to.refuse_offloads().unwrap();
         ip("link add name br type bridge mcast_snooping 0");
         for name in ["from", "to", "br"] {
-            std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").unwrap();
+            super::silence(name);
             if name != "br" {
                 ip(&format!("link set dev {name} master br"));
             }

@@ -6,7 +6,9 @@ use std::net::{IpAddr, UdpSocket};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
+use super::super::offload::Coalescer;
 use super::super::tap::Tap;
+use super::super::wake::Waiter;
 use super::super::{Capabilities, Pool, PortIo};
 use super::{Namespace, Relay, ip, traffic};
 
@@ -102,6 +104,7 @@ fn attaching_to_nothing_makes_nothing() {
 fn what_the_ring_did_not_take_is_counted() {
     let Some((namespace, mut tap)) = pod(1) else { return };
     namespace.run(|| {
+        super::silence("eth0");
         ip("link set eth0 txqueuelen 100");
         ip("neigh add 10.9.0.7 lladdr 02:00:00:00:00:07 dev eth0");
     });
@@ -109,7 +112,7 @@ fn what_the_ring_did_not_take_is_counted() {
     while let Some(frame) = tap.receive(&mut pool).unwrap() {
         pool.give(frame);
     }
-    assert_eq!(tap.losses().unwrap().frames, 0);
+    let before = tap.losses().unwrap().frames;
     const SENT: usize = 1500;
     namespace.run(|| {
         let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
@@ -122,7 +125,7 @@ fn what_the_ring_did_not_take_is_counted() {
         read += usize::from(frame.bytes().get(30..34) == Some(&[10, 9, 0, 7]));
         pool.give(frame);
     }
-    let lost = usize::try_from(tap.losses().unwrap().frames).unwrap();
+    let lost = usize::try_from(tap.losses().unwrap().frames - before).unwrap();
     assert!(lost > 0 && read > 0, "{read} read, {lost} lost");
     assert_eq!(read + lost, SENT);
 }
@@ -134,4 +137,60 @@ fn a_frame_for_a_tap_that_is_down_is_refused() {
     let mut frame = stack::Frame::from_bytes(&[0xff; 60]);
     assert_eq!(tap.transmit(&mut frame).unwrap_err().raw_os_error(), Some(libc::EIO));
     assert_eq!(frame.bytes(), [0xff; 60]);
+}
+
+#[test]
+fn coalesced_datagrams_arrive_one_by_one() {
+    let (Some((left, left_tap)), Some((right, right_tap))) = (pod(1), pod(2)) else { return };
+    let mut ports: [Box<dyn PortIo>; 2] = [Box::new(left_tap), Box::new(right_tap)];
+    for (from, to) in [("10.9.0.1", "10.9.0.2"), ("fd09::1", "fd09::2")] {
+        let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        // The neighbors learn each other before the relay is taken away.
+        let relay = Relay::start(ports);
+        traffic::ping(&left, to);
+        ports = relay.stop().0;
+        let receiver = right.run(|| UdpSocket::bind((to, 0)).unwrap());
+        let target = receiver.local_addr().unwrap();
+        let sender = left.run(|| UdpSocket::bind((from, 0)).unwrap());
+        let datagrams: Vec<[u8; 64]> = (0..100).map(|number| [number; 64]).collect();
+        for datagram in &datagrams {
+            sender.send_to(datagram, target).unwrap();
+        }
+        let (mut pool, mut out) = (Pool::new(), Vec::new());
+        let mut coalescer = Coalescer::default();
+        while let Some(frame) = ports[0].receive(&mut pool).unwrap() {
+            coalescer.push(frame, &mut pool, &mut out);
+        }
+        coalescer.flush(&mut out);
+        let most = out.iter().map(|merged| merged.frames).max();
+        assert_eq!(most, Some(64), "what a kernel sends can be merged");
+        for mut merged in out {
+            ports[1].transmit(&mut merged.frame).unwrap();
+        }
+        receiver.set_nonblocking(true).unwrap();
+        for datagram in &datagrams {
+            let mut buffer = [0; 100];
+            let len = receiver.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..len], datagram, "to {to}");
+        }
+        receiver.recv(&mut [0; 100]).unwrap_err();
+    }
+}
+
+#[test]
+fn a_tap_that_was_deleted_is_an_error() {
+    let Some((namespace, mut tap)) = pod(1) else { return };
+    let mut waiter = Waiter::new().unwrap();
+    waiter.add(tap.descriptor(), 1).unwrap();
+    let mut pool = Pool::new();
+    while let Some(frame) = tap.receive(&mut pool).unwrap() {
+        pool.give(frame);
+    }
+    namespace.run(|| ip("link del dev eth0"));
+    let mut ready = Vec::new();
+    waiter.wait(None, &mut ready).unwrap();
+    assert_eq!(ready, [1], "the event loop hears of it");
+    let gone = tap.receive(&mut pool).unwrap_err();
+    assert_eq!(gone.raw_os_error(), Some(libc::EBADFD));
+    assert_eq!(tap.losses().unwrap_err().raw_os_error(), Some(libc::ENODEV));
 }

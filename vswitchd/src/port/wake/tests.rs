@@ -147,22 +147,43 @@ fn more_runnable_tasks_than_cores_end_a_spin() {
         })
         .collect();
     let deadline = now() + Duration::from_secs(2);
+    assert!(contention.allows_spin(now()));
     let mut wanted = false;
     while !wanted && now() < deadline {
-        wanted = contention.wanted(now());
+        wanted = contention.is_wanted(now());
     }
-    let held = contention.wanted(contention.hold_until - Duration(1));
     stop.store(true, Ordering::Relaxed);
     for thread in threads {
         thread.join().unwrap();
     }
     assert!(wanted, "{} busy threads on {} cores", contention.cores + 1, contention.cores);
-    assert!(held, "the answer holds for a while");
+    let held = contention.hold_until;
+    assert!(!contention.allows_spin(held - Duration(1)), "the answer holds for a while");
+    assert!(contention.allows_spin(held));
+}
+
+#[test]
+fn a_crowd_of_a_moment_does_not_end_a_spin() {
+    let mut contention = Contention::new();
+    // Without /proc/loadavg nobody else is runnable, as far as can be known.
+    contention.loadavg = None;
+    contention.cores = 2;
+    for _ in 0..10 {
+        assert!(contention.allows_spin(now()));
+        for _ in 1..LOOKS_TO_AGREE {
+            contention.crowded += 1;
+        }
+        assert_eq!(contention.runnable(), 0);
+        // Unless this very thread was preempted in between, which is the other signal.
+        contention.preemptions = None;
+        assert!(!contention.is_wanted(now()));
+        assert_eq!(contention.crowded, 0);
+    }
 }
 
 #[test]
 fn one_core_is_never_spun_on() {
     let mut contention = Contention::new();
     contention.cores = 1;
-    assert!(contention.wanted(now()));
+    assert!(!contention.allows_spin(now()));
 }
