@@ -146,7 +146,7 @@ impl Sources for State {
 ///
 /// # Errors
 /// The kernel's, when it cannot be asked.
-pub fn preflight(
+pub(super) fn preflight(
     linux: &Linux,
     host: &HostLink,
     uplink: Option<&str>,
