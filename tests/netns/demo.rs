@@ -13,7 +13,7 @@ fn traces() -> (Vec<String>, String) {
     let mut names: Vec<String> = ["/run/netns".into(), lab::run::base()]
         .iter()
         .filter_map(|dir: &std::path::PathBuf| std::fs::read_dir(dir).ok())
-        .flat_map(std::iter::Iterator::flatten)
+        .flat_map(Iterator::flatten)
         .filter_map(|entry| entry.file_name().into_string().ok())
         // Namespaces of the lab, and its directories, which begin with a process id.
         .filter(|name| name.starts_with("hop") || name.starts_with(|c: char| c.is_ascii_digit()))

@@ -173,10 +173,9 @@ fn refuse_overlaps(linux: &Linux, settings: &Settings, plan: &Plan) -> Result<()
     let checks = sources::preflight(linux, &plan.host, settings.uplink.as_deref())?;
     let overlap = |check: &Check| check.name == preflight::RANGES && check.outcome == Outcome::Bad;
     match checks.into_iter().find(overlap) {
-        Some(check) => Err(DaemonError::Unable {
-            what: check.detail,
-            mend: check.mend.unwrap_or_default(),
-        }),
+        Some(check) => {
+            Err(DaemonError::Unable { what: check.detail, mend: check.mend.unwrap_or_default() })
+        }
         None => Ok(()),
     }
 }
@@ -226,7 +225,7 @@ impl Running {
         let taken_back = cni.reconciled().taken_back;
         tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
         let host = plan.host.clone();
-        let state = Arc::new(State::new(settings.node_name.clone(), kernel.clone(), cni, host));
+        let state = Arc::new(State::new(settings, linux, cni, host));
         let context = Context {
             handle,
             directory,

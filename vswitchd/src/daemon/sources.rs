@@ -29,12 +29,7 @@ struct Inner {
 impl State {
     /// The state of a daemon that is ready.
     #[must_use]
-    pub fn new(
-        settings: &Settings,
-        linux: Arc<Linux>,
-        cni: cni::Server,
-        host: HostLink,
-    ) -> Self {
+    pub fn new(settings: &Settings, linux: Arc<Linux>, cni: cni::Server, host: HostLink) -> Self {
         let inner = Mutex::new(Inner { host, problems: Vec::new() });
         let (node_name, uplink) = (settings.node_name.clone(), settings.uplink.clone());
         Self { node_name, started: Instant::now(), linux, uplink, cni, inner }
@@ -151,16 +146,13 @@ impl Sources for State {
 ///
 /// # Errors
 /// The kernel's, when it cannot be asked.
-pub fn preflight(
+pub(super) fn preflight(
     linux: &Linux,
     host: &HostLink,
     uplink: Option<&str>,
 ) -> Result<Vec<preflight::Check>, NodeError> {
-    let wanted = Wanted {
-        host_ifname: host.ifname.clone(),
-        prefixes: host.prefixes.clone(),
-        mtu: host.mtu,
-    };
+    let wanted =
+        Wanted { host_ifname: host.ifname.clone(), prefixes: host.prefixes.clone(), mtu: host.mtu };
     Ok(preflight::judge(&linux.facts(&host.ifname, uplink)?, &wanted))
 }
 
