@@ -24,6 +24,8 @@ mod node;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod settings;

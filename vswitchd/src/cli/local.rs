@@ -8,6 +8,7 @@ use super::args::Cleanup;
 use crate::admin::objects::Check;
 use crate::admin::socket;
 use crate::cni::store::Store;
+use crate::node::preflight;
 use crate::node::{Kernel, Linux};
 
 /// Where TAPs are made.
@@ -68,11 +69,20 @@ pub fn check() -> Vec<Check> {
     vec![root(), tun(Path::new(TUN))]
 }
 
+/// Root of a container may lack what root of the machine has.
 fn root() -> Check {
-    let ok = nix::unistd::geteuid().is_root();
-    let mend = (!ok).then(|| "run vswitchd and hopctl as root".to_owned());
-    let message = if ok { "this user is root" } else { "this user is not root" };
-    Check { name: "user".to_owned(), ok, message: message.to_owned(), mend }
+    let lacks = preflight::missing_capabilities();
+    let (message, mend) = match (nix::unistd::geteuid().is_root(), lacks.is_empty()) {
+        (true, true) => ("this user is root".to_owned(), None),
+        (true, false) => (
+            format!("this user is root without the capabilities {}", lacks.join(", ")),
+            Some("give the container these capabilities".to_owned()),
+        ),
+        (false, _) => {
+            ("this user is not root".to_owned(), Some("run vswitchd and hopctl as root".to_owned()))
+        }
+    };
+    Check { name: "user".to_owned(), ok: mend.is_none(), message, mend }
 }
 
 fn tun(path: &Path) -> Check {

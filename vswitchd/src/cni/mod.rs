@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use smoltcp::wire::{EthernetAddress, IpCidr};
+use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use crate::directory::Shared;
@@ -81,6 +82,15 @@ pub enum StartError {
     },
 }
 
+/// The CNI side before it serves: all that can be wrong with directories and settings has been found, and nothing has
+/// been made on the node.
+pub struct Opened {
+    registry: Registry,
+    listener: UnixListener,
+    run_dir: PathBuf,
+    defaults: Defaults,
+}
+
 /// The running CNI side.
 pub struct Server {
     cni: Arc<Cni<NodeWiring>>,
@@ -89,34 +99,42 @@ pub struct Server {
     reconciled: Reconciled,
 }
 
-impl Server {
+impl Opened {
+    /// Reads the attachments and listens; requests wait in the backlog. The caller holds the run directory's lock.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn new(options: CniOptions) -> Result<Self, StartError> {
+        let ranges = Range::all(&options.pod_cidrs)?;
+        let boot_id = read_boot_id()?;
+        let registry = Registry::open(&options.state_dir, boot_id, options.reserved_macs, &ranges)?;
+        let listener = server::listen(&options.run_dir)?;
+        let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
+        Ok(Self { registry, listener, run_dir: options.run_dir, defaults })
+    }
+
     /// Takes back what an earlier daemon attached, carries out recorded deletions, then serves.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(
-        options: CniOptions,
+    pub async fn serve(
+        self,
         kernel: Arc<dyn Kernel>,
         switch: Handle,
         directory: Shared,
-    ) -> Result<Self, StartError> {
-        let ranges = Range::all(&options.pod_cidrs)?;
-        let boot_id = read_boot_id()?;
-        // First of all: a second daemon must not touch the first one's ports. Requests wait in the
-        // backlog.
-        let listener = server::listen(&options.run_dir)?;
-        let registry = Registry::open(&options.state_dir, boot_id, options.reserved_macs, &ranges)?;
-        let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
+    ) -> Result<Server, StartError> {
         let wiring = NodeWiring::new(kernel, switch, directory);
-        let cni = Arc::new(Cni::new(wiring, registry, defaults));
+        let cni = Arc::new(Cni::new(wiring, self.registry, self.defaults));
         let reconciled = cni.reconcile().await;
-        server::carry_out_deletions(&options.run_dir, &cni).await.map_err(|source| {
+        server::carry_out_deletions(&self.run_dir, &cni).await.map_err(|source| {
             StartError::Io { what: "run-dir: the recorded deletions".into(), source }
         })?;
-        let task = tokio::spawn(server::serve(listener, cni.clone()));
-        Ok(Self { cni, task, socket: options.run_dir.join(server::SOCKET), reconciled })
+        let task = tokio::spawn(server::serve(self.listener, cni.clone()));
+        Ok(Server { cni, task, socket: self.run_dir.join(server::SOCKET), reconciled })
     }
+}
 
+impl Server {
     /// Gives addresses out of these ranges from now on. Pods keep theirs.
     ///
     /// # Errors

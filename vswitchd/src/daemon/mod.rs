@@ -139,10 +139,11 @@ async fn serve(settings: &Settings, desired: Desired) -> Result<(), DaemonError>
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot wait for signals"))?;
     refuse_overlaps(&linux, settings, &plan)?;
     let running = Running::start(settings, desired, plan, Arc::new(linux)).await?;
-    say_ready().map_err(io("cannot say that it is ready"))?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let listener = admin::socket::Listener::bind(&settings.run_dir)
         .map_err(io("cannot listen on admin.sock"))?;
+    // Who waited for the line may ask at once.
+    say_ready().map_err(io("cannot say that it is ready"))?;
     let ended = async {
         // Dropped or sent, both mean the end.
         drop(stopped.await);
@@ -191,6 +192,7 @@ fn say_ready() -> io::Result<()> {
 struct Running {
     plan: Plan,
     desired: Desired,
+    linux: Arc<Linux>,
     kernel: Arc<dyn Kernel>,
     state: Arc<State>,
     context: Context,
@@ -210,29 +212,29 @@ impl Running {
             event_loop::start(switch).map_err(io("cannot start the data thread"))?;
         let directory = directory(&desired);
         handle.change(plan.changes()).await??;
-        handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
-        let options = CniOptions {
+        let opened = cni::Opened::new(CniOptions {
             run_dir: settings.run_dir.clone(),
             state_dir: settings.state_dir.clone(),
             pod_cidrs: plan.pod_cidrs.clone(),
             mtu: plan.mtu,
             port_kind: settings.port_kind,
             reserved_macs: vec![plan.host.mac],
-        };
-        let cni =
-            cni::Server::start(options, kernel.clone(), handle.clone(), directory.clone()).await?;
+        })?;
+        // From here on the node is changed.
+        handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
+        let cni = opened.serve(kernel.clone(), handle.clone(), directory.clone()).await?;
         handle.change(Change::Complete(true)).await??;
         let taken_back = cni.reconciled().taken_back;
         tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
         let host = plan.host.clone();
-        let state = Arc::new(State::new(settings, linux, cni, host));
+        let state = Arc::new(State::new(settings, linux.clone(), cni, host));
         let context = Context {
             handle,
             directory,
             sources: state.clone(),
             captures: admin::Captures::default(),
         };
-        Ok(Self { plan, desired, kernel, state, context })
+        Ok(Self { plan, desired, linux, kernel, state, context })
     }
 
     /// Takes the manifests in again. What is wrong with them is shown by `status`, and the old state stays.
@@ -241,8 +243,11 @@ impl Running {
         settings: &Settings,
         uplink: Option<&crate::node::uplink::Uplink>,
     ) -> Result<(), DaemonError> {
-        let next = read_manifests(settings)
-            .and_then(|desired| Ok((plan(settings, &desired, uplink)?, desired)));
+        let next = read_manifests(settings).and_then(|desired| {
+            let plan = plan(settings, &desired, uplink)?;
+            refuse_overlaps(&self.linux, settings, &plan)?;
+            Ok((plan, desired))
+        });
         let result = match next {
             Ok((plan, desired)) => self.adopt(plan, desired).await,
             Err(error) => Err(error),
@@ -264,19 +269,30 @@ impl Running {
 
     async fn adopt(&mut self, plan: Plan, desired: Desired) -> Result<(), DaemonError> {
         if plan != self.plan {
-            self.context.handle.change(plan.changes()).await??;
-            if plan.host != self.plan.host {
-                self.context.handle.detach(HOST_PORT).await?;
-                self.context.handle.attach(HOST_PORT, self.kernel.wire_host(&plan.host)?)?;
-                self.state.set_host(plan.host.clone());
+            let host_too = plan.host != self.plan.host;
+            if let Err(error) = self.carry_out(&plan, host_too).await {
+                // Half of it may be done: the last good state has to be made again.
+                self.carry_out(&self.plan, host_too).await?;
+                return Err(error);
             }
-            self.state.cni().reload(&plan.pod_cidrs).map_err(PlanError::from)?;
             self.plan = plan;
         }
         if desired.allowed != self.desired.allowed {
             self.open_guards(&desired).await?;
         }
         self.desired = desired;
+        Ok(())
+    }
+
+    /// Makes switch and node what the plan says, and gives out addresses of its ranges.
+    async fn carry_out(&self, plan: &Plan, host_too: bool) -> Result<(), DaemonError> {
+        self.context.handle.change(plan.changes()).await??;
+        if host_too {
+            self.context.handle.detach(HOST_PORT).await?;
+            self.context.handle.attach(HOST_PORT, self.kernel.wire_host(&plan.host)?)?;
+            self.state.set_host(plan.host.clone());
+        }
+        self.state.cni().reload(&plan.pod_cidrs).map_err(PlanError::from)?;
         Ok(())
     }
 

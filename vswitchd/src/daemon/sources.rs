@@ -96,8 +96,10 @@ impl Sources for State {
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.lock().problems.clone();
-        problems.extend(self.cni.reconciled().failed.iter().map(|attached| Problem {
-            object: attached.label().to_string(),
+        let attached = self.cni.attachments();
+        let remains = |lost: &&Arc<Attached>| attached.iter().any(|now| now.port == lost.port);
+        problems.extend(self.cni.reconciled().failed.iter().filter(remains).map(|lost| Problem {
+            object: lost.label().to_string(),
             message: "its interface could not be taken back; delete the pod".to_owned(),
         }));
         problems

@@ -145,6 +145,7 @@ pub fn desired(objects: &Objects, node_name: &str) -> Result<Desired, ObjectErro
         return Err(fault(&object, "metadata.name", why));
     };
     let mut desired = Desired { pod_cidrs: ranges(&object, node)?, ..Desired::default() };
+    refuse_shared(&object, node_name, &desired.pod_cidrs, objects)?;
     for address in node.status.addresses.iter().filter(|a| a.kind == "InternalIP") {
         match IpAddr::from_str(&address.address) {
             Ok(ip) => desired.node_addresses.push(ip),
@@ -168,6 +169,27 @@ pub fn desired(objects: &Objects, node_name: &str) -> Result<Desired, ObjectErro
         desired.allowed.insert(key.clone(), prefixes);
     }
     Ok(desired)
+}
+
+/// An address must be of one node only. Ranges of other nodes that are none are those nodes' own matter.
+fn refuse_shared(
+    object: &str,
+    node_name: &str,
+    own: &[IpCidr],
+    objects: &Objects,
+) -> Result<(), ObjectError> {
+    for (other_name, other) in objects.nodes.iter().filter(|(name, _)| *name != node_name) {
+        let Ok(ranges) = ranges(other_name, other) else { continue };
+        for (mine, theirs) in own.iter().flat_map(|mine| ranges.iter().map(move |r| (mine, r))) {
+            if mine.contains_subnet(theirs) || theirs.contains_subnet(mine) {
+                let why = format!(
+                    "{mine} overlaps {theirs} of Node {other_name}; give one of them another range"
+                );
+                return Err(fault(object, "spec.podCIDRs", why));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The pod ranges: at least one, one a family, room for the gateway and a pod, none within another.
@@ -234,6 +256,21 @@ mod tests {
             assert!(error.why.contains(part), "{error}");
         }
         assert!(desired(&node(&[]), "n2").unwrap_err().why.contains("node-name"));
+    }
+
+    #[test]
+    fn nodes_share_no_range() {
+        let mut objects = node(&["10.244.1.0/24", "fd00:1::/64"]);
+        let mut other = |ranges: &[&str]| {
+            let other = node(ranges).nodes.remove("n1").unwrap();
+            objects.nodes.insert("n2".to_owned(), other);
+            desired(&objects, "n1").map(|_| ()).map_err(|error| error.why)
+        };
+        other(&["10.244.2.0/24", "fd00:2::/64"]).unwrap();
+        for shared in ["10.244.0.0/16", "10.244.1.128/25", "fd00::/16"] {
+            let why = other(&[shared]).unwrap_err();
+            assert!(why.contains(shared) && why.contains("Node n2"), "{why}");
+        }
     }
 
     #[test]

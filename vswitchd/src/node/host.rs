@@ -23,16 +23,19 @@ const TAP_KIND: &str = "tun";
 /// untouched. If it was not there before and something fails, all of it is gone again.
 ///
 /// # Errors
-/// [`NodeError::Exists`] when a stranger's interface has the name, or a stranger's route a prefix of ours; the
-/// kernel's.
+/// [`NodeError::Setting`] when a stranger's interface has the name, [`NodeError::Exists`] when a stranger's route has
+/// a prefix of ours; the kernel's.
 pub(crate) fn wire(link: &HostLink, before: &Path) -> Result<Tap, NodeError> {
     let name = &link.ifname;
     let mut netlink = Netlink::open()?;
     let present = netlink.link(name)?;
     if let Some(other) = present.as_ref().filter(|found| found.kind.as_deref() != Some(TAP_KIND)) {
         let kind = other.kind.as_deref().unwrap_or("hardware");
-        return Err(NodeError::Exists {
-            what: format!("an interface {name} of kind {kind} on the node"),
+        return Err(NodeError::Setting {
+            field: "host-port",
+            why: format!(
+                "the node has an interface {name} of kind {kind} already; remove it, or name another"
+            ),
         });
     }
     let opened = if present.is_some() { Tap::attach(name) } else { Tap::create(name, true) };

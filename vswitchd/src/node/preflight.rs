@@ -123,13 +123,23 @@ fn bad(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -
 }
 
 fn privileges(facts: &Facts) -> Check {
-    let lacks = CAPABILITIES.iter().filter(|(_, bit)| facts.capabilities & (1 << bit) == 0);
-    let lacks: Vec<&str> = lacks.map(|(name, _)| *name).collect();
+    let lacks = missing(facts.capabilities);
     if lacks.is_empty() {
         return good("privileges", "all that is needed");
     }
     let detail = format!("the capabilities {} are missing", lacks.join(", "));
     bad("privileges", detail, "run as root, or give the container these capabilities")
+}
+
+fn missing(capabilities: u64) -> Vec<&'static str> {
+    let lacks = CAPABILITIES.iter().filter(|(_, bit)| capabilities & (1 << bit) == 0);
+    lacks.map(|(name, _)| *name).collect()
+}
+
+/// Names of the capabilities that the calling thread lacks.
+#[must_use]
+pub fn missing_capabilities() -> Vec<&'static str> {
+    missing(capabilities(&fs::read_to_string("/proc/thread-self/status").unwrap_or_default()))
 }
 
 fn tun(facts: &Facts) -> Check {

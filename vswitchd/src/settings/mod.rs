@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Mtu {
             Form::Number(number) => number.to_string(),
             Form::Word(word) => word,
         };
-        mtu(&word).map_err(serde::de::Error::custom)
+        mtu(&word).map_err(|why| serde::de::Error::custom(format!("`mtu`: {why}")))
     }
 }
 

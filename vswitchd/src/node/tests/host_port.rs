@@ -123,8 +123,10 @@ fn strangers_are_respected_and_a_failure_leaves_nothing_behind() {
 
     node.run("ip link add hop0 type veth peer name far0");
     let before = node.state();
-    let Err(NodeError::Exists { what }) = linux.wire_host(&host_link()) else { panic!("made") };
-    assert_eq!(what, "an interface hop0 of kind veth on the node");
+    let Err(NodeError::Setting { field, why }) = linux.wire_host(&host_link()) else {
+        panic!("made")
+    };
+    assert!(field == "host-port" && why.contains("hop0 of kind veth"), "{why}");
     assert_eq!(node.state(), before);
     node.run("ip link del hop0");
 

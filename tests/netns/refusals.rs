@@ -1,0 +1,221 @@
+//! Starts that must be refused: one sentence that names the field and the mend, an exit code other
+//! than 0, and nothing changed in the node.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lab::process::Output;
+use lab::{Node, NodeSpec};
+
+use crate::{World, state};
+
+/// Runs a daemon that must refuse to start: it says one sentence with all these parts, and the
+/// node's kernel shows what it showed before.
+fn refused(node: &Node, command: Command, parts: &[&str]) {
+    let before = state::kernel(&node.netns);
+    let output = node.netns.spawn(command).unwrap().finish(Duration::from_secs(10)).unwrap();
+    one_sentence(&output, parts);
+    state::same(&before, &state::kernel(&node.netns), &format!("{parts:?}"));
+}
+
+fn one_sentence(output: &Output, parts: &[&str]) {
+    let said = &output.stderr;
+    assert!(output.code.is_some_and(|code| code != 0), "{parts:?}: {output:?}");
+    assert_eq!(output.stdout, "", "{parts:?}");
+    // A wrong flag is clap's to explain, with a line of usage behind.
+    let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.len(), 1, "{parts:?}: {said}");
+    assert!(lines[0].starts_with("vswitchd: "), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+/// A node whose daemon is never started as it should be.
+fn idle(change: impl FnOnce(&mut NodeSpec)) -> World {
+    let mut spec = NodeSpec::numbered(1);
+    change(&mut spec);
+    World::prepare(spec)
+}
+
+/// The settings' key and value, and what the sentence says.
+fn refused_setting(key: &str, value: &str, parts: &[&str]) {
+    let world = idle(|spec| {
+        spec.settings.insert(key.to_owned(), value.into());
+    });
+    refused(&world, world.daemon_command().unwrap(), parts);
+}
+
+#[test]
+fn wrong_settings() {
+    refused_setting("port-knid", "tap", &["port-knid", "port-kind"]);
+    refused_setting("port-kind", "macvtap", &["port-kind", "veth", "macvtap"]);
+    refused_setting("mtu", "100", &["mtu", "1280", "100"]);
+    refused_setting("uplink", "eth7", &["uplink", "eth7", "up0"]);
+    refused_setting("host-port", "a/b", &["host-port", "a/b"]);
+    refused_setting("manifests", "/nonexistent", &["manifests", "/nonexistent"]);
+    let world = idle(|_| {});
+    let mut command = world.daemon_command().unwrap();
+    command.args(["--config", "/nonexistent.yaml"]);
+    let program = command.get_program().to_owned();
+    let mut command = Command::new(program);
+    command.args(["--config", "/nonexistent.yaml"]);
+    refused(&world, command, &["--config", "/nonexistent.yaml"]);
+}
+
+#[test]
+fn nodes_that_cannot_be() {
+    let ranges = |ranges: &[&str], parts: &[&str]| {
+        let world = idle(|spec| {
+            spec.object.pod_cidrs = ranges.iter().map(|range| (*range).to_owned()).collect();
+        });
+        refused(&world, world.daemon_command().unwrap(), parts);
+    };
+    ranges(&[], &["Node node1", "spec.podCIDRs", "10.244.1.0/24"]);
+    ranges(&["10.244.1.0/24", "10.244.1.128/25"], &["spec.podCIDRs", "10.244.1.128/25", "IPv4"]);
+    ranges(&["10.244.1.0/31"], &["spec.podCIDRs", "10.244.1.0/31"]);
+    ranges(&["10.244.1.0/33"], &["spec.podCIDRs", "10.244.1.0/33"]);
+    ranges(&["192.0.2.0/24"], &["192.0.2.0/24", "another range"]);
+    // Without the node's own address, but on its uplink nevertheless.
+    ranges(&["192.0.2.128/25"], &["192.0.2.128/25", "up0", "another range"]);
+    ranges(&["2001:db8::/32"], &["2001:db8::/32", "another range"]);
+    let world = idle(|spec| spec.object.name = "node1".to_owned());
+    let mut command = world.daemon_command().unwrap();
+    command.args(["--node-name", "nobody"]);
+    refused(&world, command, &["nobody", "node-name"]);
+}
+
+#[test]
+fn nodes_that_share_a_range() {
+    let world = idle(|_| {});
+    let other = "apiVersion: v1\nkind: Node\nmetadata: {name: other}\n\
+                 spec: {podCIDRs: [10.244.0.0/16]}\n";
+    fs::write(world.manifests().join("other.yaml"), other).unwrap();
+    refused(
+        &world,
+        world.daemon_command().unwrap(),
+        &["node1", "spec.podCIDRs", "10.244.1.0/24", "10.244.0.0/16", "Node other"],
+    );
+}
+
+#[test]
+fn a_manifest_that_does_not_parse() {
+    let world = idle(|_| {});
+    fs::write(world.manifests().join("bad.yaml"), "kind: Node\nspec:\n  podCIDRs: x\n").unwrap();
+    refused(&world, world.daemon_command().unwrap(), &["bad.yaml", "line 3", "podCIDRs"]);
+}
+
+/// The daemon's command, run by another program.
+fn by(world: &World, program: &str, args: &[&str]) -> Command {
+    let daemon = world.daemon_command().unwrap();
+    let mut command = Command::new(program);
+    command.args(args).arg(daemon.get_program()).args(daemon.get_args());
+    command
+}
+
+#[test]
+fn without_the_device_or_the_right() {
+    let world = idle(|_| {});
+    let hide = "mount -t tmpfs none /dev/net && exec \"$@\"";
+    let hidden = by(&world, "unshare", &["--mount", "sh", "-c", hide, "sh"]);
+    refused(&world, hidden, &["/dev/net/tun", "modprobe tun"]);
+    let nobody = by(&world, "setpriv", &["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    refused(&world, nobody, &["root"]);
+    let bare = by(&world, "setpriv", &["--bounding-set=-all", "--inh-caps=-all"]);
+    refused(&world, bare, &["NET_ADMIN", "root"]);
+}
+
+#[test]
+fn directories_others_may_write_to() {
+    for (key, dir) in [("state-dir", "state"), ("run-dir", "run")] {
+        let world = idle(|_| {});
+        let path = world.state_dir().with_file_name(dir);
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        refused(&world, world.daemon_command().unwrap(), &[key, "by others"]);
+    }
+    refused_setting("state-dir", "/proc/nowhere", &["state-dir", "/proc/nowhere"]);
+    refused_setting("run-dir", "/proc/nowhere", &["run-dir", "/proc/nowhere"]);
+}
+
+#[test]
+fn interfaces_and_routes_of_strangers() {
+    let world = idle(|_| {});
+    world.netns.ip(&["link", "add", "hop0", "type", "bridge"]).unwrap();
+    refused(&world, world.daemon_command().unwrap(), &["hop0", "bridge", "host-port"]);
+    let world = idle(|_| {});
+    world.netns.ip(&["route", "add", "10.244.1.0/24", "via", "192.0.2.1"]).unwrap();
+    refused(&world, world.daemon_command().unwrap(), &["10.244.1.0/24", "up0", "another range"]);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_run_dir() {
+    let world = World::new("tap");
+    let [a, b] = world.pods(["a", "b"]);
+    let left = state::left(&world);
+    refused(&world, world.daemon_command().unwrap(), &["run-dir", "another vswitchd", "stop"]);
+    assert_eq!(state::left(&world), left);
+    a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
+    let [c] = world.pods(["c"]);
+    c.check().unwrap();
+    world.settle(&[]);
+}
+
+/// Waits until `hopctl status` says something, or no longer.
+fn status(world: &World, wanted: impl Fn(&str) -> bool) -> String {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let said = world.hopctl_attempt(&["status"]).unwrap().stdout;
+        if wanted(&said) {
+            return said;
+        }
+        assert!(Instant::now() < deadline, "{said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_bad_reload_keeps_the_last_good_state() {
+    let world = World::new("tap");
+    let [a, b] = world.pods(["a", "b"]);
+    let own = fs::read_dir(world.manifests()).unwrap().flatten().next().unwrap().path();
+    let good = fs::read_to_string(&own).unwrap();
+    let before = state::kernel(&world.netns);
+    let leases = state::left(&world);
+    let foreign = good.replace("10.244.1.0/24", "192.0.2.128/25");
+    let stranger = good.replace("10.244.1.0/24", "198.51.100.0/24");
+    assert!(foreign != good && stranger != good);
+    world.netns.ip(&["route", "add", "198.51.100.0/24", "via", "192.0.2.1"]).unwrap();
+    let before_stranger = state::kernel(&world.netns);
+    world.netns.ip(&["route", "del", "198.51.100.0/24"]).unwrap();
+    let bad: [(&str, &[&str]); 5] = [
+        ("kind: Node\nmetadata: {name: node1\n", &["line"]),
+        ("kind: Node\nmetadata: {name: node1}\nspec: {}\n", &["Node node1", "spec.podCIDRs"]),
+        ("kind: Node\nmetadata: {name: node7}\n", &["node1", "no Node object"]),
+        (&foreign, &["192.0.2.128/25", "up0"]),
+        (&stranger, &["198.51.100.0/24", "up0"]),
+    ];
+    for (text, parts) in bad {
+        let stranger_too = text == stranger;
+        if stranger_too {
+            world.netns.ip(&["route", "add", "198.51.100.0/24", "via", "192.0.2.1"]).unwrap();
+        }
+        let expected = if stranger_too { &before_stranger } else { &before };
+        fs::write(&own, text).unwrap();
+        let said = status(&world, |said| parts.iter().all(|part| said.contains(part)));
+        state::same(expected, &state::kernel(&world.netns), &said);
+        assert_eq!(state::left(&world), leases);
+        for (from, to) in [(&a, b.v4().unwrap().to_string()), (&b, a.v6().unwrap().to_string())] {
+            from.run("ping", &["-c", "1", "-W", "2", &to]).unwrap();
+        }
+        // The node's own port works as well, and pods still come and go.
+        world.netns.run("ping", &["-c", "1", "-W", "2", &a.v4().unwrap().to_string()]).unwrap();
+        let pod = world.pod("meanwhile").unwrap();
+        assert!(pod.v4().unwrap().to_string().starts_with("10.244.1."));
+        fs::write(&own, &good).unwrap();
+        status(&world, |said| !parts.iter().any(|part| said.contains(part)));
+    }
+    world.settle(&[]);
+}
