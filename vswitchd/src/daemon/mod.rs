@@ -82,6 +82,21 @@ pub enum DaemonError {
     },
 }
 
+/// An error with all its causes, one sentence. Some say their cause themselves.
+#[must_use]
+pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |source| DaemonError::Io { doing, source }
 }
@@ -256,11 +271,12 @@ impl Running {
             Ok(()) => self.state.set_problems(Vec::new()),
             Err(DaemonError::Ended(ended)) => return Err(ended.into()),
             Err(error) => {
-                tracing::warn!(%error, "the manifests are not taken; the last good state stays");
-                let problem = Problem {
-                    object: settings.manifests.display().to_string(),
-                    message: error.to_string(),
-                };
+                let message = sentence(&error);
+                tracing::warn!(
+                    error = message,
+                    "the manifests are not taken; the last good state stays"
+                );
+                let problem = Problem { object: settings.manifests.display().to_string(), message };
                 self.state.set_problems(vec![problem]);
             }
         }

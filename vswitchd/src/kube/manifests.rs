@@ -36,8 +36,9 @@ pub fn read(directory: &Path) -> Result<Objects, ManifestError> {
         file: file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
         message,
     };
-    let entries = fs::read_dir(directory).map_err(|error| {
-        fault(directory, format!("manifests: the directory cannot be read: {error}"))
+    let entries = fs::read_dir(directory).map_err(|error| ManifestError {
+        file: directory.display().to_string(),
+        message: format!("the directory cannot be read: {error}; name one that exists"),
     })?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
