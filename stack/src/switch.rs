@@ -180,7 +180,7 @@ impl Switch {
                 let answer = decision
                     .packet
                     .as_ref()
-                    .and_then(|packet| answer::frame(&self.tables, packet, kind, frame.window()));
+                    .and_then(|packet| answer::frame(&self.tables, packet, kind, &frame));
                 if let Some(answer) = answer {
                     self.transmit(walk, ingress, answer, out);
                 }

@@ -1,9 +1,10 @@
 //! Fuzzing for a bounded time: bytes from the wire never panic and always have one answer.
 //!
-//! `HOPSCOPE_FUZZ_SECONDS` (default 5) is how long each target runs, `HOPSCOPE_FUZZ_SEED` the seed to begin
-//! with (else the clock's). The seed is printed first, and the frame of a failure last, as hex: it becomes
-//! a test case of the stage it fell in. Targets see what [`frames`] makes: valid frames mutated knowing
-//! their structure, and pure garbage of every length. A further target is a line with [`run`].
+//! `HOPSCOPE_FUZZ_SECONDS` (default 5) is how long each target runs, `HOPSCOPE_FUZZ_SEED` the seed
+//! to begin with (else the clock's). The seed is printed first, and the frame of a failure last, as
+//! hex: it becomes a test case of the stage it fell in. Targets see what [`frames`] makes: valid
+//! frames mutated knowing their structure, and pure garbage of every length. A further target is a
+//! line with [`run`].
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

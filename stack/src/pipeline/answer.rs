@@ -120,12 +120,12 @@ fn source(tables: &Tables, ip: &Ip) -> Option<IpAddress> {
 
 /// Builds the frame of an answer that is not the edited request itself.
 ///
-/// `window` is the header window as it stood when the packet was refused: what an error quotes.
+/// `refused` is the frame as it stood when it got no further: an error quotes its header window.
 pub(crate) fn frame(
     tables: &Tables,
     packet: &Packet,
     kind: AnswerKind,
-    window: &[u8],
+    refused: &Frame,
 ) -> Option<Frame> {
     let gateway = tables.node().gateway_mac;
     match (kind, &packet.inner) {
@@ -139,7 +139,7 @@ pub(crate) fn frame(
         (AnswerKind::Error { icmp_type, code, mtu, .. }, Inner::Ip(ip)) => {
             let addresses = (source(tables, ip)?, ip.src);
             let header = emit::Header { gateway, dst: packet.src, icmp_type, code, mtu };
-            emit::error(&header, addresses, window)
+            emit::error(&header, addresses, refused)
         }
         (AnswerKind::Echo, _)
         | (AnswerKind::Arp(_), Inner::Ip(_))

@@ -1,5 +1,5 @@
-//! POST /v1/capture: a stream of pcapng blocks until something ends it; DELETE /v1/capture/ID: its end, with
-//! the counts that belong there.
+//! POST /v1/capture: a stream of pcapng blocks until something ends it; DELETE /v1/capture/ID: its
+//! end, with the counts that belong there.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -27,7 +27,8 @@ use crate::capture::stream::Stream;
 use crate::capture::{Options, Selection};
 use crate::directory::Directory;
 
-/// Captures at one time: each has a ring of several megabytes, and each costs every frame some time.
+/// Captures at one time: each has a ring of several megabytes, and each costs every frame some
+/// time.
 const CAPTURES_MAX: usize = 16;
 /// Chunks between the writer and the connection.
 const CHUNKS: usize = 4;

@@ -1,8 +1,8 @@
 //! The admin socket: HTTP with JSON objects over `run-dir/admin.sock`, for `hopctl` and for
 //! `curl --unix-socket` alike. See [`objects`] for what goes over it.
 //!
-//! Only root and the daemon's own user get through: the directory is 0700, the socket 0600, and a peer's
-//! uid is asked of the kernel (SEC-10, SEC-11).
+//! Only root and the daemon's own user get through: the directory is 0700, the socket 0600, and a
+//! peer's uid is asked of the kernel (SEC-10, SEC-11).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! The objects of the admin API, shared by the daemon and `hopctl`. Their JSON is stable: fields are added,
-//! never renamed or removed. Each carries `apiVersion` and `kind`; a list has its entries under `items`.
+//! The objects of the admin API, shared by the daemon and `hopctl`. Their JSON is stable: fields
+//! are added, never renamed or removed. Each carries `apiVersion` and `kind`; a list has its
+//! entries under `items`.
 
 use std::collections::BTreeMap;
 
@@ -432,7 +433,10 @@ mod tests {
         }]));
         assert_eq!(
             list.unwrap(),
-            r#"{"apiVersion":"hopscope.dev/v1","kind":"RouteList","items":[{"prefix":"10.0.0.0/24","type":"connected"}]}"#
+            concat!(
+                r#"{"apiVersion":"hopscope.dev/v1","kind":"RouteList","#,
+                r#""items":[{"prefix":"10.0.0.0/24","type":"connected"}]}"#
+            )
         );
         let object = Object::new(Version { version: "1".into() });
         let text = serde_json::to_string(&object).unwrap();

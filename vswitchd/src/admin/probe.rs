@@ -1,4 +1,5 @@
-//! The packet of a trace: who would send it, by which port, to which MAC; as the sender's kernel would.
+//! The packet of a trace: who would send it, by which port, to which MAC; as the sender's kernel
+//! would.
 
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 use stack::config::link_local;
@@ -132,7 +133,8 @@ fn is_four(address: IpAddress) -> bool {
     matches!(address, IpAddress::Ipv4(_))
 }
 
-/// The MAC that the sender's kernel would write; `None` when it would ask for it and nobody answered.
+/// The MAC that the sender's kernel would write; `None` when it would ask for it and nobody
+/// answered.
 fn next_hop(
     config: &Config,
     ingress: &PortConfig,

@@ -1,10 +1,11 @@
 //! Classic BPF: what libpcap compiles filter expressions to, checked once and interpreted.
 //!
-//! `hopctl` compiles, this runs, so the daemon needs no libpcap. A program is refused unless every jump goes
-//! forward and stays inside, memory slots exist, no constant divides by zero, and the last instruction
-//! returns: so each run takes at most as many steps as there are instructions, and never panics (SEC-15).
-//! Results equal libpcap's `bpf_filter` (tested against it). Background: McCanne and Jacobson, "The BSD
-//! Packet Filter", 1993; instruction codes as in `linux/bpf_common.h`.
+//! `hopctl` compiles, this runs, so the daemon needs no libpcap. A program is refused unless every
+//! jump goes forward and stays inside, memory slots exist, no constant divides by zero, and the
+//! last instruction returns: so each run takes at most as many steps as there are instructions, and
+//! never panics (SEC-15). Results equal libpcap's `bpf_filter` (tested against it). Background:
+//! McCanne and Jacobson, "The BSD Packet Filter", 1993; instruction codes as in
+//! `linux/bpf_common.h`.
 
 use serde::{Deserialize, Serialize};
 

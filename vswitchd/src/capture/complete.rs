@@ -2,13 +2,14 @@
 
 use stack::Checksum;
 
-/// Offset of the checksum field in a UDP header (RFC 768): zero means "none" there, so 0xffff stands for it.
+/// Offset of the checksum field in a UDP header (RFC 768): zero means "none" there, so 0xffff
+/// stands for it.
 const UDP_FIELD: u16 = 6;
 /// Offset in an SCTP header (RFC 9260), whose checksum is no ones' complement sum.
 const SCTP_FIELD: u16 = 8;
 
-/// Completes the checksum of a whole frame in place. A super-frame gets the checksum of the one packet
-/// that it looks like. True when the field is complete afterwards.
+/// Completes the checksum of a whole frame in place. A super-frame gets the checksum of the one
+/// packet that it looks like. True when the field is complete afterwards.
 pub fn complete(frame: &mut [u8], checksum: Checksum) -> bool {
     let Checksum::Partial { start, offset } = checksum else { return true };
     if offset == SCTP_FIELD {

@@ -79,7 +79,8 @@ impl Format {
         }
     }
 
-    /// Appends what each interface counted. `lost` counts walks by the point that would have shown them.
+    /// Appends what each interface counted. `lost` counts walks by the point that would have shown
+    /// them.
     pub fn end(&mut self, lost: &BTreeMap<Point, u64>, out: &mut Vec<u8>) {
         for point in lost.keys() {
             self.interface(*point, out);

@@ -1,6 +1,8 @@
-//! Blocks of a pcapng file (draft-ietf-opsawg-pcapng, version 1.0), little-endian, written into a buffer.
+//! Blocks of a pcapng file (draft-ietf-opsawg-pcapng, version 1.0), little-endian, written into a
+//! buffer.
 //!
-//! Only what editcap and mergecap keep: no custom blocks, and never `epb_verdict`, which they break.
+//! Only what editcap and mergecap keep: no custom blocks, and never `epb_verdict`, which they
+//! break.
 
 pub mod read;
 

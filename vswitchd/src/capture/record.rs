@@ -1,4 +1,5 @@
-//! What passes from the event loop to a capture's writer: a walk, its bytes, and who wants what of it.
+//! What passes from the event loop to a capture's writer: a walk, its bytes, and who wants what of
+//! it.
 
 use stack::{Frame, Offload, PortId, Stage, Trace, Verdict};
 
@@ -54,8 +55,8 @@ impl Kept {
     }
 }
 
-/// The first hop at which the frame is no longer the one received but the switch's answer: as many as there
-/// are hops if it never is.
+/// The first hop at which the frame is no longer the one received but the switch's answer: as many
+/// as there are hops if it never is.
 #[must_use]
 pub fn answered_at(trace: &Trace) -> usize {
     let hops = trace.hops();

@@ -1,5 +1,5 @@
-//! One live capture: sits on the event loop's thread, decides which walks it wants, and passes them to its
-//! writer through a bounded ring. What does not fit is counted, never waited for.
+//! One live capture: sits on the event loop's thread, decides which walks it wants, and passes them
+//! to its writer through a bounded ring. What does not fit is counted, never waited for.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -86,7 +86,8 @@ pub fn open(options: Options, utc_offset: i64) -> (Session, Receiver) {
 }
 
 impl Session {
-    /// Shows it a walk. False when the reader is gone or has enough: the loop then lets go of the session.
+    /// Shows it a walk. False when the reader is gone or has enough: the loop then lets go of the
+    /// session.
     pub fn observe(&mut self, walk: &Observed<'_>) -> bool {
         if self.left == 0 || self.ring.is_abandoned() || self.shared.is_stopped() {
             return false;
@@ -152,7 +153,8 @@ impl Session {
     }
 }
 
-/// Whether the packet matches as it came in or as it stood after any hop, up to where it was answered.
+/// Whether the packet matches as it came in or as it stood after any hop, up to where it was
+/// answered.
 fn any_form(filter: &Program, walk: &Observed<'_>) -> bool {
     if filter.accepts(Bytes::whole(walk.received)) {
         return true;
@@ -185,7 +187,9 @@ fn first_point(points: &Selection, trace: &Trace) -> Point {
         Selection::Stages(stages) => {
             let mut shown = trace.hops().iter().map(|hop| hop.stage());
             let first = shown.find(|stage| stages.contains(stage));
-            Point::Stage(first.or(stages.first().copied()).unwrap_or(stack::Stage::Parse))
+            Point::Stage(
+                first.unwrap_or_else(|| stages.first().copied().unwrap_or(stack::Stage::Parse)),
+            )
         }
     }
 }
@@ -198,7 +202,8 @@ impl Receiver {
         Some(record)
     }
 
-    /// Whether the session has ended or was stopped; what it pushed before may still be in the ring.
+    /// Whether the session has ended or was stopped; what it pushed before may still be in the
+    /// ring.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.ring.is_abandoned() || self.shared.is_stopped()

@@ -100,7 +100,7 @@ impl World {
         ]);
         Self {
             switch: Switch::new(config, Limits::default(), Seeds::default()),
-            names: Arc::new(ArcSwap::from_pointee(Directory { ports })),
+            names: Arc::new(ArcSwap::from_pointee(Directory { ports, ..Directory::default() })),
             now: Instant(5_000_000_000),
             sessions: Vec::new(),
         }
@@ -174,8 +174,8 @@ pub(crate) fn bridged(from: PortId, to: PortId) -> Link {
     Link { src: mac(from), dst: mac(to) }
 }
 
-/// A TCP frame as a pod with offloads sends it: the checksum is partial, and more than `size` bytes of payload
-/// make it a super-frame.
+/// A TCP frame as a pod with offloads sends it: the checksum is partial, and more than `size` bytes
+/// of payload make it a super-frame.
 pub(crate) fn offloaded(from: PortId, to: PortId, payload: usize, size: u16) -> Frame {
     // Frames of another length are other packets.
     let seq = 90 + u32::try_from(payload).unwrap() / 10;

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+/// Heading of the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
 /// See every hop of the pod network on this node.
 #[derive(Debug, Parser)]
 #[command(
@@ -25,6 +28,7 @@ pub struct Args {
     #[arg(
         long,
         global = true,
+        help_heading = EVERYWHERE,
         value_name = "DIR",
         env = "HOPSCOPE_RUN_DIR",
         default_value = "/run/hopscope"
@@ -32,11 +36,19 @@ pub struct Args {
     pub run_dir: PathBuf,
 
     /// How to print
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        help_heading = EVERYWHERE,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     pub output: Format,
 
     /// Namespace of pods that are named without one; lists show its pods only
-    #[arg(short, long, global = true, value_name = "NS")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, value_name = "NS")]
     pub namespace: Option<String>,
 
     /// What to do
@@ -98,7 +110,13 @@ pub struct Status {
     pub wait: bool,
 
     /// How long to wait
-    #[arg(long, value_name = "T", default_value = "60s", value_parser = duration, requires = "wait")]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value = "60s",
+        value_parser = duration,
+        requires = "wait"
+    )]
     pub timeout: Duration,
 }
 

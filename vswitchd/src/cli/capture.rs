@@ -147,8 +147,8 @@ pub fn request(args: &args::Capture, namespace: Option<&str>) -> Result<CaptureR
     })
 }
 
-/// The scope, as the daemon names ports, and the words of the filter. No primitive of a filter begins with a
-/// word that has a slash in it, so such a first word is a place.
+/// The scope, as the daemon names ports, and the words of the filter. No primitive of a filter
+/// begins with a word that has a slash in it, so such a first word is a place.
 fn split<'a>(words: &'a [String], namespace: Option<&str>) -> (Option<String>, &'a [String]) {
     let Some((first, rest)) = words.split_first() else { return (None, words) };
     if first == "node" {

@@ -138,14 +138,15 @@ impl Client {
     fn absent(&self, error: &std::io::Error) -> Failure {
         use std::io::ErrorKind;
         let socket = self.socket.display();
-        Failure::NoDaemon(match error.kind() {
-            ErrorKind::PermissionDenied => {
-                format!("{socket} is closed to this user: run hopctl as root")
-            }
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => format!(
-                "no daemon listens on {socket}: start vswitchd, or name its directory with --run-dir"
-            ),
-            _ => format!("the daemon on {socket} does not answer ({error}): look at its log"),
+        let is = |kind: ErrorKind| error.kind() == kind;
+        Failure::NoDaemon(if is(ErrorKind::PermissionDenied) {
+            format!("{socket} is closed to this user: run hopctl as root")
+        } else if is(ErrorKind::NotFound) || is(ErrorKind::ConnectionRefused) {
+            format!(
+                "no daemon listens on {socket}: start vswitchd, or name its run-dir by --run-dir"
+            )
+        } else {
+            format!("the daemon on {socket} does not answer ({error}): look at its log")
         })
     }
 }

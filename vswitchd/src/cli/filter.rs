@@ -10,10 +10,9 @@ use crate::capture::cbpf::Instruction;
 /// libpcap's message, with the expression.
 pub fn compile(expression: &str) -> Result<Vec<Instruction>, String> {
     let failed = |error: pcap::Error| {
-        let reason = match error {
-            pcap::Error::PcapError(text) => text,
-            other => other.to_string(),
-        };
+        let told = error.to_string();
+        // The crate puts its own words before libpcap's.
+        let reason = told.strip_prefix("libpcap error: ").unwrap_or(&told);
         format!("the filter \"{expression}\" does not compile: {reason} (see pcap-filter(7))")
     };
     let capture = Capture::dead(Linktype::ETHERNET).map_err(failed)?;

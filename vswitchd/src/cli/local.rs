@@ -1,27 +1,65 @@
 //! What `hopctl` does on the node itself, without a daemon.
 
+use std::error::Error;
 use std::fs::OpenOptions;
 use std::path::Path;
 
 use super::args::Cleanup;
 use crate::admin::objects::Check;
-use crate::node::Linux;
+use crate::admin::socket;
+use crate::cni::store::Store;
+use crate::node::{Kernel, Linux};
 
 /// Where TAPs are made.
 const TUN: &str = "/dev/net/tun";
 
-/// Removes the node's own port with its routes, rules and settings, and the switch's namespace.
+/// Removes the pods' interfaces, the node's own port with its routes, rules and settings, the
+/// switch's namespace, and what is remembered of all these.
 ///
 /// # Errors
-/// A sentence that says what could not be removed.
+/// A sentence that says what could not be removed. What was removed before stays removed.
 pub fn cleanup(args: &Cleanup) -> Result<Vec<String>, String> {
-    let told = |error: crate::node::NodeError| match std::error::Error::source(&error) {
-        Some(source) => format!("{error}: {source}"),
+    let linux = Linux::new(args.run_dir.clone()).map_err(|error| told(&error))?;
+    let mut removed = Vec::new();
+    if args.state_dir.exists() {
+        pods(&linux, &args.state_dir, &mut removed)?;
+    }
+    linux.cleanup(&args.host_port).map_err(|error| told(&error))?;
+    removed.push(format!("{} with its routes, rules and settings", args.host_port));
+    for file in [socket::NAME, "cni.sock"].map(|name| args.run_dir.join(name)) {
+        remove(&file, &mut removed)?;
+    }
+    Ok(removed)
+}
+
+fn pods(linux: &Linux, state_dir: &Path, removed: &mut Vec<String>) -> Result<(), String> {
+    let (store, loaded) = Store::open(state_dir).map_err(|error| told(&error))?;
+    for attachment in &loaded.attachments {
+        // A path may by now mean another namespace.
+        let netns = linux.open_netns(&attachment.netns).ok();
+        let netns = netns.filter(|netns| netns.inode == attachment.netns_inode);
+        linux.unwire(netns.as_ref(), &attachment.link()).map_err(|error| told(&error))?;
+        store.remove(&attachment.key).map_err(|error| told(&error))?;
+        removed.push(format!("{} of {}", attachment.key.ifname, attachment.label()));
+    }
+    remove(&state_dir.join("leases.json"), removed)
+}
+
+fn remove(path: &Path, removed: &mut Vec<String>) -> Result<(), String> {
+    match std::fs::remove_file(path) {
+        Ok(()) => removed.push(path.display().to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(format!("{} cannot be removed: {error}", path.display())),
+    }
+    Ok(())
+}
+
+/// An error with its causes.
+fn told(error: &dyn Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", told(source)),
         None => error.to_string(),
-    };
-    let linux = Linux::new(args.run_dir.clone()).map_err(told)?;
-    linux.cleanup(&args.host_port).map_err(told)?;
-    Ok(vec![format!("removed {} with its routes, rules and settings", args.host_port)])
+    }
 }
 
 /// Whether a daemon could start.

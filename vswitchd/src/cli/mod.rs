@@ -1,7 +1,7 @@
 //! `hopctl`: looks at the switch through the admin socket.
 //!
-//! Exit codes: 0 yes, 1 a negative answer (trace dropped, check failed, not ready), 2 usage, 3 no daemon.
-//! Lines go to stdout, notices to stderr; a reader that closes stdout early is no error.
+//! Exit codes: 0 yes, 1 a negative answer (trace dropped, check failed, not ready), 2 usage, 3 no
+//! daemon. Lines go to stdout, notices to stderr; a reader that closes stdout early is no error.
 
 use std::process::ExitCode;
 
@@ -26,11 +26,12 @@ use args::{Args, Command, NodeCommand};
 use client::Client;
 use output::Output;
 
-/// What can be done on the node itself, without a daemon: given by the program that has these parts.
+/// What can be done on the node itself, without a daemon: given by the program that has these
+/// parts.
 #[derive(Clone, Copy, Debug)]
 pub struct Node {
-    /// Removes all that a daemon made on the node, and says what, a line each; or a sentence that says what
-    /// could not be removed.
+    /// Removes all that a daemon made on the node, and says what, a line each; or a sentence that
+    /// says what could not be removed.
     pub cleanup: fn(&args::Cleanup) -> Result<Vec<String>, String>,
     /// Compares the node with what a daemon needs.
     pub check: fn() -> Vec<Check>,

@@ -22,7 +22,7 @@ pub fn cleanup(args: &args::Cleanup, node: &Node, run_dir: &Path, output: &Outpu
     let args = args::Cleanup { run_dir: run_dir.to_owned(), ..args.clone() };
     let removed = (node.cleanup)(&args).map_err(Failure::Negative)?;
     for line in &removed {
-        output.line(Tone::Plain, line)?;
+        output.line(Tone::Plain, &format!("removed {line}"))?;
     }
     if removed.is_empty() {
         output.notice("nothing to remove");

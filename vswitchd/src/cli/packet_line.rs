@@ -8,8 +8,8 @@ use super::output::printable;
 use crate::capture::pcapng::read::Packet;
 use crate::capture::pcapng::{INBOUND, OUTBOUND};
 
-/// Time of day (UTC), hop point, and what happened there. At a port: direction, length, what the packet is,
-/// and its verdict.
+/// Time of day (UTC), hop point, and what happened there. At a port: direction, length, what the
+/// packet is, and its verdict.
 #[must_use]
 pub fn line(packet: &Packet, point: &str) -> String {
     let mut line = time_of_day(packet.time);

@@ -85,7 +85,8 @@ fn print(status: &Status, output: &Output) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Compares the node with what the switch needs: asks the daemon, or looks itself when there is none.
+/// Compares the node with what the switch needs: asks the daemon, or looks itself when there is
+/// none.
 ///
 /// # Errors
 /// When the daemon refuses.

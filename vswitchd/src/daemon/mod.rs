@@ -22,6 +22,7 @@ use crate::directory::{Directory, Label, Shared};
 use crate::event_loop::{self, Ended};
 use crate::kube::manifests::{self, ManifestError, Watcher};
 use crate::kube::objects::{self, Desired, ObjectError};
+use crate::node::preflight::{self, Check, Outcome};
 use crate::node::{Kernel, Linux, NodeError};
 use crate::settings::Settings;
 
@@ -136,6 +137,7 @@ async fn serve(settings: &Settings, desired: Desired) -> Result<(), DaemonError>
         Watcher::new(&settings.manifests).map_err(io("cannot watch the manifests"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot wait for signals"))?;
+    refuse_overlaps(&linux, settings, &plan)?;
     let running = Running::start(settings, desired, plan, Arc::new(linux)).await?;
     say_ready().map_err(io("cannot say that it is ready"))?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -166,6 +168,18 @@ async fn serve(settings: &Settings, desired: Desired) -> Result<(), DaemonError>
     Ok(())
 }
 
+/// Pods whose range is somebody else's already would take that one's traffic, or lose theirs.
+fn refuse_overlaps(linux: &Linux, settings: &Settings, plan: &Plan) -> Result<(), DaemonError> {
+    let checks = sources::preflight(linux, &plan.host, settings.uplink.as_deref())?;
+    let overlap = |check: &Check| check.name == preflight::RANGES && check.outcome == Outcome::Bad;
+    match checks.into_iter().find(overlap) {
+        Some(check) => {
+            Err(DaemonError::Unable { what: check.detail, mend: check.mend.unwrap_or_default() })
+        }
+        None => Ok(()),
+    }
+}
+
 /// The one line that says pods can be wired.
 fn say_ready() -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -187,8 +201,9 @@ impl Running {
         settings: &Settings,
         desired: Desired,
         plan: Plan,
-        kernel: Arc<dyn Kernel>,
+        linux: Arc<Linux>,
     ) -> Result<Self, DaemonError> {
+        let kernel: Arc<dyn Kernel> = linux.clone();
         let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
         let switch = Switch::new(Config::default(), Limits::default(), seeds);
         let (handle, _thread) =
@@ -210,7 +225,7 @@ impl Running {
         let taken_back = cni.reconciled().taken_back;
         tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
         let host = plan.host.clone();
-        let state = Arc::new(State::new(settings.node_name.clone(), kernel.clone(), cni, host));
+        let state = Arc::new(State::new(settings, linux, cni, host));
         let context = Context {
             handle,
             directory,

@@ -5,16 +5,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::admin::Sources;
 use crate::admin::objects::{Attachment, Check, Lease, Problem};
-use crate::cli::local;
 use crate::cni;
 use crate::cni::attachment::Attachment as Attached;
-use crate::node::{HostLink, Kernel, LinkKind};
+use crate::node::preflight::{self, Outcome, Wanted};
+use crate::node::{HostLink, Kernel, LinkKind, Linux, NodeError};
+use crate::settings::Settings;
 
 /// Shared by the daemon, which writes, and the admin API, which reads.
 pub struct State {
     node_name: String,
     started: Instant,
-    kernel: Arc<dyn Kernel>,
+    linux: Arc<Linux>,
+    uplink: Option<String>,
     cni: cni::Server,
     inner: Mutex<Inner>,
 }
@@ -27,14 +29,10 @@ struct Inner {
 impl State {
     /// The state of a daemon that is ready.
     #[must_use]
-    pub fn new(
-        node_name: String,
-        kernel: Arc<dyn Kernel>,
-        cni: cni::Server,
-        host: HostLink,
-    ) -> Self {
+    pub fn new(settings: &Settings, linux: Arc<Linux>, cni: cni::Server, host: HostLink) -> Self {
         let inner = Mutex::new(Inner { host, problems: Vec::new() });
-        Self { node_name, started: Instant::now(), kernel, cni, inner }
+        let (node_name, uplink) = (settings.node_name.clone(), settings.uplink.clone());
+        Self { node_name, started: Instant::now(), linux, uplink, cni, inner }
     }
 
     /// The CNI side.
@@ -125,26 +123,54 @@ impl Sources for State {
     }
 
     fn check(&self) -> Vec<Check> {
-        let mut checks = local::check();
         let host = self.lock().host.clone();
-        let failed = |name: &str, message: String| Check {
-            name: name.to_owned(),
-            ok: false,
-            message,
-            mend: Some("restart vswitchd: it puts the node right at its start".to_owned()),
+        let mut checks = match preflight(&self.linux, &host, self.uplink.as_deref()) {
+            Ok(checks) => checks.into_iter().map(shown).collect(),
+            Err(error) => vec![failed(error.to_string())],
         };
-        match self.kernel.check_host(&host) {
+        match self.linux.check_host(&host) {
             Ok(problems) if problems.is_empty() => checks.push(Check {
                 name: "node".to_owned(),
                 ok: true,
                 message: format!("{}, its routes, rules and settings are in place", host.ifname),
                 mend: None,
             }),
-            Ok(problems) => {
-                checks.extend(problems.into_iter().map(|problem| failed("node", problem.0)));
-            }
-            Err(error) => checks.push(failed("node", error.to_string())),
+            Ok(problems) => checks.extend(problems.into_iter().map(|problem| failed(problem.0))),
+            Err(error) => checks.push(failed(error.to_string())),
         }
         checks
+    }
+}
+
+/// Looks at the node with the eyes of the switch that shall run on it.
+///
+/// # Errors
+/// The kernel's, when it cannot be asked.
+pub(super) fn preflight(
+    linux: &Linux,
+    host: &HostLink,
+    uplink: Option<&str>,
+) -> Result<Vec<preflight::Check>, NodeError> {
+    let wanted =
+        Wanted { host_ifname: host.ifname.clone(), prefixes: host.prefixes.clone(), mtu: host.mtu };
+    Ok(preflight::judge(&linux.facts(&host.ifname, uplink)?, &wanted))
+}
+
+/// What cannot be seen from here is no failure; its line says so.
+fn shown(check: preflight::Check) -> Check {
+    Check {
+        name: check.name.to_owned(),
+        ok: check.outcome != Outcome::Bad,
+        message: check.detail,
+        mend: check.mend,
+    }
+}
+
+fn failed(message: String) -> Check {
+    Check {
+        name: "node".to_owned(),
+        ok: false,
+        message,
+        mend: Some("restart vswitchd: it puts the node right at its start".to_owned()),
     }
 }

@@ -93,7 +93,7 @@ impl Attached {
         for (pieces, frames) in self.groups.drain(..) {
             let mut failed = None;
             for error in results.by_ref().take(pieces).filter_map(Result::err) {
-                failed = failed.or(Some(error.raw_os_error().unwrap_or(0)));
+                failed = failed.or_else(|| Some(error.raw_os_error().unwrap_or(0)));
             }
             match failed {
                 None => self.counters.written += u64::from(frames),

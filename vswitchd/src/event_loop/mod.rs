@@ -76,12 +76,6 @@ pub struct Handle {
 pub struct Ended;
 
 impl Handle {
-    /// A handle to a loop that a test plays.
-    #[cfg(test)]
-    pub(crate) fn to(commands: mpsc::Sender<Command>, wake: Arc<OwnedFd>) -> Self {
-        Self { commands, wake }
-    }
-
     fn send(&self, command: Command) -> Result<(), Ended> {
         self.commands.send(command).map_err(|_gone| Ended)?;
         nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).map_err(|_gone| Ended)?;

@@ -18,6 +18,9 @@ use crate::port::{Pool, PortIo};
 /// Frames read from one port before the next has its turn.
 const BATCH: usize = 64;
 
+/// A difference of clocks above this, in nanoseconds, means that UTC was set.
+const CLOCK_SET: u64 = 1_000_000;
+
 /// All that lives on the data thread.
 pub(super) struct Loop {
     pub(super) switch: Switch,
@@ -33,6 +36,7 @@ pub(super) struct Loop {
     /// Frames for ports whose device is gone.
     pub(super) undelivered: BTreeMap<PortId, u64>,
     pub(super) now: Instant,
+    utc_offset: i64,
     waiter: Waiter,
     commands: mpsc::Receiver<Command>,
 }
@@ -73,6 +77,7 @@ impl Loop {
             received: Vec::new(),
             undelivered: BTreeMap::new(),
             now: Instant::ZERO,
+            utc_offset: utc_offset(),
             waiter,
             commands,
         }
@@ -200,7 +205,12 @@ impl Loop {
             let counters: &mut super::DriverCounters = drivers.entry(*id).or_default();
             *counters.failed.entry(libc::ENODEV).or_default() += count;
         }
-        let (now, utc_offset) = (self.now, utc_offset());
+        // Sampled anew only when the clock was set: two captures of one packet bear the same time.
+        let fresh = utc_offset();
+        if fresh.abs_diff(self.utc_offset) > CLOCK_SET {
+            self.utc_offset = fresh;
+        }
+        let (now, utc_offset) = (self.now, self.utc_offset);
         question(&View { switch: &self.switch, now, utc_offset, drivers: &drivers });
     }
 }

@@ -12,6 +12,9 @@ use super::netlink::route::MAIN;
 use super::netlink::{Family, Netlink};
 use super::{NodeError, Uplink, sysctl};
 
+/// Name of the check that the pods' ranges are nobody else's.
+pub const RANGES: &str = "ranges";
+
 /// What the pod network shall be, as far as a node can be wrong for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -219,7 +222,7 @@ fn mtu(facts: &Facts, wanted: &Wanted) -> Check {
 }
 
 fn overlaps(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
-    let name = "ranges";
+    let name = RANGES;
     let overlap = |a: &IpCidr, b: &IpCidr| a.contains_subnet(b) || b.contains_subnet(a);
     let mut checks = Vec::new();
     for prefix in &wanted.prefixes {

@@ -12,7 +12,7 @@ use smoltcp::wire::{
 
 use super::super::packet::{Arp, ETHERNET_HEADER, Ip};
 use super::HOP_LIMIT;
-use crate::input::Frame;
+use crate::input::{Checksum, Frame};
 use crate::wire::checksum;
 
 /// Who an error comes from and what it says.
@@ -98,14 +98,13 @@ pub(super) fn neighbor_advert(
     frame
 }
 
-/// An ICMP or ICMPv6 error that quotes the packet in `window`.
+/// An ICMP or ICMPv6 error that quotes the header window of `refused`.
 pub(super) fn error(
     header: &Header,
     (src, dst): (IpAddress, IpAddress),
-    window: &[u8],
+    refused: &Frame,
 ) -> Option<Frame> {
-    let quote = window.get(ETHERNET_HEADER..)?;
-    let icmp = icmp(header, src, dst, quote);
+    let icmp = icmp(header, src, dst, quote(refused).get(ETHERNET_HEADER..)?);
     match (src, dst) {
         (IpAddress::Ipv4(src_addr), IpAddress::Ipv4(dst_addr)) => {
             let ip = Ipv4Repr {
@@ -141,6 +140,24 @@ pub(super) fn error(
         }
         (IpAddress::Ipv4(_), IpAddress::Ipv6(_)) | (IpAddress::Ipv6(_), IpAddress::Ipv4(_)) => None,
     }
+}
+
+/// The header window, with its L4 checksum completed when all that it covers is there: the quote is what
+/// would have gone over the wire. Of a longer packet nobody can verify the checksum anyway.
+fn quote(refused: &Frame) -> Vec<u8> {
+    let mut window = refused.window().to_vec();
+    if let Checksum::Partial { start, offset } = refused.offload().checksum
+        && refused.len() == window.len()
+    {
+        let (start, at) = (usize::from(start), usize::from(start) + usize::from(offset));
+        let check = !window.get(start..).map_or(0, |bytes| checksum::fold(checksum::sum(bytes)));
+        // UDP's zero means "none" (RFC 768); for TCP both zeros are the same number.
+        let check = if check == 0 { 0xffff } else { check };
+        if let Some(place) = window.get_mut(at..at + 2) {
+            place.copy_from_slice(&check.to_be_bytes());
+        }
+    }
+    window
 }
 
 /// Type, code, checksum, MTU, the quoted packet. The MTU's 16 bits stand in the last two of the four bytes

@@ -139,6 +139,22 @@ fn too_big_tells_the_mtu() {
 }
 
 #[test]
+fn a_quote_has_the_checksum_of_the_wire() {
+    let mut bed = Bed::new();
+    let bytes = between(2, GATEWAY).ipv4(v4(2), v4(77)).udp(1, 2, b"offloaded");
+    let mut partial = bytes.clone();
+    let pseudo = checksum::pseudo_header(v4(2).into(), v4(77).into(), 17, 17);
+    partial[40..42].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+    let mut frame = Frame::from_bytes(&partial);
+    let checksum = crate::Checksum::Partial { start: 34, offset: 6 };
+    frame.set_offload(Offload { checksum, ..Offload::default() });
+    assert!(matches!(bed.put(A, frame), Verdict::Answer(_)));
+    let (_, reply) = bed.only();
+    assert_eq!(reply[42 + 20..], bytes[34..], "as if the sender had finished it");
+    icmp4_ok(&reply);
+}
+
+#[test]
 fn errors_over_ipv6() {
     let bare = Config { routes: config().routes.into_iter().take(2).collect(), ..config() };
     let mut bed = Bed::with(bare);

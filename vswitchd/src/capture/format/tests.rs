@@ -100,7 +100,8 @@ fn interfaces_are_the_hop_points() {
     let hops = world.capture(hops());
     world.traffic();
     let (ports, hops) = (ports.finish(), hops.finish());
-    assert_eq!(parse(&ports).0, ["host", "pod/demo/a", "pod/demo/b", "pod/demo/c"]);
+    let names = ["host", "pod/demo/a", "pod/demo/b", "pod/demo/c", "endpoint/gateway"];
+    assert_eq!(parse(&ports).0, names);
     let stages: Vec<_> = Stage::ALL.iter().map(|stage| format!("hop/{}", stage.name())).collect();
     assert_eq!(parse(&hops).0, stages);
     let names = tshark("names", &hops, &["-T", "fields", "-e", "frame.interface_name"]);
@@ -125,7 +126,7 @@ fn a_bridged_packet_is_in_once_and_out_once_with_one_id() {
     assert_eq!(packets[0].comment, "egress  forward to pod/demo/b; walk 1");
     let one = Statistics { received: 1, lost: 0 };
     let none = Statistics::default();
-    assert_eq!(counts, [(0, none), (1, one), (2, one), (3, none)]);
+    assert_eq!(counts, [(0, none), (1, one), (2, one), (3, none), (4, none)]);
 }
 
 /// The last hop shows what left, and each comment is the line of the same packet's trace.

@@ -1,7 +1,8 @@
-//! Reads what the writer wrote, block by block as the bytes arrive: for `hopctl capture` on a terminal.
+//! Reads what the writer wrote, block by block as the bytes arrive: for `hopctl capture` on a
+//! terminal.
 //!
-//! It understands our own files only (little-endian, one section), but whatever the bytes are, they are
-//! blocks or an error, never a panic.
+//! It understands our own files only (little-endian, one section), but whatever the bytes are, they
+//! are blocks or an error, never a panic.
 
 use super::{BYTE_ORDER, INTERFACE, PACKET, SECTION_HEADER, STATISTICS, Statistics};
 

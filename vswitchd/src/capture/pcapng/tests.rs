@@ -78,10 +78,15 @@ fn damage_is_an_error_or_another_block_but_never_a_panic() {
         for value in [0, 1, 0x7f, 0xff] {
             let mut damaged = file.clone();
             damaged[at] = value;
-            let _ = blocks(&[&damaged]);
+            // Either is right; what counts is that it comes back, having read what is there and no
+            // more.
+            if let Ok((_, bytes)) = blocks(&[&damaged]) {
+                assert!(bytes <= damaged.len());
+            }
         }
     }
-    assert!(blocks(&[&[1; 64]]).is_err());
+    let told = blocks(&[&[1; 64]]).unwrap_err().to_string();
+    assert!(told.contains("length"), "{told}");
 }
 
 #[test]

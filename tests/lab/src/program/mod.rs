@@ -1,0 +1,157 @@
+//! Clients and servers that run inside of pods, as subcommands of the binary `lab`.
+//!
+//! Servers print `ready` when they listen and `peer ADDRESS` for each client, so that a test sees
+//! who came. A client exits with 0 only when all it sent came back as it should.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::Result;
+
+mod datagram;
+mod http;
+mod raw;
+mod session;
+mod stream;
+
+/// A client or server.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Program {
+    /// TCP server: sends back what it gets
+    TcpEcho {
+        /// Address and port to listen on
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// TCP server: takes all, answers with the number of bytes and their SHA-256
+    TcpReceive {
+        /// Address and port to listen on
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// TCP client of tcp-receive: sends bytes and compares the SHA-256
+    TcpSend {
+        /// Address and port of the server
+        #[arg(long)]
+        to: SocketAddr,
+        /// How many bytes
+        #[arg(long)]
+        bytes: u64,
+    },
+    /// UDP server: sends back what it gets
+    UdpEcho {
+        /// Address and port to listen on
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// UDP client of udp-echo: one datagram after another, each compared with its echo
+    UdpRr {
+        /// Address and port of a server; may be given several times
+        #[arg(long, required = true)]
+        to: Vec<SocketAddr>,
+        /// Bytes of each datagram
+        #[arg(long)]
+        size: usize,
+        /// How many to each server
+        #[arg(long, default_value_t = 1)]
+        count: u32,
+    },
+    /// A server as SSH is one: a banner, then a numbered answer for each line of a session
+    Listener {
+        /// Address and port to listen on
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// A session with a listener: one line every 20 ms, every answer's number checked
+    Session {
+        /// Address and port of the server
+        #[arg(long)]
+        to: SocketAddr,
+        /// How many lines
+        #[arg(long)]
+        lines: u32,
+    },
+    /// A small HTTP server: one page that names the client's address
+    Http {
+        /// Address and port to listen on
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Sends frames that no socket would, and prints what comes in, both in hexadecimal
+    Raw {
+        /// Interface
+        #[arg(long)]
+        interface: String,
+        /// A file with one frame a line
+        #[arg(long)]
+        frames: PathBuf,
+        /// Milliseconds to listen after the last one
+        #[arg(long, default_value_t = 300)]
+        wait_ms: u64,
+        /// pcap filter for what is printed
+        #[arg(long, default_value = "")]
+        filter: String,
+    },
+}
+
+impl Program {
+    /// Runs it: a server for ever, a client to its end.
+    ///
+    /// # Errors
+    /// What went wrong, or differed.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::TcpEcho { listen } => stream::echo(listen),
+            Self::TcpReceive { listen } => stream::receive(listen),
+            Self::TcpSend { to, bytes } => stream::send(to, bytes),
+            Self::UdpEcho { listen } => datagram::echo(listen),
+            Self::UdpRr { to, size, count } => datagram::request_response(&to, size, count),
+            Self::Listener { listen } => session::listener(listen),
+            Self::Session { to, lines } => session::client(to, lines),
+            Self::Http { listen } => http::serve(listen),
+            Self::Raw { interface, frames, wait_ms, filter } => {
+                raw::exchange(&interface, &frames, wait_ms, &filter)
+            }
+        }
+    }
+}
+
+/// Prints a line of the program's output, at once.
+fn say(line: impl std::fmt::Display) -> Result<()> {
+    use std::io::Write as _;
+
+    use crate::Context as _;
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("stdout")
+}
+
+/// Prints who came: the address alone, as the client itself would write it.
+fn say_peer(peer: SocketAddr) -> Result<()> {
+    say(format!("peer {}", peer.ip().to_canonical()))
+}
+
+/// Bytes that never repeat within a transfer: a counter's xorshift, equal in every run.
+struct Pattern(u64);
+
+impl Pattern {
+    fn new() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            let word = self.0.to_le_bytes();
+            chunk.iter_mut().zip(word).for_each(|(byte, value)| *byte = value);
+        }
+    }
+}
+
+/// Bytes in hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

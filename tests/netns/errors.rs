@@ -1,0 +1,221 @@
+//! ICMP errors: traceroute and tracepath see the gateway, and what the switch answers is compared
+//! with what the kernel, as a router in the same place, answers to the same packets.
+//!
+//! ```text
+//!   pod a ── vswitchd ── hop0 [ node ]          a ── r0 [ kernel router ] r1 ── b
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use lab::pod::lab_run;
+use lab::router::Router;
+use lab::{Namespace, Pod};
+
+use crate::frames::{GATEWAY, Mac, ethernet, hex, mac, udp4, udp6, unhex};
+use crate::{World, turn};
+
+/// Bytes of the causing packet that the switch quotes at least: its headers. The switch quotes at
+/// most its header window (declared), the kernel more.
+const QUOTE_MIN: usize = 48;
+
+/// What an ICMP error says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Answer {
+    source: String,
+    icmp_type: u8,
+    code: u8,
+    mtu: u32,
+    quote: Vec<u8>,
+}
+
+/// Reads an ICMP or ICMPv6 error.
+fn answer(frame: &[u8]) -> Option<Answer> {
+    let packet = frame.get(14..)?;
+    let (source, message) = if frame.get(12..14)? == [0x08, 0x00] {
+        let source = Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(12..16)?).ok()?);
+        (source.to_string(), packet.get(usize::from(packet[0] & 15) * 4..)?)
+    } else {
+        let source = Ipv6Addr::from(<[u8; 16]>::try_from(packet.get(8..24)?).ok()?);
+        (source.to_string(), packet.get(40..)?)
+    };
+    let mtu = u32::from_be_bytes(message.get(4..8)?.try_into().ok()?);
+    let (icmp_type, code) = (message[0], message[1]);
+    Some(Answer { source, icmp_type, code, mtu, quote: message.get(8..)?.to_vec() })
+}
+
+/// The packet with its hop limit less by one, and for IPv4 the header's checksum that follows.
+fn forwarded(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if packet[0] >> 4 == 6 {
+        packet[7] -= 1;
+    } else {
+        packet[8] -= 1;
+        // RFC 1624: the sum's complement grows by what the word has lost.
+        let sum = u32::from(packet[10]) << 8 | u32::from(packet[11]);
+        let sum = sum + 0x0100;
+        let sum = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    packet
+}
+
+/// Sends one frame and gives back the one error that comes.
+fn ask(from: &Namespace, frame: Vec<u8>, wait_ms: &str) -> Answer {
+    let file = from.owner().fresh_path("frames");
+    std::fs::write(&file, hex(std::slice::from_ref(&frame))).unwrap();
+    let filter = "(icmp and icmp[0] != 8 and icmp[0] != 0) or (icmp6 and ip6[40] < 128)";
+    let path = file.to_string_lossy();
+    let args = ["raw", "--interface", "eth0", "--frames", &path, "--wait-ms", wait_ms];
+    let said = lab_run(from, &[&args[..], &["--filter", filter]].concat()).unwrap();
+    let answers: Vec<Answer> = unhex(&said).iter().filter_map(|frame| answer(frame)).collect();
+    assert_eq!(answers.len(), 1, "one error: {answers:?} in {said:?}");
+    let answer = answers.into_iter().next().unwrap();
+    let sent = &frame[14..];
+    assert!(answer.quote.len() >= QUOTE_MIN.min(sent.len()), "{} bytes quoted", answer.quote.len());
+    // The quoted packet is the one that was sent; the kernel quotes it with the hop limit that it
+    // would have gone on with when only the last step fails.
+    let quoted = answer.quote.len().min(sent.len());
+    let forms = [sent.to_vec(), forwarded(sent)];
+    let same = forms.iter().any(|form| answer.quote[..quoted] == form[..quoted]);
+    assert!(same, "the quote is the packet:\n{:?}\n{sent:?}", answer.quote);
+    answer
+}
+
+/// A host that asks: where it is and how its packets reach the gateway.
+struct Asker<'a> {
+    netns: &'a Namespace,
+    own: Mac,
+    gateway: Mac,
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+}
+
+impl Asker<'_> {
+    fn v4(&self, dst: &str, ttl: u8, payload: usize, wait_ms: &str) -> Answer {
+        let packet = udp4(self.v4, dst.parse().unwrap(), ttl, &vec![0x55; payload]);
+        ask(self.netns, ethernet(self.gateway, self.own, 0x0800, &packet), wait_ms)
+    }
+
+    fn v6(&self, dst: &str, hops: u8, payload: usize, wait_ms: &str) -> Answer {
+        let packet = udp6(self.v6, dst.parse().unwrap(), hops, &vec![0x55; payload]);
+        ask(self.netns, ethernet(self.gateway, self.own, 0x86dd, &packet), wait_ms)
+    }
+}
+
+/// The MAC of an interface.
+fn mac_of(netns: &Namespace, ifname: &str) -> Mac {
+    let text = netns.ip(&["-json", "link", "show", ifname]).unwrap();
+    let links: serde_json::Value = serde_json::from_str(&text).unwrap();
+    mac(links[0]["address"].as_str().unwrap())
+}
+
+fn asker(pod: &Pod) -> Asker<'_> {
+    Asker {
+        netns: pod,
+        own: mac(&pod.mac().unwrap()),
+        gateway: GATEWAY,
+        v4: pod.v4().unwrap(),
+        v6: pod.v6().unwrap(),
+    }
+}
+
+/// Every error in question: what is asked in both places, and what comes back.
+struct Case {
+    name: &'static str,
+    kernel: Answer,
+    switch: Answer,
+}
+
+fn cases(kernel: &Asker<'_>, switch: &Asker<'_>) -> Vec<Case> {
+    // The far host of the oracle is in the place of the node.
+    let (far4, node4) = ("10.244.2.2", "192.0.2.11");
+    let (far6, node6) = ("fd00:10:244:2::2", "2001:db8::11");
+    let case = |name, kernel, switch| Case { name, kernel, switch };
+    vec![
+        case("hop limit, IPv4", kernel.v4(far4, 1, 80, "300"), switch.v4(node4, 1, 80, "300")),
+        case("hop limit, IPv6", kernel.v6(far6, 1, 80, "300"), switch.v6(node6, 1, 80, "300")),
+        case("too big, IPv4", kernel.v4(far4, 64, 3000, "300"), switch.v4(node4, 64, 3000, "300")),
+        case("too big, IPv6", kernel.v6(far6, 64, 3000, "300"), switch.v6(node6, 64, 3000, "300")),
+        // The kernel asks three times for a host that is not there; the switch knows its pods.
+        case(
+            "no such host, IPv4",
+            kernel.v4("10.244.2.99", 64, 80, "4500"),
+            switch.v4("10.244.1.99", 64, 80, "300"),
+        ),
+        case(
+            "no such host, IPv6",
+            kernel.v6("fd00:10:244:2::99", 64, 80, "4500"),
+            switch.v6("fd00:10:244:1::99", 64, 80, "300"),
+        ),
+    ]
+}
+
+#[test]
+fn errors_equal_the_kernels() {
+    let world = World::new("tap");
+    let jumbo: BTreeMap<_, _> = [("mtu".to_owned(), 9000.into())].into();
+    let pod = world.pod_with(("default", "a"), &jumbo).unwrap();
+    let oracle = Router::new(9000, 1500).unwrap();
+    let kernel = Asker {
+        netns: &oracle.a,
+        own: mac_of(&oracle.a, "eth0"),
+        gateway: mac_of(&oracle.router, "r0"),
+        v4: "10.244.1.2".parse().unwrap(),
+        v6: "fd00:10:244:1::2".parse().unwrap(),
+    };
+    for Case { name, kernel, switch } in cases(&kernel, &asker(&pod)) {
+        let facts =
+            |answer: &Answer| (answer.icmp_type, answer.code, answer.mtu, answer.source.clone());
+        assert_eq!(facts(&switch), facts(&kernel), "{name}: type, code, MTU, source");
+    }
+    world.settle(&["HopLimitExceeded", "MtuExceeded", "NeighborFailed"]);
+}
+
+#[test]
+fn traceroute_and_tracepath_show_the_gateway() {
+    let world = World::new("tap");
+    let [pod] = world.pods(["a"]);
+    for (gateway, node) in [("10.244.1.1", "192.0.2.11"), ("fd00:10:244:1::1", "2001:db8::11")] {
+        for (program, args) in
+            [("traceroute", &["-n", "-q", "1", "-w", "2", node][..]), ("tracepath", &["-n", node])]
+        {
+            let output = pod.run(program, args).unwrap().stdout;
+            // Lines begin with the hop's number; tracepath writes `1:`.
+            let shows = |number: &str, address: &str| {
+                output.lines().any(|line| {
+                    let mut words = line.split_whitespace();
+                    let hop = words.next().is_some_and(|word| word.trim_end_matches(':') == number);
+                    hop && words.any(|word| word == address)
+                })
+            };
+            assert!(shows("1", gateway), "{program}: the first hop is the gateway: {output}");
+            assert!(shows("2", node), "{program}: the second is the node: {output}");
+        }
+    }
+    world.settle(&["HopLimitExceeded"]);
+}
+
+#[test]
+fn the_oracle_itself_answers() {
+    // Keeps the comparison honest without a switch: the kernel's answers are the RFCs'.
+    let _turn = turn();
+    let oracle = Router::new(9000, 1500).unwrap();
+    let kernel = Asker {
+        netns: &oracle.a,
+        own: mac_of(&oracle.a, "eth0"),
+        gateway: mac_of(&oracle.router, "r0"),
+        v4: "10.244.1.2".parse().unwrap(),
+        v6: "fd00:10:244:1::2".parse().unwrap(),
+    };
+    let facts = |answer: Answer| (answer.icmp_type, answer.code, answer.mtu, answer.source);
+    let gateway4 = "10.244.1.1".to_owned();
+    let gateway6 = "fd00:10:244:1::1".to_owned();
+    let far6 = "fd00:10:244:2::2";
+    assert_eq!(facts(kernel.v4("10.244.2.2", 1, 80, "300")), (11, 0, 0, gateway4.clone()));
+    assert_eq!(facts(kernel.v6(far6, 1, 80, "300")), (3, 0, 0, gateway6.clone()));
+    assert_eq!(facts(kernel.v4("10.244.2.2", 64, 3000, "300")), (3, 4, 1500, gateway4.clone()));
+    assert_eq!(facts(kernel.v6(far6, 64, 3000, "300")), (2, 0, 1500, gateway6.clone()));
+    assert_eq!(facts(kernel.v4("10.244.2.99", 64, 80, "4500")), (3, 1, 0, gateway4));
+    assert_eq!(facts(kernel.v6("fd00:10:244:2::99", 64, 80, "4500")), (1, 3, 0, gateway6));
+}

@@ -1,0 +1,32 @@
+//! Real pods in network namespaces, against the built binaries: `make netns`, as root.
+//!
+//! Every test makes a node of its own, and ends with the law of conservation: [`World::settle`]
+//! names the drop reasons that the test means to cause; any other fails it.
+
+#[cfg(test)]
+mod captures;
+#[cfg(test)]
+mod cni;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod node;
+#[cfg(test)]
+mod pods;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod settings;
+#[cfg(test)]
+mod trace;
+#[cfg(test)]
+mod world;
+
+#[cfg(test)]
+pub(crate) use world::{KINDS, World, turn};

@@ -1,0 +1,90 @@
+//! What every test here stands on: one node at a time, its log when a test fails, and the law at
+//! its end.
+
+use std::fmt::Write as _;
+use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lab::{Lan, Node, NodeSpec, Pod, counters};
+
+/// Both ways to wire a pod.
+pub(crate) const KINDS: [&str; 2] = ["tap", "veth"];
+
+/// Reasons that idle pods cause by themselves: a lone pod asks for routers and reports groups to
+/// nobody; the node's kernel reports its own groups on `hop0` as soon as that is up, to which the
+/// switch is a router.
+const IDLE: &[&str] = &["FloodScopeEmpty", "host:GroupRouted", "host:ConfigurationPending"];
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Nodes have fixed names and two cores are soon full: one test at a time, however they are run.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A node with its daemon running.
+pub(crate) struct World {
+    node: Node,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for World {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Node {
+        &mut self.node
+    }
+}
+
+impl World {
+    /// A node that wires pods in that way.
+    pub(crate) fn new(kind: &str) -> Self {
+        let mut world = Self::prepare(NodeSpec::numbered(1).with("port-kind", kind));
+        world.node.start().unwrap();
+        world
+    }
+
+    /// A node whose daemon does not run yet.
+    pub(crate) fn prepare(spec: NodeSpec) -> Self {
+        let turn = turn();
+        let node = Node::prepare(&Lan::new(1500).unwrap(), 0, spec).unwrap();
+        Self { node, _turn: turn }
+    }
+
+    /// Pods of those names.
+    pub(crate) fn pods<const N: usize>(&self, names: [&str; N]) -> [Pod; N] {
+        names.map(|name| self.node.pod(name).unwrap())
+    }
+
+    /// A path for a capture.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.node.netns.owner().dir("captures").unwrap().join(name)
+    }
+
+    /// The laws of counting hold, and only for these reasons was anything dropped.
+    pub(crate) fn settle(&self, reasons: &[&str]) -> Vec<counters::Port> {
+        let expected = [IDLE, reasons].concat();
+        counters::conservation(&self.node, &expected).unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut text = format!("--- vswitchd of {}\n{}", self.node.name(), self.node.log());
+            for what in ["ports", "drops", "counters"] {
+                let shown = self.node.hopctl(&["get", what]);
+                let shown = shown.unwrap_or_else(|error| error.to_string());
+                writeln!(text, "--- hopctl get {what}\n{shown}").unwrap();
+            }
+            println!("{text}");
+        }
+    }
+}
