@@ -11,8 +11,8 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame, HardwareAddress, IpCidr};
 use super::device::OnePacket;
 use crate::config::NodeConfig;
 use crate::input::Frame;
-use crate::pipeline::packet::ETHERNET_HEADER;
 use crate::time::Instant;
+use crate::wire::ETHERNET_HEADER;
 
 /// What the gateway replies to a frame that was delivered to it.
 pub(crate) fn answer(node: &NodeConfig, mtu: u16, now: Instant, frame: &Frame) -> Vec<Frame> {

@@ -9,13 +9,14 @@ use smoltcp::wire::{EthernetAddress, IpAddress};
 
 use super::answer::Reply;
 use super::l2::Path;
-use super::packet::{ETHERNET_HEADER, Fragment, Inner, Ip, L4, Packet};
+use super::packet::{Fragment, Inner, Ip, L4, Packet};
 use super::{Step, Stop, Walk};
 use crate::config::{PortKind, RouteTarget};
 use crate::drop::DropReason;
 use crate::input::{Frame, GsoKind};
 use crate::table::{Port, Slot};
 use crate::trace::{Edit, Hop};
+use crate::wire::ETHERNET_HEADER;
 
 /// Where the packet goes.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,9 @@ use smoltcp::wire::EthernetAddress;
 pub mod build;
 pub mod checksum;
 
+/// Bytes of an Ethernet header without a tag.
+pub const ETHERNET_HEADER: usize = 14;
+
 /// Shows a MAC with colons, as `ip link` does; smoltcp's own `Display` has dashes.
 #[derive(Clone, Copy, Debug)]
 pub struct Mac(pub EthernetAddress);

@@ -23,6 +23,8 @@ pub(super) struct Attached {
     pub(super) id: PortId,
     pub(super) io: Box<dyn PortIo>,
     pub(super) counters: DriverCounters,
+    /// Whether the waiter has been told of the device.
+    pub(super) polled: bool,
     capabilities: Capabilities,
     waiting: Vec<Frame>,
     coalescer: Coalescer,
@@ -40,6 +42,7 @@ impl Attached {
             id,
             io,
             counters: DriverCounters::default(),
+            polled: false,
             capabilities,
             waiting: Vec::with_capacity(WAITING_MAX),
             coalescer: Coalescer::default(),
@@ -181,7 +184,8 @@ impl Loop {
         let attached = index.and_then(|index| Some((index, self.ports.get_mut(index)?.as_mut()?)));
         let Some((index, attached)) = attached else {
             // Its device is gone while the port still stands: CNI DEL closes the device first.
-            *self.undelivered.entry(port).or_default() += 1;
+            let counters = self.detached.entry(port).or_default();
+            *counters.failed.entry(libc::ENODEV).or_default() += 1;
             self.pool.give(frame);
             return;
         };

@@ -97,7 +97,7 @@ fn mtu(word: &str) -> Result<Mtu, String> {
     }
     match word.parse::<u16>() {
         Ok(bytes) if (MTU_MIN..=MTU_MAX).contains(&bytes) => Ok(Mtu::Bytes(bytes)),
-        _ => Err(format!("an MTU is `auto` or {MTU_MIN} to {MTU_MAX} bytes, not `{word}`")),
+        _ => Err(format!("mtu is `auto` or {MTU_MIN} to {MTU_MAX} bytes, not `{word}`")),
     }
 }
 

@@ -10,9 +10,10 @@ use smoltcp::wire::{
     Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
 };
 
-use super::super::packet::{Arp, ETHERNET_HEADER, Ip};
+use super::super::packet::{Arp, Ip};
 use super::HOP_LIMIT;
 use crate::input::{Checksum, Frame};
+use crate::wire::ETHERNET_HEADER;
 use crate::wire::checksum;
 
 /// Who an error comes from and what it says.

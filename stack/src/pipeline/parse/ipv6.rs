@@ -11,7 +11,8 @@ use super::fragment::Part;
 use super::l4;
 use super::upper::{Ipv6Facts, Upper};
 use crate::drop::DropReason;
-use crate::pipeline::packet::{ETHERNET_HEADER, Fragment, Ip};
+use crate::pipeline::packet::{Fragment, Ip};
+use crate::wire::ETHERNET_HEADER;
 
 /// Bytes of the header.
 pub(super) const HEADER: usize = 40;

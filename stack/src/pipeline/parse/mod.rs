@@ -18,11 +18,12 @@ use core::ops::ControlFlow;
 
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
-use super::packet::{ETHERNET_HEADER, Inner, Packet};
+use super::packet::{Inner, Packet};
 use super::{Step, Stop, Walk};
 use crate::drop::DropReason;
 use crate::input::{Frame, Offload};
 use crate::trace::Hop;
+use crate::wire::ETHERNET_HEADER;
 
 mod arp;
 mod describe;
