@@ -8,6 +8,10 @@ mod captures;
 #[cfg(test)]
 mod cni;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod errors;
@@ -23,6 +27,8 @@ mod pods;
 mod restart;
 #[cfg(test)]
 mod settings;
+#[cfg(test)]
+mod state;
 #[cfg(test)]
 mod trace;
 #[cfg(test)]

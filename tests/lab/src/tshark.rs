@@ -26,6 +26,8 @@ const FAULTS: &str = "_ws.malformed || _ws.short || _ws.expert.severity == 83886
 fn tshark(file: &Path, args: &[&str]) -> Result<String> {
     let mut command = Command::new("tshark");
     command.arg("-n").arg("-r").arg(file).stdin(Stdio::null());
+    // What lies in a stream spans segments; the switch carries segments.
+    command.args(["--disable-protocol", "http"]);
     for preference in PREFERENCES {
         command.args(["-o", preference]);
     }

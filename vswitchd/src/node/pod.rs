@@ -207,12 +207,29 @@ fn configure(netlink: &mut Netlink, link: &PodLink) -> Result<(), NodeError> {
         netlink.add_address(&found, address)?;
     }
     for route in wanted_routes(&found, link) {
-        netlink.add_route(&found, &route, IfPresent::Refuse)?;
+        add_behind(netlink, &found, route)?;
     }
     if let Some(loopback) = netlink.link("lo")? {
         netlink.set_link(&loopback, LinkChange { up: Some(true), ..LinkChange::default() })?;
     }
     Ok(())
+}
+
+/// Adds a route behind those to the same destination: a second interface of a pod has a default route as well, and
+/// the first one stays the pod's way out.
+fn add_behind(netlink: &mut Netlink, found: &Link, mut route: Route) -> Result<(), NodeError> {
+    match netlink.add_route(found, &route, IfPresent::Refuse) {
+        Err(NodeError::Exists { .. }) => {}
+        done => return done,
+    }
+    let present = netlink.routes(Family::of(&route.destination.address()))?;
+    let last = present
+        .iter()
+        .filter(|have| have.table == route.table && have.destination == route.destination)
+        .filter_map(|have| have.metric)
+        .max();
+    route.metric = Some(last.unwrap_or(0).saturating_add(1));
+    netlink.add_route(found, &route, IfPresent::Refuse)
 }
 
 fn refuse_taken(netlink: &mut Netlink, name: &str) -> Result<(), NodeError> {

@@ -108,6 +108,25 @@ fn a_name_that_is_taken_stays_untouched() {
 }
 
 #[test]
+fn a_second_interface_stands_behind_the_first_in_the_routes() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (node, pod) = (lab.netns("node"), lab.netns("pod"));
+    let linux = lab.daemon(&node);
+    let first = pod_link(LinkKind::Tap, 7);
+    let second = PodLink { ifname: "eth1".to_owned(), ..pod_link(LinkKind::Tap, 8) };
+    let ports = [&first, &second].map(|link| linux.wire(&pod.netns, link).unwrap());
+    for link in [&first, &second] {
+        assert_eq!(sentences(linux.check(&pod.netns, link)), Vec::<String>::new());
+    }
+    let out = pod.run("ip route get 198.51.100.1") + &pod.run("ip route get 2001:db8::1");
+    assert_eq!(out.matches("dev eth0").count(), 2, "{out}");
+    linux.unwire(Some(&pod.netns), &first).unwrap();
+    let out = pod.run("ip route get 198.51.100.1") + &pod.run("ip route get 2001:db8::1");
+    assert_eq!(out.matches("dev eth1").count(), 2, "{out}");
+    drop(ports);
+}
+
+#[test]
 fn a_failure_at_any_step_leaves_nothing_behind() {
     let Some(mut lab) = Lab::new() else { return };
     let (node, pod) = (lab.netns("node"), lab.netns("pod"));
