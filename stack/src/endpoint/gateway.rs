@@ -1,5 +1,5 @@
-//! The gateway as a host: what pods say to its address beyond echo gets the answer a host without listeners
-//! gives (RFC 1122 section 4.1.3.1 and RFC 9293 section 3.10.7.1): port unreachable, RST.
+//! The gateway as a host: what pods say to its address beyond echo gets the answer a host without
+//! listeners gives (RFC 1122 section 4.1.3.1 and RFC 9293 section 3.10.7.1): port unreachable, RST.
 //!
 //! It keeps no state between packets: the interface lives for one poll.
 

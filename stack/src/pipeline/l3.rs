@@ -1,7 +1,8 @@
 //! l3: route, hop limit, neighbor, MTU. Only what is sent to the gateway's MAC is routed.
 //!
-//! RFC 1812 section 5.2 and RFC 8200. The order of checks is Linux's (`ip_forward`): route, hop limit, MTU,
-//! and last the neighbor, whose absence a sender learns with the hop limit already lowered.
+//! RFC 1812 section 5.2 and RFC 8200. The order of checks is Linux's (`ip_forward`): route, hop
+//! limit, MTU, and last the neighbor, whose absence a sender learns with the hop limit already
+//! lowered.
 
 use core::ops::ControlFlow::{Break, Continue};
 

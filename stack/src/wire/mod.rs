@@ -1,5 +1,5 @@
-//! Only what `smoltcp::wire` lacks: the Internet checksum as sums and differences, whole frames from
-//! addresses, and MACs as operators write them.
+//! Only what `smoltcp::wire` lacks: the Internet checksum as sums and differences, whole frames
+//! from addresses, and MACs as operators write them.
 
 use core::fmt;
 

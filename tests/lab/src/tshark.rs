@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 use crate::{Context, Error, Result};
 
-/// Checksums are verified, all of them; whoever wrote the file completed them. Each packet is judged by
-/// itself: a file with every hop has it several times, which reassembly takes for overlaps.
+/// Checksums are verified, all of them; whoever wrote the file completed them. Each packet is
+/// judged by itself: a file with every hop has it several times, which reassembly takes for
+/// overlaps.
 const PREFERENCES: &[&str] = &[
     "ip.check_checksum:TRUE",
     "tcp.check_checksum:TRUE",

@@ -35,14 +35,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = format!("vswitchd: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                text.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
+            let text = daemon::with_causes(error.as_ref());
             // Without standard error there is nobody to tell.
-            drop(writeln!(std::io::stderr(), "{text}"));
+            drop(writeln!(std::io::stderr(), "vswitchd: {text}"));
             ExitCode::FAILURE
         }
     }

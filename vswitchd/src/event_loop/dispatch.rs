@@ -1,7 +1,9 @@
-//! From the switch to the devices: frames in their order a port, small ones at the end of the batch.
+//! From the switch to the devices: frames in their order a port, small ones at the end of the
+//! batch.
 //!
-//! Large frames are written at once, while they are in the cache. Small ones wait for the end of the batch
-//! (never longer: there is no timer), so that datagrams of one flow can leave as one super-frame.
+//! Large frames are written at once, while they are in the cache. Small ones wait for the end of
+//! the batch (never longer: there is no timer), so that datagrams of one flow can leave as one
+//! super-frame.
 
 use std::io;
 
@@ -125,7 +127,8 @@ impl Loop {
         self.carry_out();
     }
 
-    /// Shows the walks of the last input to the captures. `offload` is that of the frame put in, if one was.
+    /// Shows the walks of the last input to the captures. `offload` is that of the frame put in, if
+    /// one was.
     fn show(&mut self, offload: Option<stack::Offload>) {
         if self.sessions.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! The data thread: drains ports into the switch and the switch into ports. The only place that reads the
-//! clock and draws seeds.
+//! The data thread: drains ports into the switch and the switch into ports. The only place that
+//! reads the clock and draws seeds.
 //!
 //! Everybody else speaks to it through a [`Handle`]: changes, ports to attach, questions.
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 
 use foldhash::fast::RandomState;
-use stack::{Change, ConfigError, Event, Input, Instant, Outbox, PortId, Switch};
+use stack::{Change, ConfigError, Duration, Event, Input, Instant, Outbox, PortId, Switch};
+use tokio::sync::oneshot;
 
 use super::dispatch::Attached;
 use super::{Command, DriverCounters, Handle, View, utc_offset};
@@ -21,6 +21,9 @@ const BATCH: usize = 64;
 /// A difference of clocks above this, in nanoseconds, means that UTC was set.
 const CLOCK_SET: u64 = 1_000_000;
 
+/// How old the kernel's counts of lost frames may be in an answer.
+const LOSSES_FRESH: Duration = Duration::from_millis(100);
+
 /// All that lives on the data thread.
 pub(super) struct Loop {
     pub(super) switch: Switch,
@@ -33,37 +36,54 @@ pub(super) struct Loop {
     pub(super) pending: Vec<usize>,
     /// The frame of a walk as it came in, kept only while somebody captures.
     pub(super) received: Vec<u8>,
-    /// What devices that are gone had counted, and frames for ports without one. Joins `gone` with its port.
+    /// What devices that are gone had counted, and frames for ports without one. Joins `gone` with
+    /// its port.
     pub(super) detached: BTreeMap<PortId, DriverCounters>,
     /// What devices of removed ports had counted.
     gone: DriverCounters,
     pub(super) now: Instant,
     utc_offset: i64,
+    /// When the kernel was last asked what it lost.
+    losses_at: Instant,
     waiter: Waiter,
     commands: mpsc::Receiver<Command>,
 }
 
-/// Starts the data thread with a switch.
+/// Starts the data thread with a switch. The receiver completes, with an error, when the thread ends.
 ///
 /// # Errors
 /// When epoll, eventfd or the thread cannot be had.
-pub fn start(switch: Switch) -> io::Result<(Handle, JoinHandle<()>)> {
+pub fn start(switch: Switch) -> io::Result<(Handle, oneshot::Receiver<()>)> {
     let (sender, commands) = mpsc::channel();
     // The waiter watches the load of its own thread, so it is made there.
     let (made, making) = mpsc::channel::<io::Result<Arc<OwnedFd>>>();
-    let work = move || match Waiter::new() {
+    let (ends, ended) = oneshot::channel::<()>();
+    let work = move || {
+        run_until_stopped(switch, commands, &made);
+        // Nobody may wait any more.
+        drop(ends);
+    };
+    std::thread::Builder::new().name("data".to_owned()).spawn(work)?;
+    let wake =
+        making.recv().map_err(|_ended| io::Error::other("the data thread ended at once"))??;
+    Ok((Handle { commands: sender, wake }, ended))
+}
+
+fn run_until_stopped(
+    switch: Switch,
+    commands: mpsc::Receiver<Command>,
+    made: &mpsc::Sender<io::Result<Arc<OwnedFd>>>,
+) {
+    match Waiter::new() {
         Ok(waiter) => {
             let waker = waiter.waker();
             if made.send(Ok(waker)).is_ok() {
                 Loop::new(switch, waiter, commands).run();
             }
         }
+        // The one who waits for it reports it.
         Err(error) => drop(made.send(Err(error))),
-    };
-    let thread = std::thread::Builder::new().name("data".to_owned()).spawn(work)?;
-    let wake =
-        making.recv().map_err(|_ended| io::Error::other("the data thread ended at once"))??;
-    Ok((Handle { commands: sender, wake }, thread))
+    }
 }
 
 impl Loop {
@@ -81,6 +101,7 @@ impl Loop {
             gone: DriverCounters::default(),
             now: Instant::ZERO,
             utc_offset: utc_offset(),
+            losses_at: Instant::ZERO,
             waiter,
             commands,
         }
@@ -130,7 +151,8 @@ impl Loop {
         }
     }
 
-    /// A device that cannot be read is polled no more and its port is down; CNI DEL or a restart clears it.
+    /// A device that cannot be read is polled no more and its port is down; CNI DEL or a restart
+    /// clears it.
     fn broken(&mut self, port: usize, error: &io::Error) {
         let Some(attached) = self.ports.get_mut(port).and_then(Option::as_mut) else { return };
         let id = attached.id;
@@ -174,8 +196,9 @@ impl Loop {
         Ok(())
     }
 
-    /// Polls every device not polled yet, once desired state is complete. Until then frames wait in the
-    /// kernel's queues: after a restart they would be dropped for want of a configuration that is on its way.
+    /// Polls every device not polled yet, once desired state is complete. Until then frames wait in
+    /// the kernel's queues: after a restart they would be dropped for want of a configuration
+    /// that is on its way.
     fn poll_devices(&mut self) {
         if !self.switch.tables().complete() {
             return;
@@ -219,8 +242,13 @@ impl Loop {
 
     fn ask(&mut self, question: super::Question) {
         let mut drivers = BTreeMap::new();
+        // Asking the kernel takes a system call a port: not for each of many questions in a row.
+        let fresh = self.now.since(self.losses_at) < LOSSES_FRESH;
+        if !fresh {
+            self.losses_at = self.now;
+        }
         for attached in self.ports.iter_mut().flatten() {
-            if let Ok(lost) = attached.io.losses() {
+            if !fresh && let Ok(lost) = attached.io.losses() {
                 attached.counters.lost = lost;
             }
             drivers.insert(attached.id, attached.counters.clone());

@@ -1,8 +1,8 @@
 //! A header window as one clause, for people.
 //!
-//! It is parsed like a frame as long as its IP header says; what then is missing from [`Packet`] (sequence
-//! numbers, fragment offsets, the MTU of an error) is read beside it. What does not parse is shown as far
-//! as its addresses.
+//! It is parsed like a frame as long as its IP header says; what then is missing from [`Packet`]
+//! (sequence numbers, fragment offsets, the MTU of an error) is read beside it. What does not parse
+//! is shown as far as its addresses.
 
 use core::fmt::{Result, Write};
 
