@@ -1,7 +1,7 @@
 //! Desired state of the switch, the changes between two such states, limits and seeds.
 //!
-//! A [`Change`] is validated whole and applied atomically between two frames, or refused with an [`Event`]
-//! that names the object. Errors are the desired state's fault: the old state stays.
+//! A [`Change`] is validated whole and applied atomically between two frames, or refused with an
+//! [`Event`] that names the object. Errors are the desired state's fault: the old state stays.
 //!
 //! [`Event`]: crate::input::Event
 
@@ -61,7 +61,8 @@ impl Default for Limits {
 /// What the node is, as far as the switch cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// The gateway's MAC, one on every node: pods keep their neighbor entries when they restart elsewhere.
+    /// The gateway's MAC, one on every node: pods keep their neighbor entries when they restart
+    /// elsewhere.
     pub gateway_mac: EthernetAddress,
     /// The gateway's IPv4 address within the pod subnet.
     pub gateway4: Option<Ipv4Cidr>,

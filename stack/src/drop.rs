@@ -1,7 +1,7 @@
 //! Why frames are dropped: the one table.
 //!
-//! Numbers are stable, grouped by stage and never reused. Counters, metrics, captures, `hopctl` and the
-//! table in ARCHITECTURE.md all come from here; a test reaches each reason.
+//! Numbers are stable, grouped by stage and never reused. Counters, metrics, captures, `hopctl` and
+//! the table in ARCHITECTURE.md all come from here; a test reaches each reason.
 
 use core::fmt;
 
@@ -112,13 +112,13 @@ drop_reasons! {
     115 OffloadInvalid Malformed "the offload description does not fit the frame"
         "the sender's driver is at fault; turn its offloads off";
     301 SourceMacSpoofed Spoofed "the source MAC is not the port's"
-        "the pod uses a MAC that the CNI did not give it; a bridge or VM inside needs its own network";
+        "the pod uses a MAC that the CNI did not give it; a bridge inside needs its own network";
     302 SourceMacMulticast Spoofed "the source MAC is a group address"
         "no host has such a MAC; the sender is broken or hostile";
     303 PortDown Transient "the ingress port is down"
         "the port is being removed or its interface is down: hopctl get ports";
     304 UnknownUnicast Unreachable "no port has the destination MAC"
-        "the sender's neighbor entry is stale; nothing is learned or flooded, so it heals by ARP or ND";
+        "the sender's neighbor entry is stale; nothing is flooded, so it heals by ARP or ND";
     305 Reflected Unsupported "the frame would leave by the port it came in"
         "the sender addressed its own MAC";
     306 FloodScopeEmpty Unreachable "a group frame, and no other pod to take it"
@@ -157,7 +157,7 @@ drop_reasons! {
         "path MTU discovery was told when routed; bridged pods must agree on an MTU";
     506 NeighborFailed Unreachable "no pod has the destination address"
         "the pod is gone: hopctl get neighbors; the sender was told by ICMP";
-    507 GroupRouted Unsupported "a group address was sent to the gateway"
+    507 GroupRouted Unsupported "a group address beyond the pods' segment"
         "multicast stays on the node's segment";
     508 LinkScope Unsupported "a link-local address cannot be routed"
         "use the pod's own address";
@@ -165,6 +165,8 @@ drop_reasons! {
         "the gateway answers whole packets only";
     510 EgressDown Transient "the egress port is down"
         "the receiving pod is being removed or its interface is down: hopctl get ports";
+    511 GatewayBusy Exhausted "more for the gateway itself than a port may ask"
+        "the gateway serves nobody; find out what the pod wants of it";
     601 OverlayFromPod Spoofed "a pod sends to the node's overlay port"
         "only nodes speak VXLAN to each other; a tunnel of the pod's own needs another port";
     901 Bug Bug "the switch contradicts itself"

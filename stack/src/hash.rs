@@ -1,7 +1,7 @@
 //! Our own hash: keyed, spelled out, equal on 32 and 64 bits and in every build.
 //!
-//! Choices (backends, ports) and digests are made with it, so its values are part of every recording and
-//! may never change. foldhash lays out tables and is used nowhere else.
+//! Choices (backends, ports) and digests are made with it, so its values are part of every
+//! recording and may never change. foldhash lays out tables and is used nowhere else.
 
 /// A keyed hash in progress. 64 by 64 to 128 bit multiplications, folded.
 #[derive(Clone, Copy, Debug)]

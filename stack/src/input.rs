@@ -1,7 +1,8 @@
 //! What goes into the switch and what comes out: frames, changes, ticks, and the [`Outbox`].
 //!
-//! A [`Frame`] owns its buffer and moves: from the port that read it, through the walk, to the port that
-//! writes it. The core looks at the header window only ([`Frame::window`]); payload stays where it is.
+//! A [`Frame`] owns its buffer and moves: from the port that read it, through the walk, to the port
+//! that writes it. The core looks at the header window only ([`Frame::window`]); payload stays
+//! where it is.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -25,8 +26,9 @@ pub enum Checksum {
     Complete,
     /// The field is complete and was verified (DATA_VALID).
     Valid,
-    /// The field holds the pseudo-header's sum (NEEDS_CSUM): the bytes from `start` to the frame's end are
-    /// still to be summed, and the result belongs at `start + offset`. Both in bytes from the frame's begin.
+    /// The field holds the pseudo-header's sum (NEEDS_CSUM): the bytes from `start` to the frame's
+    /// end are still to be summed, and the result belongs at `start + offset`. Both in bytes
+    /// from the frame's begin.
     Partial {
         /// Where summing starts: the L4 header.
         start: u16,
@@ -46,7 +48,8 @@ pub enum GsoKind {
     Udp,
 }
 
-/// Generic segmentation: the frame stands for several, each with at most `size` bytes of L4 payload.
+/// Generic segmentation: the frame stands for several, each with at most `size` bytes of L4
+/// payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gso {
     /// The protocol it splits by.
@@ -64,7 +67,8 @@ pub struct Offload {
     pub checksum: Checksum,
     /// Set for a super-frame.
     pub gso: Option<Gso>,
-    /// Set by the switch: the port's driver fragments the IPv4 packet to this many bytes an IP packet.
+    /// Set by the switch: the port's driver fragments the IPv4 packet to this many bytes an IP
+    /// packet.
     pub fragment_mtu: Option<u16>,
 }
 
@@ -80,7 +84,8 @@ pub struct Frame {
 impl Frame {
     /// Bytes of the header window: all of a frame that the core looks at.
     pub const WINDOW: usize = 256;
-    /// Room before a fresh frame: a virtio-net header (24 bytes) and VXLAN's outer headers (at most 70).
+    /// Room before a fresh frame: a virtio-net header (24 bytes) and VXLAN's outer headers (at most
+    /// 70).
     pub const HEADROOM: usize = 128;
 
     /// An empty frame that can take `capacity` bytes.
@@ -117,7 +122,8 @@ impl Frame {
         self.buffer.get_mut(self.start..end).unwrap_or(&mut [])
     }
 
-    /// The whole frame. For ports, captures and endpoints; stages of the walk use [`Frame::window`].
+    /// The whole frame. For ports, captures and endpoints; stages of the walk use
+    /// [`Frame::window`].
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.buffer.get(self.start..self.start + self.len).unwrap_or(&[])
@@ -163,8 +169,9 @@ impl Frame {
         self.offload = offload;
     }
 
-    /// The buffer from `front` bytes before the frame to the end of its capacity: what a driver reads into
-    /// or writes from when a header of its own goes directly before the frame. `front` is cut to the room.
+    /// The buffer from `front` bytes before the frame to the end of its capacity: what a driver
+    /// reads into or writes from when a header of its own goes directly before the frame.
+    /// `front` is cut to the room.
     #[must_use]
     pub fn with_front_mut(&mut self, front: usize) -> &mut [u8] {
         let begin = self.start.saturating_sub(front);
@@ -239,8 +246,8 @@ pub struct Outbox {
     pub walked: Vec<Trace>,
     /// Events.
     pub events: Vec<Event>,
-    /// Buffers the switch has no more use for (dropped or answered frames), with their bytes. Beside each
-    /// the index into [`Outbox::walked`].
+    /// Buffers the switch has no more use for (dropped or answered frames), with their bytes.
+    /// Beside each the index into [`Outbox::walked`].
     pub reclaimed: Vec<(u32, Frame)>,
 }
 

@@ -1,7 +1,8 @@
 //! The Hopscope switch: a pod network's data plane as a pure state machine.
 //!
-//! [`Switch::input`] is the only door. Everything the switch does follows from its state, the given time
-//! and the input; there is no clock, no I/O, no randomness and no log in this crate. A tour, outside in:
+//! [`Switch::input`] is the only door. Everything the switch does follows from its state, the given
+//! time and the input; there is no clock, no I/O, no randomness and no log in this crate. A tour,
+//! outside in:
 //!
 //! - [`switch`]: the public face; runs a walk, commits its effects, fills the [`Outbox`].
 //! - [`input`]: what goes in and comes out: [`Frame`], [`Input`], [`Outbox`].

@@ -31,27 +31,29 @@ struct Decision {
 }
 
 impl Switch {
-    /// A switch in the given state. What of `config` cannot be is left out; [`Switch::input`] with changes
-    /// says why.
+    /// A switch in the given state. What of `config` cannot be is left out; [`Switch::input`] with
+    /// changes says why.
     #[must_use]
     pub fn new(config: Config, limits: Limits, seeds: Seeds) -> Self {
         let mut tables = Tables::new(limits, seeds);
         for change in diff(&Config::default(), &config) {
-            // The caller validates by sending changes; here a bad object must not take the others down.
+            // The caller validates by sending changes; here a bad object must not take the others
+            // down.
             let _refused = tables.apply(&change);
         }
         Self { tables, seeds, walks: 0, now: Instant::ZERO }
     }
 
-    /// The only door. Runs to completion; outputs are appended to `out` in order. Time never goes back: an
-    /// earlier `now` counts as the latest seen.
+    /// The only door. Runs to completion; outputs are appended to `out` in order. Time never goes
+    /// back: an earlier `now` counts as the latest seen.
     pub fn input(&mut self, now: Instant, input: Input, out: &mut Outbox) {
         self.now = self.now.max(now);
         match input {
             Input::Frame { port, frame } => self.frame(port, frame, out),
             Input::Deliver { endpoint, frame } => self.deliver(endpoint, &frame, out),
             Input::Change(change) => self.change(&change, out),
-            // Nothing has timers yet: every state that ages is read against the clock when it is used.
+            // Nothing has timers yet: every state that ages is read against the clock when it is
+            // used.
             Input::Tick => {}
         }
     }
@@ -209,7 +211,8 @@ impl Switch {
         out.transmits.push(Transmit { port, frame, walk });
     }
 
-    /// Shows a delivered frame to its endpoint; what the endpoint sends walks from the endpoint's port.
+    /// Shows a delivered frame to its endpoint; what the endpoint sends walks from the endpoint's
+    /// port.
     fn deliver(&mut self, endpoint: EndpointId, frame: &Frame, out: &mut Outbox) {
         let port = self.tables.ports().iter().find_map(|(_, port)| {
             (port.config.kind == PortKind::Endpoint(endpoint)).then_some(&port.config)
@@ -220,7 +223,8 @@ impl Switch {
         }
     }
 
-    /// The configuration of the gateway's own port: a host inside the switch that answers for the gateway.
+    /// The configuration of the gateway's own port: a host inside the switch that answers for the
+    /// gateway.
     #[must_use]
     pub fn gateway_port(node: &crate::NodeConfig, id: PortId) -> crate::PortConfig {
         let addresses =

@@ -1,9 +1,9 @@
 //! What a walk records: a flat list of hops, the edits of each, and the verdict.
 //!
-//! Always on, nothing allocated: hops and edits are small `Copy` values in bounded lists inside the [`Trace`].
-//! Applying the edits one by one to the recorded window shows the frame as it stood after every hop
-//! ([`Trace::render`]). [`Trace::line`] is the hop's line wherever one is shown: `hopctl trace`, capture
-//! comments, goldens, test failures.
+//! Always on, nothing allocated: hops and edits are small `Copy` values in bounded lists inside the
+//! [`Trace`]. Applying the edits one by one to the recorded window shows the frame as it stood
+//! after every hop ([`Trace::render`]). [`Trace::line`] is the hop's line wherever one is shown:
+//! `hopctl trace`, capture comments, goldens, test failures.
 
 use core::fmt;
 
@@ -17,8 +17,8 @@ pub const HOPS_MAX: usize = 16;
 /// Edits of one walk at most.
 pub const EDITS_MAX: usize = 12;
 
-/// A stage of the walk, in walk order. The numbers are stable; gaps are for stages to come (decap 2,
-/// conntrack 4, service 5, nat 8, encap 9).
+/// A stage of the walk, in walk order. The numbers are stable; gaps are for stages to come (decap
+/// 2, conntrack 4, service 5, nat 8, encap 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Stage {
@@ -249,7 +249,8 @@ impl Trace {
         &self.edits
     }
 
-    /// Applies the edits of the hops up to and including `hop` to a window: the frame as it stood there.
+    /// Applies the edits of the hops up to and including `hop` to a window: the frame as it stood
+    /// there.
     pub fn render(&self, window: &mut [u8], hop: usize) {
         for (at, edit) in &self.edits {
             if usize::from(*at) <= hop {
@@ -258,7 +259,8 @@ impl Trace {
         }
     }
 
-    /// Appends a hop. A walk cannot exceed the bound; if it did, the hop is lost and a debug build asserts.
+    /// Appends a hop. A walk cannot exceed the bound; if it did, the hop is lost and a debug build
+    /// asserts.
     pub(crate) fn hop(&mut self, hop: Hop) {
         let pushed = self.hops.push(hop).is_ok();
         debug_assert!(pushed, "a walk has at most {HOPS_MAX} hops");

@@ -1,4 +1,5 @@
-//! What a node holds, to compare before with after: what attachments left, and what the kernel shows.
+//! What a node holds, to compare before with after: what attachments left, and what the kernel
+//! shows.
 
 use std::collections::BTreeMap;
 use std::fs;

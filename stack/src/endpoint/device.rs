@@ -1,4 +1,5 @@
-//! A smoltcp device for one packet in and a few out, IP without Ethernet: the switch knows the neighbors.
+//! A smoltcp device for one packet in and a few out, IP without Ethernet: the switch knows the
+//! neighbors.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -1,5 +1,5 @@
-//! The gateway as a host: what pods say to its address beyond echo gets the answer a host without listeners
-//! gives (RFC 1122 section 4.1.3.1 and RFC 9293 section 3.10.7.1): port unreachable, RST.
+//! The gateway as a host: what pods say to its address beyond echo gets the answer a host without
+//! listeners gives (RFC 1122 section 4.1.3.1 and RFC 9293 section 3.10.7.1): port unreachable, RST.
 //!
 //! It keeps no state between packets: the interface lives for one poll.
 
@@ -11,8 +11,8 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame, HardwareAddress, IpCidr};
 use super::device::OnePacket;
 use crate::config::NodeConfig;
 use crate::input::Frame;
-use crate::pipeline::packet::ETHERNET_HEADER;
 use crate::time::Instant;
+use crate::wire::ETHERNET_HEADER;
 
 /// What the gateway replies to a frame that was delivered to it.
 pub(crate) fn answer(node: &NodeConfig, mtu: u16, now: Instant, frame: &Frame) -> Vec<Frame> {

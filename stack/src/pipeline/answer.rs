@@ -1,9 +1,9 @@
 //! answer: what the switch says itself: ARP and ND replies, echo replies, ICMP and ICMPv6 errors.
 //!
-//! RFC 1812 section 4.3, RFC 1122 section 3.2.2, RFC 4443 section 2.4, RFC 4861 section 7.2.4. Whether and
-//! what to answer is decided in the walk ([`decide`]); the frame is built afterwards ([`frame`]), so a dry
-//! run builds none. Deviation: an error quotes at most what the header window holds, 242 bytes, where
-//! RFC 1812 asks for up to 576 octets in all.
+//! RFC 1812 section 4.3, RFC 1122 section 3.2.2, RFC 4443 section 2.4, RFC 4861 section 7.2.4.
+//! Whether and what to answer is decided in the walk ([`decide`]); the frame is built afterwards
+//! ([`frame`]), so a dry run builds none. Deviation: an error quotes at most what the header window
+//! holds, 242 bytes, where RFC 1812 asks for up to 576 octets in all.
 
 use smoltcp::wire::{EthernetAddress, IpAddress, Ipv4Address, Ipv6Address};
 
@@ -83,8 +83,8 @@ fn error(cx: &mut Walk<'_>, ip: &Ip, reason: DropReason, mtu: u16) -> Verdict {
     answered(cx, AnswerKind::Error { reason, icmp_type, code, mtu })
 }
 
-/// Packets about which no error may be sent, beyond those the source guard stops (RFC 1122 section 3.2.2,
-/// RFC 4443 section 2.4(e)).
+/// Packets about which no error may be sent, beyond those the source guard stops (RFC 1122 section
+/// 3.2.2, RFC 4443 section 2.4(e)).
 fn forbidden(ip: &Ip) -> bool {
     let about_group = match ip.dst {
         IpAddress::Ipv4(v4) => v4.is_multicast() || v4.is_broadcast(),

@@ -11,6 +11,8 @@ use super::policy::Cleared;
 use super::{Step, Stop, Walk};
 use crate::config::PortKind;
 use crate::drop::DropReason;
+use crate::input::EndpointId;
+use crate::table::{Effect, Port};
 use crate::trace::Verdict;
 
 /// Turns the decision into the verdict.
@@ -31,10 +33,23 @@ pub(crate) fn emit(
         Next::Group(receivers) => Continue(Verdict::Flood(receivers)),
         Next::Own(_) if echo_request(packet) => Break(Stop::Reply(Reply::Echo)),
         Next::Own(slot) => match cx.tables.ports().get(slot).map(|port| port.config.kind) {
-            Some(PortKind::Endpoint(id)) => Continue(Verdict::Deliver(id)),
+            Some(PortKind::Endpoint(id)) => deliver(cx, id),
             _ => Break(Stop::Drop(DropReason::Bug)),
         },
     }
+}
+
+/// What an endpoint hears it may answer, so it comes out of the port's share of errors.
+fn deliver(cx: &mut Walk<'_>, endpoint: EndpointId) -> Step<Verdict> {
+    let tables = cx.tables;
+    let ports = tables.ports();
+    let Some(slot) = ports.slot(cx.ingress) else { return Break(Stop::Drop(DropReason::Bug)) };
+    let has_share = |port: &Port| port.errors.has(cx.now, tables.error_rate());
+    if !ports.get(slot).is_some_and(has_share) {
+        return Break(Stop::Drop(DropReason::GatewayBusy));
+    }
+    cx.effect(Effect::SpendError(slot));
+    Continue(Verdict::Deliver(endpoint))
 }
 
 fn echo_request(packet: &Packet) -> bool {

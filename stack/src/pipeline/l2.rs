@@ -1,8 +1,8 @@
 //! l2: may this port say this, and who is meant.
 //!
 //! RFC 826 (ARP), RFC 4861 (neighbor discovery), RFC 5227 (address conflict detection). Invariants:
-//! - Nothing is learned from frames and unknown unicast is never flooded, so a pod cannot draw another's
-//!   traffic or fill a table (SEC-30, SEC-31, SEC-40).
+//! - Nothing is learned from frames and unknown unicast is never flooded, so a pod cannot draw
+//!   another's traffic or fill a table (SEC-30, SEC-31, SEC-40).
 //! - What a pod sends carries its own MAC and addresses, in ARP and ND fields as well.
 //! - ARP and ND are answered from the attachments, with the owner's real MAC.
 
@@ -61,13 +61,23 @@ pub(crate) fn forward(cx: &mut Walk<'_>, packet: &Packet) -> Step<Path> {
     }
     match tables.fdb(&dst) {
         Some(egress) if egress == slot => refuse(DropReason::Reflected),
-        // The node is behind the gateway, not on the pods' segment.
-        Some(egress) if port.config.kind != PortKind::Host => {
-            let id = tables.ports().get(egress).map_or(cx.ingress, |port| port.config.id);
-            cx.hop(Hop::Bridged(id));
-            Continue(Path::Bridged(egress))
-        }
-        _ => refuse(DropReason::UnknownUnicast),
+        Some(egress) => match tables.ports().get(egress) {
+            Some(other) if same_segment(port.config.kind, other.config.kind) => {
+                cx.hop(Hop::Bridged(other.config.id));
+                Continue(Path::Bridged(egress))
+            }
+            _ => refuse(DropReason::UnknownUnicast),
+        },
+        None => refuse(DropReason::UnknownUnicast),
+    }
+}
+
+/// The node is behind the gateway, not on the pods' segment; the switch's own hosts are beside
+/// everybody.
+fn same_segment(from: PortKind, to: PortKind) -> bool {
+    match (from, to) {
+        (PortKind::Endpoint(_), _) | (PortKind::Pod, PortKind::Pod) => true,
+        (PortKind::Pod | PortKind::Host, _) => false,
     }
 }
 
@@ -136,7 +146,8 @@ fn guard_arp(port: &Port, arp: &Arp) -> Step<()> {
     refuse(DropReason::ArpSpoofed)
 }
 
-/// ARP and ND questions end here: answered with the owner's MAC, or by silence when nobody has the address.
+/// ARP and ND questions end here: answered with the owner's MAC, or by silence when nobody has the
+/// address.
 fn neighbors(cx: &mut Walk<'_>, slot: Slot, packet: &Packet) -> Step<()> {
     let asked = match packet.inner {
         Inner::Arp(arp) if arp.request && arp.sender != arp.target => IpAddress::Ipv4(arp.target),

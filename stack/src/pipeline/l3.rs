@@ -1,7 +1,8 @@
 //! l3: route, hop limit, neighbor, MTU. Only what is sent to the gateway's MAC is routed.
 //!
-//! RFC 1812 section 5.2 and RFC 8200. The order of checks is Linux's (`ip_forward`): route, hop limit, MTU,
-//! and last the neighbor, whose absence a sender learns with the hop limit already lowered.
+//! RFC 1812 section 5.2 and RFC 8200. The order of checks is Linux's (`ip_forward`): route, hop
+//! limit, MTU, and last the neighbor, whose absence a sender learns with the hop limit already
+//! lowered.
 
 use core::ops::ControlFlow::{Break, Continue};
 
@@ -9,13 +10,14 @@ use smoltcp::wire::{EthernetAddress, IpAddress};
 
 use super::answer::Reply;
 use super::l2::Path;
-use super::packet::{ETHERNET_HEADER, Fragment, Inner, Ip, L4, Packet};
+use super::packet::{Fragment, Inner, Ip, L4, Packet};
 use super::{Step, Stop, Walk};
 use crate::config::{PortKind, RouteTarget};
 use crate::drop::DropReason;
 use crate::input::{Frame, GsoKind};
 use crate::table::{Port, Slot};
 use crate::trace::{Edit, Hop};
+use crate::wire::ETHERNET_HEADER;
 
 /// Where the packet goes.
 #[derive(Clone, Copy, Debug)]

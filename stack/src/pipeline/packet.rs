@@ -2,9 +2,6 @@
 
 use smoltcp::wire::{EthernetAddress, IpAddress, IpProtocol, Ipv4Address, Ipv6Address};
 
-/// Bytes of an Ethernet header without a tag.
-pub const ETHERNET_HEADER: usize = 14;
-
 /// A frame, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {

@@ -1,10 +1,11 @@
 //! rewrite: edits applied to a header window, with the checksums that follow.
 //!
-//! The one place where a walk's decisions become bytes: on the frame that leaves, and on copies of the
-//! recorded window when hops are shown. Only headers that the packet's parse has seen are touched.
+//! The one place where a walk's decisions become bytes: on the frame that leaves, and on copies of
+//! the recorded window when hops are shown. Only headers that the packet's parse has seen are
+//! touched.
 
-use super::packet::ETHERNET_HEADER;
 use crate::trace::Edit;
+use crate::wire::ETHERNET_HEADER;
 use crate::wire::checksum::update16;
 
 const IPV4: usize = ETHERNET_HEADER;

@@ -1,4 +1,5 @@
-//! The switch as a whole, through its door: what each kind of frame comes to, and the laws that hold for all.
+//! The switch as a whole, through its door: what each kind of frame comes to, and the laws that
+//! hold for all.
 //!
 //! ```text
 //!   pod a  10.244.1.2  fd00:1::2 --+                 +-- hop0 (node 192.0.2.10, 2001:db8::10)
@@ -129,7 +130,8 @@ impl Bed {
         self.out.events.clone()
     }
 
-    /// Puts a frame in, checks that the dry run had said the same and changed nothing, and that counts add up.
+    /// Puts a frame in, checks that the dry run had said the same and changed nothing, and that
+    /// counts add up.
     fn put(&mut self, port: PortId, frame: Frame) -> Verdict {
         let before = self.switch.digest();
         let mut predicted = self.switch.trace(self.now, port, &frame);

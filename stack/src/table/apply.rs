@@ -1,4 +1,5 @@
-//! Changes of desired state: validated against what is there, then done, or refused with nothing changed.
+//! Changes of desired state: validated against what is there, then done, or refused with nothing
+//! changed.
 
 use super::{ConfigError, Fib, Neighbor, NodeConfig, PortConfig, PortId, PortKind, Route, Tables};
 use crate::config::Change;
@@ -23,8 +24,9 @@ impl Tables {
         }
     }
 
-    /// All or none: a copy takes the changes, and replaces the tables if it took them all. Configuration is
-    /// small beside what frames create, and the copy lives between two frames only.
+    /// All or none: a copy takes the changes, and replaces the tables if it took them all.
+    /// Configuration is small beside what frames create, and the copy lives between two frames
+    /// only.
     fn apply_all(&mut self, changes: &[Change]) -> Result<(), ConfigError> {
         let mut copy = self.clone();
         for change in changes {
@@ -71,13 +73,14 @@ impl Tables {
         }
         let full = ConfigError::OverLimit { what: "ports", max: self.limits.ports_max };
         let slot = self.ports.insert(port.clone()).ok_or(full)?;
-        if port.kind == PortKind::Pod {
+        if !matches!(port.kind, PortKind::Endpoint(_)) {
             self.fdb.insert(port.mac, slot);
         }
         let neighbor = Neighbor { slot, mac: port.mac };
         if let Some(entry) = self.ports.get(slot) {
             for address in entry.answered_addresses() {
-                // Room is there: the map takes addresses_max and a link-local address for every port.
+                // Room is there: the map takes addresses_max and a link-local address for every
+                // port.
                 self.neighbors.insert(address, neighbor);
             }
         }
@@ -95,7 +98,7 @@ impl Tables {
 
     /// Takes what a port owned out of the look-up tables.
     fn forget(&mut self, port: &PortConfig) {
-        if port.kind == PortKind::Pod {
+        if !matches!(port.kind, PortKind::Endpoint(_)) {
             self.fdb.remove(&port.mac);
         }
         let own = crate::config::link_local(port.mac);

@@ -1,8 +1,8 @@
 //! Longest prefix match over a set that is rebuilt whole: the address space cut into intervals.
 //!
-//! Prefixes nest, so each point of the space has one longest prefix; neighboring points with the same one
-//! form an interval. A look-up is a binary search over the intervals' first addresses: no tree to walk, two
-//! cache lines near the end, and nothing that depends on the order of insertion.
+//! Prefixes nest, so each point of the space has one longest prefix; neighboring points with the
+//! same one form an interval. A look-up is a binary search over the intervals' first addresses: no
+//! tree to walk, two cache lines near the end, and nothing that depends on the order of insertion.
 
 use alloc::vec::Vec;
 

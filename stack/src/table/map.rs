@@ -1,7 +1,8 @@
 //! The one hash map: fixed capacity, seeded layout, no raw iteration.
 //!
-//! hashbrown lays items out by a seed and grows only by configuration; walks look up, never iterate.
-//! [`Map::sorted`] is for dumps, digests and floods, whose order must not depend on the layout.
+//! hashbrown lays items out by a seed and grows only by configuration; walks look up, never
+//! iterate. [`Map::sorted`] is for dumps, digests and floods, whose order must not depend on the
+//! layout.
 
 #![expect(
     clippy::disallowed_types,
@@ -25,7 +26,8 @@ impl<K: Copy + Eq + Hash + Ord, V: Copy> Map<K, V> {
     /// A map of at most `items_max` items, laid out by `seed`.
     #[must_use]
     pub fn new(seed: u64, items_max: usize) -> Self {
-        Self { items: HashMap::with_hasher(FixedState::with_seed(seed)), items_max }
+        let hasher = FixedState::with_seed(seed);
+        Self { items: HashMap::with_capacity_and_hasher(items_max, hasher), items_max }
     }
 
     /// The item of that key.

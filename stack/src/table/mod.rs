@@ -1,7 +1,7 @@
 //! All state of the switch, and the only code that changes it.
 //!
-//! Two ways in: [`Tables::commit`] for what walks decided, [`Tables::apply`] for changes of desired state.
-//! Stages get `&Tables`.
+//! Two ways in: [`Tables::commit`] for what walks decided, [`Tables::apply`] for changes of desired
+//! state. Stages get `&Tables`.
 
 use alloc::vec::Vec;
 

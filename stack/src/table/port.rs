@@ -1,7 +1,7 @@
 //! Ports by slot: configuration, rate buckets, counters.
 //!
-//! Limit: `ports_max` slots, free ones taken lowest first. A [`PortId`] is never reused by the daemon, a slot
-//! is; walks carry slots, outputs carry ids.
+//! Limit: `ports_max` slots, free ones taken lowest first. A [`PortId`] is never reused by the
+//! daemon, a slot is; walks carry slots, outputs carry ids.
 
 use alloc::vec::Vec;
 
@@ -31,7 +31,8 @@ pub struct Port {
 }
 
 impl Port {
-    /// Whether the port may use `address` as its own: configured, its EUI-64 link-local, or in an allowed prefix.
+    /// Whether the port may use `address` as its own: configured, its EUI-64 link-local, or in an
+    /// allowed prefix.
     #[must_use]
     pub fn owns(&self, address: &IpAddress) -> bool {
         if self.config.addresses.contains(address) {
@@ -97,7 +98,8 @@ impl Ports {
         self.slots.get_mut(slot.0 as usize)?.as_mut()
     }
 
-    /// Puts a port in the lowest free slot, or in its own if it is there. `None` when the table is full.
+    /// Puts a port in the lowest free slot, or in its own if it is there. `None` when the table is
+    /// full.
     pub(super) fn insert(&mut self, config: PortConfig) -> Option<Slot> {
         if let Some(slot) = self.slot(config.id) {
             let port = self.change(slot)?;

@@ -1,7 +1,9 @@
-//! One walk over all state, for whoever wants to see it: the digest, the dump, and the snapshots of issue 2.
+//! One walk over all state, for whoever wants to see it: the digest, the dump, and the snapshots of
+//! issue 2.
 //!
-//! Every table appears in [`Tables::visit`] and nowhere else, so none can be forgotten by one of them. Each
-//! item is a table's name, the item's key and its state, as numbers. Rows come in a canonical order.
+//! Every table appears in [`Tables::visit`] and nowhere else, so none can be forgotten by one of
+//! them. Each item is a table's name, the item's key and its state, as numbers. Rows come in a
+//! canonical order.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -52,8 +54,8 @@ fn kind(kind: PortKind) -> u64 {
 impl Tables {
     /// Shows every item of every table, counters included.
     pub fn visit(&self, sink: &mut dyn Sink) {
-        // Destructured without `..`: a new table does not compile until it is shown here. FDB and neighbors
-        // follow from the ports' configuration, the limits are no state.
+        // Destructured without `..`: a new table does not compile until it is shown here. FDB and
+        // neighbors follow from the ports' configuration, the limits are no state.
         let Self { limits: _, node, complete, epoch, ports: _, fdb: _, neighbors: _, fib, gone } =
             self;
         let mut words = Vec::new();
@@ -109,7 +111,8 @@ impl Tables {
         }
     }
 
-    /// The digest of all state: the sum of the items' keyed hashes, so it does not depend on their order.
+    /// The digest of all state: the sum of the items' keyed hashes, so it does not depend on their
+    /// order.
     #[must_use]
     pub fn digest(&self) -> u64 {
         struct Sum(u64);

@@ -4,14 +4,17 @@
 //! use smoltcp::wire::{EthernetAddress, Ipv4Address};
 //! use stack::wire::build::Link;
 //!
-//! let link = Link { src: EthernetAddress([2, 0, 0, 0, 0, 1]), dst: EthernetAddress([2, 0, 0, 0, 0, 2]) };
-//! let frame = link.ipv4(Ipv4Address::new(10, 1, 1, 5), Ipv4Address::new(10, 1, 1, 6)).udp(40_000, 53, b"who?");
+//! let mac = |n| EthernetAddress([2, 0, 0, 0, 0, n]);
+//! let link = Link { src: mac(1), dst: mac(2) };
+//! let ip = |n| Ipv4Address::new(10, 1, 1, n);
+//! let frame = link.ipv4(ip(5), ip(6)).udp(40_000, 53, b"who?");
 //! assert_eq!(frame.len(), 14 + 20 + 8 + 4);
 //! ```
 //!
-//! All lengths and checksums are right, and smoltcp emits what it can; what it cannot (IPv4 options,
-//! extension headers, fragments, any ICMP type) is emitted here. To get a wrong frame, change its bytes.
-//! A payload that would make the IP packet longer than 65,535 bytes is cut to what fits.
+//! All lengths and checksums are right, and smoltcp emits what it can; what it cannot (IPv4
+//! options, extension headers, fragments, any ICMP type) is emitted here. To get a wrong frame,
+//! change its bytes. A payload that would make the IP packet longer than 65,535 bytes is cut to
+//! what fits.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -103,9 +106,9 @@ impl Link {
         self.ipv6(src, dst).hop_limit(ND_HOP_LIMIT).upper(IpProtocol::Icmpv6, &bytes)
     }
 
-    /// A neighbor solicitation from `src` to the target's solicited-node group, with the source link-layer
-    /// address option unless `src` is unspecified (duplicate address detection, RFC 4862 section 5.4.2).
-    /// The destination MAC stays the link's: see [`solicited_node_mac`].
+    /// A neighbor solicitation from `src` to the target's solicited-node group, with the source
+    /// link-layer address option unless `src` is unspecified (duplicate address detection, RFC
+    /// 4862 section 5.4.2). The destination MAC stays the link's: see [`solicited_node_mac`].
     #[must_use]
     pub fn neighbor_solicit(self, src: Ipv6Address, target: Ipv6Address) -> Vec<u8> {
         let lladdr = (!src.is_unspecified()).then(|| self.src.into());
@@ -215,9 +218,10 @@ impl Ip {
         self
     }
 
-    /// Makes it a fragment `offset` bytes (a multiple of 8) into the datagram `datagram`, DF clear. For
-    /// IPv6 a fragment header follows the extensions given so far; offset 0 without `more` makes an
-    /// atomic fragment (RFC 6946). What the last call is given is the fragment's own part.
+    /// Makes it a fragment `offset` bytes (a multiple of 8) into the datagram `datagram`, DF clear.
+    /// For IPv6 a fragment header follows the extensions given so far; offset 0 without `more`
+    /// makes an atomic fragment (RFC 6946). What the last call is given is the fragment's own
+    /// part.
     #[must_use]
     pub fn fragment(mut self, datagram: u16, offset: u16, more: bool) -> Self {
         match &mut self.version {
@@ -246,8 +250,8 @@ impl Ip {
         self
     }
 
-    /// Appends an IPv6 extension header: its protocol number and what follows its first two bytes (next
-    /// header and length), filled up with Pad1 to a multiple of 8. IPv4 has none.
+    /// Appends an IPv6 extension header: its protocol number and what follows its first two bytes
+    /// (next header and length), filled up with Pad1 to a multiple of 8. IPv4 has none.
     #[must_use]
     pub fn extension(mut self, protocol: IpProtocol, body: &[u8]) -> Self {
         if let Version::V6 { extensions, .. } = &mut self.version {
@@ -314,8 +318,8 @@ impl Ip {
         self.icmp(icmp_type, 0, [a, b, c, d], payload)
     }
 
-    /// Any ICMP or ICMPv6 message: type, code, the four bytes behind the checksum, and the rest (of an
-    /// error the packet it quotes, from its IP header on).
+    /// Any ICMP or ICMPv6 message: type, code, the four bytes behind the checksum, and the rest (of
+    /// an error the packet it quotes, from its IP header on).
     #[must_use]
     pub fn icmp(self, icmp_type: u8, code: u8, word: [u8; 4], rest: &[u8]) -> Vec<u8> {
         let rest = self.fitting(8, rest);

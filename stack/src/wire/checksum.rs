@@ -1,17 +1,17 @@
 //! The Internet checksum: sums over bytes (RFC 1071) and updates by difference (RFC 1624).
 //!
-//! A *sum* is a one's complement sum of big-endian 16-bit words in a `u32`, already folded to 16 bits, so
-//! that thousands of them can be added before [`fold`]. A *checksum* is what stands in a header: the
-//! complement of a folded sum. Parts may be summed one by one and added when all but the last have an
-//! even number of bytes.
+//! A *sum* is a one's complement sum of big-endian 16-bit words in a `u32`, already folded to 16
+//! bits, so that thousands of them can be added before [`fold`]. A *checksum* is what stands in a
+//! header: the complement of a folded sum. Parts may be summed one by one and added when all but
+//! the last have an even number of bytes.
 
 use smoltcp::wire::IpAddress;
 
 /// The sum of `bytes`. An odd last byte counts as if a zero byte followed (RFC 1071 section 1).
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u32 {
-    // A one's complement sum does not depend on the byte order it is made in (RFC 1071 section 2 B), so
-    // words are added as the machine reads them and only the result is turned.
+    // A one's complement sum does not depend on the byte order it is made in (RFC 1071 section 2
+    // B), so words are added as the machine reads them and only the result is turned.
     let (words, tail) = bytes.as_chunks::<8>();
     let mut total = 0_u64;
     for word in words {
@@ -36,15 +36,15 @@ pub fn fold(sums: u32) -> u16 {
 
 /// The checksum after one 16-bit word it covers changed from `old` to `new`.
 ///
-/// RFC 1624 section 3, equation 3: `HC' = ~(~HC + ~m + m')`. Equation 2 of that RFC is wrong when the
-/// result is zero.
+/// RFC 1624 section 3, equation 3: `HC' = ~(~HC + ~m + m')`. Equation 2 of that RFC is wrong when
+/// the result is zero.
 #[must_use]
 pub fn update16(checksum: u16, old: u16, new: u16) -> u16 {
     !fold(u32::from(!checksum) + u32::from(!old) + u32::from(new))
 }
 
-/// The sum of the pseudo-header that TCP, UDP (RFC 9293 section 3.1, RFC 768) and, over IPv6, ICMPv6
-/// (RFC 8200 section 8.1) put before their own bytes. `len` counts those bytes.
+/// The sum of the pseudo-header that TCP, UDP (RFC 9293 section 3.1, RFC 768) and, over IPv6,
+/// ICMPv6 (RFC 8200 section 8.1) put before their own bytes. `len` counts those bytes.
 #[must_use]
 pub fn pseudo_header(src: IpAddress, dst: IpAddress, protocol: u8, len: u32) -> u32 {
     let addresses = address(src) + address(dst);
@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn an_update_is_a_recomputation_for_all_words() {
-        // Every new word and every old one, against words at the edges and a stride through the rest.
+        // Every new word and every old one, against words at the edges and a stride through the
+        // rest.
         let rest = 0x4500_u32;
         let probes: Vec<u16> = [0, 1, 0x7fff, 0x8000, 0xbaff, 0xfffe, 0xffff]
             .into_iter()
@@ -131,7 +132,9 @@ mod tests {
         }
 
         #[test]
-        fn parts_add_up(bytes in proptest::collection::vec(any::<u8>(), 0..600), cut in 0..300_usize) {
+        fn parts_add_up(
+            bytes in proptest::collection::vec(any::<u8>(), 0..600), cut in 0..300_usize,
+        ) {
             let (front, back) = bytes.split_at((cut * 2).min(bytes.len() & !1));
             prop_assert_eq!(fold(sum(front) + sum(back)), fold(sum(&bytes)));
         }
@@ -151,7 +154,8 @@ mod tests {
 
         #[test]
         fn pseudo_headers_are_smoltcps(
-            a in any::<[u8; 16]>(), b in any::<[u8; 16]>(), c in any::<[u8; 4]>(), d in any::<[u8; 4]>(), len in any::<u16>(),
+            a in any::<[u8; 16]>(), b in any::<[u8; 16]>(),
+            c in any::<[u8; 4]>(), d in any::<[u8; 4]>(), len in any::<u16>(),
         ) {
             use smoltcp::wire::checksum as theirs;
             // Theirs cuts the length to 16 bits, which no packet with a 16-bit length can show.

@@ -26,7 +26,8 @@ const HOPCTL_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct NodeSpec {
     /// The Node object.
     pub object: NodeObject,
-    /// Manifests that the node is given, the Node's own among them; `None` writes the Node's alone.
+    /// Manifests that the node is given, the Node's own among them; `None` writes the Node's
+    /// alone.
     pub manifests: Option<PathBuf>,
     /// Further keys of the daemon's configuration.
     pub settings: BTreeMap<String, Value>,

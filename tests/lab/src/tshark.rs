@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 use crate::{Context, Error, Result};
 
-/// Checksums are verified, all of them; whoever wrote the file completed them. Each packet is judged by
-/// itself: a file with every hop has it several times, which reassembly takes for overlaps.
+/// Checksums are verified, all of them; whoever wrote the file completed them. Each packet is
+/// judged by itself: a file with every hop has it several times, which reassembly takes for
+/// overlaps.
 const PREFERENCES: &[&str] = &[
     "ip.check_checksum:TRUE",
     "tcp.check_checksum:TRUE",
@@ -26,6 +27,8 @@ const FAULTS: &str = "_ws.malformed || _ws.short || _ws.expert.severity == 83886
 fn tshark(file: &Path, args: &[&str]) -> Result<String> {
     let mut command = Command::new("tshark");
     command.arg("-n").arg("-r").arg(file).stdin(Stdio::null());
+    // What lies in a stream spans segments; the switch carries segments.
+    command.args(["--disable-protocol", "http"]);
     for preference in PREFERENCES {
         command.args(["-o", preference]);
     }

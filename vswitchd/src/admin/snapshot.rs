@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub counters: Counters,
     /// The drivers' counters.
     pub drivers: BTreeMap<PortId, DriverCounters>,
+    /// What the drivers of removed ports had counted.
+    pub gone: DriverCounters,
     /// Digest of its state.
     pub digest: u64,
     /// Nanoseconds from CLOCK_MONOTONIC to UTC.
@@ -39,6 +41,7 @@ impl Snapshot {
             config: view.switch.config(),
             counters: view.switch.counters(),
             drivers: view.drivers.clone(),
+            gone: view.gone.clone(),
             digest: view.switch.digest(),
             utc_offset: view.utc_offset,
             utc: view.now.0.saturating_add_signed(view.utc_offset),
@@ -149,15 +152,15 @@ impl Snapshot {
     /// Every port's counters, by name.
     #[must_use]
     pub fn counters(&self, names: &Directory) -> Vec<Counter> {
-        let gone = DriverCounters::default();
+        let none = DriverCounters::default();
         let mut all = Vec::new();
         for (id, counters) in &self.counters.ports {
-            let driver = self.drivers.get(id).unwrap_or(&gone);
+            let driver = self.drivers.get(id).unwrap_or(&none);
             all.push(counter(name_of(*id, names), counters, driver));
         }
         all.sort_by(|a, b| a.port.cmp(&b.port));
         if self.counters.gone != PortCounters::default() {
-            all.push(counter(GONE.to_owned(), &self.counters.gone, &gone));
+            all.push(counter(GONE.to_owned(), &self.counters.gone, &self.gone));
         }
         all
     }

@@ -35,8 +35,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let text = daemon::with_causes(error.as_ref());
             // Without standard error there is nobody to tell.
-            drop(writeln!(std::io::stderr(), "vswitchd: {}", daemon::sentence(error.as_ref())));
+            drop(writeln!(std::io::stderr(), "vswitchd: {text}"));
             ExitCode::FAILURE
         }
     }

@@ -1,9 +1,10 @@
 //! Wiring, and the order of start and stop.
 //!
-//! Start: settings, manifests, the lock on run-dir, the plan; then the switch and its thread, the node's own
-//! port, the pods that were there before, and only then `complete`: nothing is forwarded on half a
-//! configuration. SIGTERM leaves pods, interfaces and routes in place.
+//! Start: settings, manifests, the lock on run-dir, the plan; then the switch and its thread, the
+//! node's own port, the pods that were there before, and only then `complete`: nothing is forwarded
+//! on half a configuration. SIGTERM leaves pods, interfaces and routes in place.
 
+use std::error::Error;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -52,13 +53,13 @@ pub enum DaemonError {
         why: String,
     },
     /// A manifest.
-    #[error("manifests: {0}")]
+    #[error("manifests")]
     Manifest(#[from] ManifestError),
     /// An object.
-    #[error("manifests: {0}")]
+    #[error("manifests")]
     Object(#[from] ObjectError),
     /// The plan.
-    #[error("manifests: {0}")]
+    #[error("manifests")]
     Plan(#[from] PlanError),
     /// The kernel.
     #[error(transparent)]
@@ -80,21 +81,6 @@ pub enum DaemonError {
         /// Its errno.
         source: io::Error,
     },
-}
-
-/// An error with all its causes, one sentence. Some say their cause themselves.
-#[must_use]
-pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
@@ -144,10 +130,10 @@ fn lock(run_dir: &Path) -> Result<Flock<File>, DaemonError> {
 }
 
 async fn serve(settings: &Settings, desired: Desired) -> Result<(), DaemonError> {
-    let _lock = lock(&settings.run_dir)?;
     let linux = Linux::new(settings.run_dir.clone())?;
     let uplink = linux.uplink(settings.uplink.as_deref())?;
     let plan = plan(settings, &desired, uplink.as_ref())?;
+    let _lock = lock(&settings.run_dir)?;
     let mut watcher =
         Watcher::new(&settings.manifests).map_err(io("cannot watch the manifests"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot wait for signals"))?;
@@ -164,11 +150,14 @@ async fn serve(settings: &Settings, desired: Desired) -> Result<(), DaemonError>
         drop(stopped.await);
     };
     let api = tokio::spawn(admin::serve(listener, running.context.clone(), ended));
+    say_ready().map_err(io("cannot say that it is ready"))?;
     let mut running = running;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            // Only when it cannot wait for its devices any more; a new daemon can.
+            _ = &mut running.data => return Err(Ended.into()),
             changed = watcher.changed() => {
                 changed.map_err(io("cannot watch the manifests"))?;
                 running.reload(settings, uplink.as_ref()).await?;
@@ -211,6 +200,8 @@ struct Running {
     kernel: Arc<dyn Kernel>,
     state: Arc<State>,
     context: Context,
+    /// Completes when the data thread has ended.
+    data: tokio::sync::oneshot::Receiver<()>,
 }
 
 impl Running {
@@ -223,7 +214,7 @@ impl Running {
         let kernel: Arc<dyn Kernel> = linux.clone();
         let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
         let switch = Switch::new(Config::default(), Limits::default(), seeds);
-        let (handle, _thread) =
+        let (handle, data) =
             event_loop::start(switch).map_err(io("cannot start the data thread"))?;
         let directory = directory(&desired);
         handle.change(plan.changes()).await??;
@@ -249,35 +240,38 @@ impl Running {
             sources: state.clone(),
             captures: admin::Captures::default(),
         };
-        Ok(Self { plan, desired, linux, kernel, state, context })
+        state.set_problems(idle(&desired));
+        Ok(Self { plan, desired, linux, kernel, state, context, data })
     }
 
-    /// Takes the manifests in again. What is wrong with them is shown by `status`, and the old state stays.
+    /// Takes the manifests in again. What is wrong with them is shown by `status`, and the old
+    /// state stays.
     async fn reload(
         &mut self,
         settings: &Settings,
         uplink: Option<&crate::node::uplink::Uplink>,
     ) -> Result<(), DaemonError> {
-        let next = read_manifests(settings).and_then(|desired| {
-            let plan = plan(settings, &desired, uplink)?;
-            refuse_overlaps(&self.linux, settings, &plan)?;
-            Ok((plan, desired))
-        });
+        let next = read_manifests(settings)
+            .and_then(|desired| Ok((plan(settings, &desired, uplink)?, desired)))
+            .and_then(|(plan, desired)| {
+                refuse_overlaps(&self.linux, settings, &plan)?;
+                Ok((plan, desired))
+            });
         let result = match next {
             Ok((plan, desired)) => self.adopt(plan, desired).await,
             Err(error) => Err(error),
         };
         match result {
-            Ok(()) => self.state.set_problems(Vec::new()),
+            Ok(()) => self.state.set_problems(idle(&self.desired)),
             Err(DaemonError::Ended(ended)) => return Err(ended.into()),
             Err(error) => {
-                let message = sentence(&error);
+                let message = with_causes(&error);
                 tracing::warn!(
                     error = message,
                     "the manifests are not taken; the last good state stays"
                 );
-                let problem = Problem { object: settings.manifests.display().to_string(), message };
-                self.state.set_problems(vec![problem]);
+                let object = settings.manifests.display().to_string();
+                self.state.set_problems(vec![Problem { object, message }]);
             }
         }
         Ok(())
@@ -332,6 +326,30 @@ impl Running {
         }
         Ok(self.context.handle.change(Change::All(changes)).await??)
     }
+}
+
+/// An error with what caused it, as one clause. Some errors say their cause themselves.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// What the manifests ask for and nobody does: better said than found out.
+fn idle(desired: &Desired) -> Vec<Problem> {
+    let problem = |kind: &String| Problem {
+        object: kind.clone(),
+        message: "this version does not act on objects of this kind".to_owned(),
+    };
+    desired.idle.iter().map(problem).collect()
 }
 
 fn directory(desired: &Desired) -> Shared {

@@ -1,4 +1,5 @@
-//! From settings, objects and what the kernel said: what this node's switch and kernel shall be. Pure.
+//! From settings, objects and what the kernel said: what this node's switch and kernel shall be.
+//! Pure.
 
 use std::net::IpAddr;
 
@@ -113,7 +114,8 @@ fn node_addresses(
 }
 
 impl Plan {
-    /// The changes that bring the switch there, pods' ports apart. `complete` follows when pods are back.
+    /// The changes that bring the switch there, pods' ports apart. `complete` follows when pods are
+    /// back.
     #[must_use]
     pub fn changes(&self) -> Change {
         let host = PortConfig {

@@ -96,10 +96,11 @@ impl Sources for State {
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.lock().problems.clone();
-        let attached = self.cni.attachments();
-        let remains = |lost: &&Arc<Attached>| attached.iter().any(|now| now.port == lost.port);
-        problems.extend(self.cni.reconciled().failed.iter().filter(remains).map(|lost| Problem {
-            object: lost.label().to_string(),
+        let there = self.cni.attachments();
+        let failed = self.cni.reconciled().failed.iter();
+        let still = failed.filter(|lost| there.iter().any(|attached| attached.key == lost.key));
+        problems.extend(still.map(|attached| Problem {
+            object: attached.label().to_string(),
             message: "its interface could not be taken back; delete the pod".to_owned(),
         }));
         problems
@@ -160,10 +161,14 @@ pub(super) fn preflight(
 
 /// What cannot be seen from here is no failure; its line says so.
 fn shown(check: preflight::Check) -> Check {
+    let message = match check.outcome {
+        Outcome::Good | Outcome::Bad => check.detail,
+        Outcome::Unknown => format!("not checked: {}", check.detail),
+    };
     Check {
         name: check.name.to_owned(),
         ok: check.outcome != Outcome::Bad,
-        message: check.detail,
+        message,
         mend: check.mend,
     }
 }

@@ -1,7 +1,9 @@
-//! From the switch to the devices: frames in their order a port, small ones at the end of the batch.
+//! From the switch to the devices: frames in their order a port, small ones at the end of the
+//! batch.
 //!
-//! Large frames are written at once, while they are in the cache. Small ones wait for the end of the batch
-//! (never longer: there is no timer), so that datagrams of one flow can leave as one super-frame.
+//! Large frames are written at once, while they are in the cache. Small ones wait for the end of
+//! the batch (never longer: there is no timer), so that datagrams of one flow can leave as one
+//! super-frame.
 
 use std::io;
 
@@ -23,6 +25,8 @@ pub(super) struct Attached {
     pub(super) id: PortId,
     pub(super) io: Box<dyn PortIo>,
     pub(super) counters: DriverCounters,
+    /// Whether the waiter has been told of the device.
+    pub(super) polled: bool,
     capabilities: Capabilities,
     waiting: Vec<Frame>,
     coalescer: Coalescer,
@@ -40,6 +44,7 @@ impl Attached {
             id,
             io,
             counters: DriverCounters::default(),
+            polled: false,
             capabilities,
             waiting: Vec::with_capacity(WAITING_MAX),
             coalescer: Coalescer::default(),
@@ -122,7 +127,8 @@ impl Loop {
         self.carry_out();
     }
 
-    /// Shows the walks of the last input to the captures. `offload` is that of the frame put in, if one was.
+    /// Shows the walks of the last input to the captures. `offload` is that of the frame put in, if
+    /// one was.
     fn show(&mut self, offload: Option<stack::Offload>) {
         if self.sessions.is_empty() {
             return;
@@ -181,7 +187,8 @@ impl Loop {
         let attached = index.and_then(|index| Some((index, self.ports.get_mut(index)?.as_mut()?)));
         let Some((index, attached)) = attached else {
             // Its device is gone while the port still stands: CNI DEL closes the device first.
-            *self.undelivered.entry(port).or_default() += 1;
+            let counters = self.detached.entry(port).or_default();
+            *counters.failed.entry(libc::ENODEV).or_default() += 1;
             self.pool.give(frame);
             return;
         };

@@ -1,5 +1,5 @@
-//! The data thread: drains ports into the switch and the switch into ports. The only place that reads the
-//! clock and draws seeds.
+//! The data thread: drains ports into the switch and the switch into ports. The only place that
+//! reads the clock and draws seeds.
 //!
 //! Everybody else speaks to it through a [`Handle`]: changes, ports to attach, questions.
 
@@ -43,6 +43,23 @@ pub struct View<'a> {
     pub utc_offset: i64,
     /// Counters of the drivers, by port.
     pub drivers: &'a BTreeMap<PortId, DriverCounters>,
+    /// What the drivers of removed ports had counted.
+    pub gone: &'a DriverCounters,
+}
+
+impl DriverCounters {
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Self) {
+        let Self { written, failed, receive_failed, lost } = other;
+        self.written += written;
+        for (errno, count) in failed {
+            *self.failed.entry(*errno).or_default() += count;
+        }
+        for (errno, count) in receive_failed {
+            *self.receive_failed.entry(*errno).or_default() += count;
+        }
+        self.lost.frames += lost.frames;
+    }
 }
 
 type Question = Box<dyn FnOnce(&View<'_>) + Send>;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 
 use foldhash::fast::RandomState;
-use stack::{Change, ConfigError, Event, Input, Instant, Outbox, PortId, Switch};
+use stack::{Change, ConfigError, Duration, Event, Input, Instant, Outbox, PortId, Switch};
+use tokio::sync::oneshot;
 
 use super::dispatch::Attached;
-use super::{Command, Handle, View, utc_offset};
+use super::{Command, DriverCounters, Handle, View, utc_offset};
 use crate::capture::session::Session;
 use crate::port::wake::Waiter;
 use crate::port::{Pool, PortIo};
@@ -20,6 +20,9 @@ const BATCH: usize = 64;
 
 /// A difference of clocks above this, in nanoseconds, means that UTC was set.
 const CLOCK_SET: u64 = 1_000_000;
+
+/// How old the kernel's counts of lost frames may be in an answer.
+const LOSSES_FRESH: Duration = Duration::from_millis(100);
 
 /// All that lives on the data thread.
 pub(super) struct Loop {
@@ -33,35 +36,54 @@ pub(super) struct Loop {
     pub(super) pending: Vec<usize>,
     /// The frame of a walk as it came in, kept only while somebody captures.
     pub(super) received: Vec<u8>,
-    /// Frames for ports whose device is gone.
-    pub(super) undelivered: BTreeMap<PortId, u64>,
+    /// What devices that are gone had counted, and frames for ports without one. Joins `gone` with
+    /// its port.
+    pub(super) detached: BTreeMap<PortId, DriverCounters>,
+    /// What devices of removed ports had counted.
+    gone: DriverCounters,
     pub(super) now: Instant,
     utc_offset: i64,
+    /// When the kernel was last asked what it lost.
+    losses_at: Instant,
     waiter: Waiter,
     commands: mpsc::Receiver<Command>,
 }
 
-/// Starts the data thread with a switch.
+/// Starts the data thread with a switch. The receiver completes, with an error, when the thread ends.
 ///
 /// # Errors
 /// When epoll, eventfd or the thread cannot be had.
-pub fn start(switch: Switch) -> io::Result<(Handle, JoinHandle<()>)> {
+pub fn start(switch: Switch) -> io::Result<(Handle, oneshot::Receiver<()>)> {
     let (sender, commands) = mpsc::channel();
     // The waiter watches the load of its own thread, so it is made there.
     let (made, making) = mpsc::channel::<io::Result<Arc<OwnedFd>>>();
-    let work = move || match Waiter::new() {
+    let (ends, ended) = oneshot::channel::<()>();
+    let work = move || {
+        run_until_stopped(switch, commands, &made);
+        // Nobody may wait any more.
+        drop(ends);
+    };
+    std::thread::Builder::new().name("data".to_owned()).spawn(work)?;
+    let wake =
+        making.recv().map_err(|_ended| io::Error::other("the data thread ended at once"))??;
+    Ok((Handle { commands: sender, wake }, ended))
+}
+
+fn run_until_stopped(
+    switch: Switch,
+    commands: mpsc::Receiver<Command>,
+    made: &mpsc::Sender<io::Result<Arc<OwnedFd>>>,
+) {
+    match Waiter::new() {
         Ok(waiter) => {
             let waker = waiter.waker();
             if made.send(Ok(waker)).is_ok() {
                 Loop::new(switch, waiter, commands).run();
             }
         }
+        // The one who waits for it reports it.
         Err(error) => drop(made.send(Err(error))),
-    };
-    let thread = std::thread::Builder::new().name("data".to_owned()).spawn(work)?;
-    let wake =
-        making.recv().map_err(|_ended| io::Error::other("the data thread ended at once"))??;
-    Ok((Handle { commands: sender, wake }, thread))
+    }
 }
 
 impl Loop {
@@ -75,9 +97,11 @@ impl Loop {
             sessions: Vec::new(),
             pending: Vec::new(),
             received: Vec::new(),
-            undelivered: BTreeMap::new(),
+            detached: BTreeMap::new(),
+            gone: DriverCounters::default(),
             now: Instant::ZERO,
             utc_offset: utc_offset(),
+            losses_at: Instant::ZERO,
             waiter,
             commands,
         }
@@ -127,7 +151,8 @@ impl Loop {
         }
     }
 
-    /// A device that cannot be read is polled no more and its port is down; CNI DEL or a restart clears it.
+    /// A device that cannot be read is polled no more and its port is down; CNI DEL or a restart
+    /// clears it.
     fn broken(&mut self, port: usize, error: &io::Error) {
         let Some(attached) = self.ports.get_mut(port).and_then(Option::as_mut) else { return };
         let id = attached.id;
@@ -164,46 +189,78 @@ impl Loop {
 
     fn change(&mut self, change: Change) -> Result<(), ConfigError> {
         self.switch.input(self.now, Input::Change(change), &mut self.out);
-        match self.out.events.drain(..).next() {
-            Some(Event::Rejected(error)) => Err(error),
-            None => Ok(()),
+        if let Some(Event::Rejected(error)) = self.out.events.drain(..).next() {
+            return Err(error);
+        }
+        self.poll_devices();
+        Ok(())
+    }
+
+    /// Polls every device not polled yet, once desired state is complete. Until then frames wait in
+    /// the kernel's queues: after a restart they would be dropped for want of a configuration
+    /// that is on its way.
+    fn poll_devices(&mut self) {
+        if !self.switch.tables().complete() {
+            return;
+        }
+        for (token, attached) in self.ports.iter_mut().enumerate() {
+            let Some(attached) = attached.as_mut().filter(|attached| !attached.polled) else {
+                continue;
+            };
+            attached.polled = true;
+            if let Err(error) = self.waiter.add(attached.io.descriptor(), token as u64) {
+                tracing::error!(port = attached.id.0, %error, "cannot poll the port's device");
+            }
         }
     }
 
     fn attach(&mut self, id: PortId, io: Box<dyn PortIo>) {
         self.detach(id);
         let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
-        if let Err(error) = self.waiter.add(io.descriptor(), free as u64) {
-            tracing::error!(port = id.0, %error, "cannot poll the port's device");
-            return;
-        }
         let attached = Some(Attached::new(id, io));
         match self.ports.get_mut(free) {
             Some(place) => *place = attached,
             None => self.ports.push(attached),
         }
         self.index.insert(id, free);
+        self.poll_devices();
     }
 
     fn detach(&mut self, id: PortId) {
         let Some(port) = self.index.remove(&id) else { return };
-        let Some(attached) = self.ports.get_mut(port).and_then(Option::take) else { return };
-        if let Err(error) = self.waiter.remove(attached.io.descriptor()) {
+        let Some(mut attached) = self.ports.get_mut(port).and_then(Option::take) else { return };
+        if let Ok(lost) = attached.io.losses() {
+            attached.counters.lost = lost;
+        }
+        self.detached.entry(id).or_default().add(&attached.counters);
+        if attached.polled
+            && let Err(error) = self.waiter.remove(attached.io.descriptor())
+        {
             tracing::debug!(port = id.0, %error, "the device was polled no more");
         }
     }
 
     fn ask(&mut self, question: super::Question) {
         let mut drivers = BTreeMap::new();
+        // Asking the kernel takes a system call a port: not for each of many questions in a row.
+        let fresh = self.now.since(self.losses_at) < LOSSES_FRESH;
+        if !fresh {
+            self.losses_at = self.now;
+        }
         for attached in self.ports.iter_mut().flatten() {
-            if let Ok(lost) = attached.io.losses() {
+            if !fresh && let Ok(lost) = attached.io.losses() {
                 attached.counters.lost = lost;
             }
             drivers.insert(attached.id, attached.counters.clone());
         }
-        for (id, count) in &self.undelivered {
-            let counters: &mut super::DriverCounters = drivers.entry(*id).or_default();
-            *counters.failed.entry(libc::ENODEV).or_default() += count;
+        let removed = |id: &PortId| self.switch.tables().ports().slot(*id).is_none();
+        let (gone, kept) =
+            std::mem::take(&mut self.detached).into_iter().partition(|(id, _)| removed(id));
+        let gone: BTreeMap<PortId, DriverCounters> = gone;
+        gone.values().for_each(|counters| self.gone.add(counters));
+        self.detached = kept;
+        for (id, counters) in &self.detached {
+            drivers.entry(*id).or_default().add(counters);
         }
         // Sampled anew only when the clock was set: two captures of one packet bear the same time.
         let fresh = utc_offset();
@@ -211,6 +268,7 @@ impl Loop {
             self.utc_offset = fresh;
         }
         let (now, utc_offset) = (self.now, self.utc_offset);
-        question(&View { switch: &self.switch, now, utc_offset, drivers: &drivers });
+        let (switch, gone) = (&self.switch, &self.gone);
+        question(&View { switch, now, utc_offset, drivers: &drivers, gone });
     }
 }

@@ -23,9 +23,8 @@ pub struct ManifestError {
     pub message: String,
 }
 
-/// Kinds that a directory may hold and that nothing reads yet.
-const KINDS_LATER: [&str; 5] =
-    ["Namespace", "Service", "EndpointSlice", "NetworkPolicy", "ServiceCIDR"];
+/// Kinds that a directory may hold and that nothing acts on yet: `status` says so.
+const KINDS_LATER: [&str; 4] = ["Service", "EndpointSlice", "NetworkPolicy", "ServiceCIDR"];
 
 /// Reads all manifests of a directory, in the order of the files' names.
 ///
@@ -88,7 +87,10 @@ fn parse(text: &str, objects: &mut Objects) -> Result<(), String> {
                     return Err(format!("Pod {namespace}/{name} is there twice; remove one"));
                 }
             }
-            Some(kind) if KINDS_LATER.contains(&kind) => {}
+            Some("Namespace") => {}
+            Some(kind) if KINDS_LATER.contains(&kind) => {
+                objects.idle.insert(kind.to_owned());
+            }
             Some(kind) => {
                 return Err(format!("kind: `{kind}` means nothing here; remove the object"));
             }

@@ -1,6 +1,6 @@
 //! The objects, as far as they matter here, and what they mean. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -82,6 +82,8 @@ pub struct Objects {
     pub nodes: BTreeMap<String, Node>,
     /// Pods by namespace and name.
     pub pods: BTreeMap<(String, String), Pod>,
+    /// Kinds that were there and that nothing acts on yet.
+    pub idle: BTreeSet<String>,
 }
 
 /// What the objects mean for this node.
@@ -93,6 +95,8 @@ pub struct Desired {
     pub node_addresses: Vec<IpAddr>,
     /// Further source prefixes of pods, by namespace and name.
     pub allowed: BTreeMap<(String, String), Vec<IpCidr>>,
+    /// Kinds of objects that nothing acts on yet.
+    pub idle: BTreeSet<String>,
 }
 
 /// An object that cannot be meant so: its kind and name, the field, why, and the mend.
@@ -144,8 +148,9 @@ pub fn desired(objects: &Objects, node_name: &str) -> Result<Desired, ObjectErro
         let why = "no Node object of this name; add one to the manifests or set node-name";
         return Err(fault(&object, "metadata.name", why));
     };
-    let mut desired = Desired { pod_cidrs: ranges(&object, node)?, ..Desired::default() };
-    refuse_shared(&object, node_name, &desired.pod_cidrs, objects)?;
+    let pod_cidrs = ranges(&object, node)?;
+    refuse_shared(&object, node_name, &pod_cidrs, objects)?;
+    let mut desired = Desired { pod_cidrs, idle: objects.idle.clone(), ..Desired::default() };
     for address in node.status.addresses.iter().filter(|a| a.kind == "InternalIP") {
         match IpAddr::from_str(&address.address) {
             Ok(ip) => desired.node_addresses.push(ip),

@@ -1,8 +1,9 @@
-//! The node's own port: a TAP in the node's namespace, and what leads the node's packets to and from it. All of it
-//! runs inside the node's namespace.
+//! The node's own port: a TAP in the node's namespace, and what leads the node's packets to and
+//! from it. All of it runs inside the node's namespace.
 //!
-//! The port has no address of its own, only IPv6's link-local: the node keeps one identity, its uplink's, and the routes
-//! name it as their source. Its neighbors are the gateways, set for good, so the node never asks for them.
+//! The port has no address of its own, only IPv6's link-local: the node keeps one identity, its
+//! uplink's, and the routes name it as their source. Its neighbors are the gateways, set for good,
+//! so the node never asks for them.
 
 use std::path::Path;
 
@@ -19,8 +20,9 @@ use crate::port::tap::Tap;
 /// The kernel's name for the kind of link a TAP is.
 const TAP_KIND: &str = "tun";
 
-/// Makes the node's port, or takes it back, and brings everything to what it shall be. What is so already stays
-/// untouched. If it was not there before and something fails, all of it is gone again.
+/// Makes the node's port, or takes it back, and brings everything to what it shall be. What is so
+/// already stays untouched. If it was not there before and something fails, all of it is gone
+/// again.
 ///
 /// # Errors
 /// [`NodeError::Setting`] when a stranger's interface has the name, [`NodeError::Exists`] when a stranger's route has
@@ -85,7 +87,8 @@ fn configure(netlink: &mut Netlink, link: &HostLink, before: &Path) -> Result<()
     settings::apply(netlink, &families(link), before)
 }
 
-/// Brings the routes of one family to what they shall be, without a moment in which one that stays is missing.
+/// Brings the routes of one family to what they shall be, without a moment in which one that stays
+/// is missing.
 fn configure_routes(
     netlink: &mut Netlink,
     found: &Link,
@@ -203,8 +206,9 @@ fn wanted_settings(link: &HostLink) -> Vec<(String, &'static str)> {
         match family {
             Family::V4 => wanted.extend([
                 (sysctl::ipv4(name, "forwarding"), "1"),
-                // A pod may be allowed source addresses the node has no route to by this port; the switch has its
-                // own guard for sources. 2 also overrules a strict "all".
+                // A pod may be allowed source addresses the node has no route to by this port; the
+                // switch has its own guard for sources. 2 also overrules a strict
+                // "all".
                 (sysctl::ipv4(name, "rp_filter"), "2"),
             ]),
             Family::V6 => wanted.extend([
@@ -235,7 +239,8 @@ fn wanted_neighbors(found: &Link, link: &HostLink) -> Vec<Neighbor> {
     link.gateways.iter().map(neighbor).collect()
 }
 
-/// A route to each prefix by the gateway of its family. Prefixes of a family without gateway have none.
+/// A route to each prefix by the gateway of its family. Prefixes of a family without gateway have
+/// none.
 fn wanted_routes(found: &Link, link: &HostLink, family: Family) -> Vec<Route> {
     let of_family = |address: &&IpAddress| Family::of(address) == family;
     let Some(gateway) = link.gateways.iter().find(of_family).copied() else { return Vec::new() };

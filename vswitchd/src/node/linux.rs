@@ -24,8 +24,8 @@ pub struct Linux {
 }
 
 impl Linux {
-    /// The node is the network namespace of the calling thread, from now on; `run_dir` holds what must outlive the
-    /// daemon but not the machine. Nothing is made yet.
+    /// The node is the network namespace of the calling thread, from now on; `run_dir` holds what
+    /// must outlive the daemon but not the machine. Nothing is made yet.
     ///
     /// # Errors
     /// [`NodeError::Netns`] when the thread's own namespace cannot be opened.
@@ -37,8 +37,8 @@ impl Linux {
         })
     }
 
-    /// Finds the node's uplink: the interface named by the setting, or that of the default route, or the first with a
-    /// global address. `None` when nothing leads out of the node.
+    /// Finds the node's uplink: the interface named by the setting, or that of the default route,
+    /// or the first with a global address. `None` when nothing leads out of the node.
     ///
     /// # Errors
     /// [`NodeError::Setting`] when a named one is not there; the kernel's.
@@ -60,9 +60,9 @@ impl Linux {
         })
     }
 
-    /// Removes from the node all that any daemon with this run directory made: the own port, routes, rules,
-    /// settings, the switch's namespace with the node's ends of veth pairs. TAPs go with their pods' namespaces,
-    /// or by [`Kernel::unwire`].
+    /// Removes from the node all that any daemon with this run directory made: the own port,
+    /// routes, rules, settings, the switch's namespace with the node's ends of veth pairs. TAPs
+    /// go with their pods' namespaces, or by [`Kernel::unwire`].
     ///
     /// # Errors
     /// The kernel's.

@@ -1,7 +1,7 @@
 //! What the kernel must know: namespaces, links, addresses, neighbors, routes, rules, sysctls.
 //!
-//! Everything that needs privileges goes through [`Kernel`]: issue 2 moves its implementation into a parent
-//! process, so it takes plain values and gives back descriptors.
+//! Everything that needs privileges goes through [`Kernel`]: issue 2 moves its implementation into
+//! a parent process, so it takes plain values and gives back descriptors.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -150,7 +150,8 @@ pub trait Kernel: Send + Sync {
     /// The kernel's.
     fn take_back(&self, netns: &Netns, link: &PodLink) -> Result<Box<dyn PortIo>, NodeError>;
 
-    /// Removes a pod's interface; one that is gone is no error. `netns` is `None` when the namespace is gone.
+    /// Removes a pod's interface; one that is gone is no error. `netns` is `None` when the
+    /// namespace is gone.
     ///
     /// # Errors
     /// The kernel's.
@@ -162,7 +163,8 @@ pub trait Kernel: Send + Sync {
     /// The kernel's, when it cannot be asked.
     fn check(&self, netns: &Netns, link: &PodLink) -> Result<Vec<Problem>, NodeError>;
 
-    /// Makes or takes back the node's own port, with addresses, neighbors, routes, rules and sysctls.
+    /// Makes or takes back the node's own port, with addresses, neighbors, routes, rules and
+    /// sysctls.
     ///
     /// # Errors
     /// The kernel's.

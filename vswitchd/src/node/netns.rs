@@ -31,8 +31,9 @@ pub(crate) fn own() -> Result<Netns, NodeError> {
     Ok(Netns { descriptor: OwnedFd::from(file), inode, path })
 }
 
-/// Opens a network namespace and checks that it is one, and another one than `own` (SEC-21). What is checked is
-/// the descriptor, which is also what is kept: the path may change meaning between the two.
+/// Opens a network namespace and checks that it is one, and another one than `own` (SEC-21). What
+/// is checked is the descriptor, which is also what is kept: the path may change meaning between
+/// the two.
 ///
 /// # Errors
 /// [`NodeError::Netns`] with the reason.
@@ -59,11 +60,12 @@ pub(crate) fn open(path: &Path, own: &Netns) -> Result<Netns, NodeError> {
     Ok(Netns { descriptor: OwnedFd::from(file), inode, path: path.to_owned() })
 }
 
-/// Runs `work` on a new thread inside `netns` and waits for it. The caller's thread never changes namespace, so
-/// nothing it does later can land in the wrong one.
+/// Runs `work` on a new thread inside `netns` and waits for it. The caller's thread never changes
+/// namespace, so nothing it does later can land in the wrong one.
 ///
 /// # Errors
-/// Those of `work`; [`NodeError::Kernel`] when the namespace cannot be entered or the work panicked.
+/// Those of `work`; [`NodeError::Kernel`] when the namespace cannot be entered or the work
+/// panicked.
 pub(crate) fn within<T: Send>(
     netns: &Netns,
     work: impl FnOnce() -> Result<T, NodeError> + Send,
@@ -94,7 +96,8 @@ pub(crate) fn within<T: Send>(
     })
 }
 
-/// Makes a new, empty namespace that stays alive without a process: a mount on the file `path`, which is made.
+/// Makes a new, empty namespace that stays alive without a process: a mount on the file `path`,
+/// which is made.
 ///
 /// # Errors
 /// [`NodeError::Kernel`]; nothing is left behind then.
@@ -127,8 +130,8 @@ pub(crate) fn make(path: &Path) -> Result<(), NodeError> {
     })
 }
 
-/// Takes away what [`make`] made. What is gone already is no error. The namespace itself ends with the last
-/// descriptor to it.
+/// Takes away what [`make`] made. What is gone already is no error. The namespace itself ends with
+/// the last descriptor to it.
 ///
 /// # Errors
 /// [`NodeError::Kernel`] when it cannot be unmounted or removed.
@@ -159,8 +162,8 @@ pub(crate) fn is_mounted(path: &Path) -> bool {
 
 /// The `CLONE_NEW*` constant of an nsfs file.
 fn namespace_type(file: &File) -> io::Result<libc::c_int> {
-    // SAFETY: NS_GET_NSTYPE takes no argument and writes to no memory of ours; the descriptor is open as long as
-    // `file` is borrowed, and any other file than an nsfs one answers ENOTTY.
+    // SAFETY: NS_GET_NSTYPE takes no argument and writes to no memory of ours; the descriptor is
+    // open as long as `file` is borrowed, and any other file than an nsfs one answers ENOTTY.
     let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
     if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
 }

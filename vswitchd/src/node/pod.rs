@@ -1,4 +1,5 @@
-//! A pod's interface: made, configured, compared, removed. All of it runs inside the pod's namespace.
+//! A pod's interface: made, configured, compared, removed. All of it runs inside the pod's
+//! namespace.
 
 use std::os::fd::BorrowedFd;
 
@@ -11,11 +12,12 @@ use super::netlink::{Family, Netlink, feature};
 use super::{LinkKind, NodeError, PodLink, Problem, sysctl};
 use crate::port::tap::Tap;
 
-/// Frames that wait in a TAP for the switch. A full queue drops its tail, and a frame may have 64 KiB: more would
-/// be a standing queue and many megabytes a pod.
+/// Frames that wait in a TAP for the switch. A full queue drops its tail, and a frame may have 64
+/// KiB: more would be a standing queue and many megabytes a pod.
 pub(crate) const QUEUE_LENGTH: u32 = 256;
 
-/// Features a packet socket's virtio-net header cannot describe: a partial CRC32c, and SCTP super-frames.
+/// Features a packet socket's virtio-net header cannot describe: a partial CRC32c, and SCTP
+/// super-frames.
 const SCTP_OFFLOADS: [&str; 2] = ["tx-checksum-sctp", "tx-sctp-segmentation"];
 
 /// Makes the pod's TAP and configures it. On failure it is gone again.
@@ -30,8 +32,8 @@ pub(crate) fn make_tap(link: &PodLink) -> Result<Tap, NodeError> {
     Ok(tap)
 }
 
-/// Makes the pod's end of a veth pair, with the node's end `link.host_ifname` in the namespace `switch`, and
-/// configures it. On failure both are gone again.
+/// Makes the pod's end of a veth pair, with the node's end `link.host_ifname` in the namespace
+/// `switch`, and configures it. On failure both are gone again.
 ///
 /// # Errors
 /// [`NodeError::Exists`] when a name is taken, else the kernel's.
@@ -40,8 +42,8 @@ pub(crate) fn make_veth(link: &PodLink, switch: BorrowedFd<'_>) -> Result<(), No
     refuse_taken(&mut netlink, &link.ifname)?;
     netlink.add_veth(&link.ifname, &link.host_ifname, switch)?;
     for offload in SCTP_OFFLOADS {
-        // Older kernels lack one of the two, or the whole interface to ask by; then there is nothing to switch
-        // off, or SCTP alone suffers, which its own checksum shows.
+        // Older kernels lack one of the two, or the whole interface to ask by; then there is
+        // nothing to switch off, or SCTP alone suffers, which its own checksum shows.
         if let Err(error) = feature::switch_off(&link.ifname, offload) {
             tracing::debug!(interface = link.ifname, offload, %error, "offload not switched off");
         }
@@ -61,7 +63,8 @@ pub(crate) fn attach_tap(link: &PodLink) -> Result<Tap, NodeError> {
     Tap::attach(&link.ifname).map_err(|source| kernel("take back", link, source))
 }
 
-/// Removes the pod's interface if it is there and of the kind we made; a stranger's of that name stays.
+/// Removes the pod's interface if it is there and of the kind we made; a stranger's of that name
+/// stays.
 ///
 /// # Errors
 /// The kernel's.
@@ -134,8 +137,8 @@ fn check_addresses(present: &[Address], found: &Link, link: &PodLink) -> Vec<Pro
     problems
 }
 
-/// The addresses of the interface: the allocated ones and, with IPv6, the link-local one of its MAC, which the
-/// kernel is told not to make itself since it would probe for it.
+/// The addresses of the interface: the allocated ones and, with IPv6, the link-local one of its
+/// MAC, which the kernel is told not to make itself since it would probe for it.
 fn wanted_addresses(link: &PodLink) -> Vec<IpCidr> {
     let mut addresses = link.addresses.clone();
     if has_ipv6(link) {
@@ -144,8 +147,8 @@ fn wanted_addresses(link: &PodLink) -> Vec<IpCidr> {
     addresses
 }
 
-/// The routes of the interface: a default one by each gateway, and the further ones. A further one to the same
-/// destination takes the place of the default one.
+/// The routes of the interface: a default one by each gateway, and the further ones. A further one
+/// to the same destination takes the place of the default one.
 fn wanted_routes(found: &Link, link: &PodLink) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     let gateway_of =
@@ -187,7 +190,8 @@ fn configure(netlink: &mut Netlink, link: &PodLink) -> Result<(), NodeError> {
         kernel("configure", link, std::io::Error::from_raw_os_error(libc::ENODEV))
     })?;
     if has_ipv6(link) {
-        // All before it is up: then the kernel neither makes an address of its own nor asks for routers.
+        // All before it is up: then the kernel neither makes an address of its own nor asks for
+        // routers.
         sysctl::write(&sysctl::ipv6(name, "accept_ra"), "0")?;
         sysctl::write(&sysctl::ipv6(name, "addr_gen_mode"), "1")?;
         sysctl::write(&sysctl::ipv6(name, "disable_ipv6"), "0")?;
@@ -215,8 +219,8 @@ fn configure(netlink: &mut Netlink, link: &PodLink) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Adds a route behind those to the same destination: a second interface of a pod has a default route as well, and
-/// the first one stays the pod's way out.
+/// Adds a route behind those to the same destination: a second interface of a pod has a default
+/// route as well, and the first one stays the pod's way out.
 fn add_behind(netlink: &mut Netlink, found: &Link, mut route: Route) -> Result<(), NodeError> {
     match netlink.add_route(found, &route, IfPresent::Refuse) {
         Err(NodeError::Exists { .. }) => {}

@@ -1,6 +1,7 @@
 //! What a node lacks for pods to have a network, and the command that mends it: `hopctl check`.
 //!
-//! [`Facts`] are gathered from the kernel; [`judge`] is a pure function over them, so every verdict has a test.
+//! [`Facts`] are gathered from the kernel; [`judge`] is a pure function over them, so every verdict
+//! has a test.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -196,7 +197,8 @@ fn forward_policy(facts: &Facts) -> Check {
     }
     let detail =
         "not checked: a packet filter is loaded, whose rules for forwarding are not read here";
-    let mend = "look at `nft list ruleset` and `iptables -S FORWARD`: hook forward must accept packets from and to \
+    let mend = "look at `nft list ruleset` and `iptables -S FORWARD`: hook forward must accept \
+                packets from and to \
                 the node's own port";
     Check {
         name,
@@ -308,7 +310,8 @@ fn capabilities(status: &str) -> u64 {
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Either of the kernel's packet filters: the old tables name themselves once used, the new one is a module.
+/// Either of the kernel's packet filters: the old tables name themselves once used, the new one is
+/// a module.
 fn packet_filter() -> bool {
     let named = |file| {
         fs::read_to_string(file).is_ok_and(|names| names.lines().any(|name| name == "filter"))

@@ -1,9 +1,10 @@
 //! The rules that let the switch stand between the node's addresses and its sockets.
 //!
-//! The kernel asks the local table first, at preference 0, so nothing to the node's own address can be routed anywhere
-//! else. Its rule moves to 100; below it there is room for rules that divert what belongs to the switch (Services), and
-//! what the switch gives back to the node is delivered before any of them. At every moment at least one rule asks
-//! the local table, so the node's own sockets never notice: add first, then delete.
+//! The kernel asks the local table first, at preference 0, so nothing to the node's own address can
+//! be routed anywhere else. Its rule moves to 100; below it there is room for rules that divert
+//! what belongs to the switch (Services), and what the switch gives back to the node is delivered
+//! before any of them. At every moment at least one rule asks the local table, so the node's own
+//! sockets never notice: add first, then delete.
 
 use super::netlink::route::LOCAL;
 use super::netlink::rule::Rule;
@@ -49,8 +50,8 @@ pub(crate) fn install(
     Ok(())
 }
 
-/// Takes all rules of ours out; the local table's goes back to where the kernel has it. Does nothing where there
-/// are none of ours.
+/// Takes all rules of ours out; the local table's goes back to where the kernel has it. Does
+/// nothing where there are none of ours.
 ///
 /// # Errors
 /// The kernel's.
@@ -83,7 +84,8 @@ pub(crate) fn check(
         for rule in wanted(*family, ifname) {
             if !found.iter().any(|found| found.rule == rule) {
                 problems.push(Problem(format!(
-                    "the {rule} is missing; if systemd-networkd runs here, set ManageForeignRoutingPolicyRules=no"
+                    "the {rule} is missing; if systemd-networkd runs here, \
+                     set ManageForeignRoutingPolicyRules=no"
                 )));
             }
         }

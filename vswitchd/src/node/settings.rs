@@ -1,8 +1,8 @@
 //! Settings of the whole node that the pod network needs, and how they were before.
 //!
-//! Packets between pods and the outside are forwarded by the node's kernel between its uplink and the switch's port, so
-//! forwarding is on while the switch is there. What was changed is noted in a file of the run directory first, and
-//! put back on removal.
+//! Packets between pods and the outside are forwarded by the node's kernel between its uplink and
+//! the switch's port, so forwarding is on while the switch is there. What was changed is noted in a
+//! file of the run directory first, and put back on removal.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -44,9 +44,9 @@ pub(crate) fn apply(
     Ok(())
 }
 
-/// A router ignores other routers' advertisements unless told otherwise (`accept_ra` 2), and drops what it learnt from
-/// them: a node that has its address or default route from them would lose both. So interfaces that accept
-/// them now go on doing so.
+/// A router ignores other routers' advertisements unless told otherwise (`accept_ra` 2), and drops
+/// what it learnt from them: a node that has its address or default route from them would lose
+/// both. So interfaces that accept them now go on doing so.
 fn keep_router_advertisements(netlink: &mut Netlink, before: &Path) -> Result<(), NodeError> {
     for link in netlink.links()?.iter().filter(|link| !link.loopback) {
         let accept = sysctl::ipv6(&link.name, "accept_ra");
@@ -58,7 +58,8 @@ fn keep_router_advertisements(netlink: &mut Netlink, before: &Path) -> Result<()
     Ok(())
 }
 
-/// Puts back what [`apply`] changed, the last change first. An interface that went takes its settings along.
+/// Puts back what [`apply`] changed, the last change first. An interface that went takes its
+/// settings along.
 ///
 /// # Errors
 /// The kernel's, or those of reading `before`.
@@ -93,8 +94,8 @@ pub(crate) fn check(families: &[Family]) -> Result<Vec<Problem>, NodeError> {
     Ok(problems)
 }
 
-/// Changes a setting once how it was is on record: a crash in between records a change that was not made, which
-/// is put back to what it is.
+/// Changes a setting once how it was is on record: a crash in between records a change that was not
+/// made, which is put back to what it is.
 fn change(key: &str, value: &str, before: &Path) -> Result<(), NodeError> {
     let old = sysctl::read(key)?.unwrap_or_default();
     let record = || {

@@ -32,8 +32,8 @@ pub(crate) fn read(key: &str) -> Result<Option<String>, NodeError> {
     }
 }
 
-/// Writes a setting unless it has that value already: /proc/sys may be mounted read-only where nothing is left to
-/// do.
+/// Writes a setting unless it has that value already: /proc/sys may be mounted read-only where
+/// nothing is left to do.
 ///
 /// # Errors
 /// The kernel's, a missing setting included.

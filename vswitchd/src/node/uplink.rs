@@ -19,8 +19,9 @@ pub struct Uplink {
     pub addresses: Vec<IpAddress>,
 }
 
-/// Finds the uplink in the calling thread's namespace: the one named, else that of the best default route, else the
-/// first with a global address. `None` when nothing leads out, which is no error for a node that stands alone.
+/// Finds the uplink in the calling thread's namespace: the one named, else that of the best default
+/// route, else the first with a global address. `None` when nothing leads out, which is no error
+/// for a node that stands alone.
 ///
 /// # Errors
 /// [`NodeError::Setting`] when the one named is not there; the kernel's.

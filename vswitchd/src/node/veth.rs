@@ -1,9 +1,10 @@
 //! The node's ends of veth pairs, and the namespace they live in.
 //!
-//! AF_PACKET reads copies: the kernel's own stack sees every frame of a veth as well, and a pod could send to any
-//! socket of the node. So these ends live in a namespace of their own, the switch's, which has no address, no route, a
-//! loopback that is down and no socket but the switch's packet sockets: what the stack does with its copy there can
-//! reach nobody. It is kept by a mount in the run directory, so that it outlives the daemon, as persistent TAPs do.
+//! AF_PACKET reads copies: the kernel's own stack sees every frame of a veth as well, and a pod
+//! could send to any socket of the node. So these ends live in a namespace of their own, the
+//! switch's, which has no address, no route, a loopback that is down and no socket but the switch's
+//! packet sockets: what the stack does with its copy there can reach nobody. It is kept by a mount
+//! in the run directory, so that it outlives the daemon, as persistent TAPs do.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -66,8 +67,9 @@ impl SwitchNetns {
     }
 }
 
-/// Makes the calling thread's fresh namespace answer nothing. Without addresses it could not anyway; this is the
-/// second wall. A new namespace may inherit forwarding from the machine's, so it is switched off by name.
+/// Makes the calling thread's fresh namespace answer nothing. Without addresses it could not
+/// anyway; this is the second wall. A new namespace may inherit forwarding from the machine's, so
+/// it is switched off by name.
 fn deafen() -> Result<(), NodeError> {
     sysctl::write("ipv4/ip_forward", "0")?;
     sysctl::write("ipv4/icmp_echo_ignore_all", "1")?;

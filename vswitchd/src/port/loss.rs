@@ -1,8 +1,8 @@
 //! What the kernel dropped on its way into a TAP: the netdev's `tx_dropped`, asked over netlink.
 //!
-//! The netdev lives in the pod's network namespace and the event loop's thread does not. A socket belongs
-//! to the namespace it was made in, whoever uses it later, so one is made beside the TAP and kept. It pins
-//! the namespace no more than the TAP's own descriptor does.
+//! The netdev lives in the pod's network namespace and the event loop's thread does not. A socket
+//! belongs to the namespace it was made in, whoever uses it later, so one is made beside the TAP
+//! and kept. It pins the namespace no more than the TAP's own descriptor does.
 
 use std::io;
 
@@ -42,7 +42,8 @@ impl LossMeter {
     /// # Errors
     /// The kernel's; ENODEV when the device is gone.
     pub(crate) fn lost(&mut self) -> io::Result<u64> {
-        // Saturating: should the device have been replaced under its index, "none" is the honest answer.
+        // Saturating: should the device have been replaced under its index, "none" is the honest
+        // answer.
         Ok(self.tx_dropped()?.saturating_sub(self.before))
     }
 
@@ -60,8 +61,8 @@ impl LossMeter {
     }
 }
 
-/// `RTM_GETSTATS` (rtnetlink(7)) for the 64-bit counters of one device: cheaper than `RTM_GETLINK`, whose
-/// answer describes all of the device.
+/// `RTM_GETSTATS` (rtnetlink(7)) for the 64-bit counters of one device: cheaper than `RTM_GETLINK`,
+/// whose answer describes all of the device.
 fn request(ifindex: u32, sequence: u32) -> [u8; REQUEST_LEN] {
     let mut request = [0; REQUEST_LEN];
     let words = [
@@ -79,7 +80,8 @@ fn request(ifindex: u32, sequence: u32) -> [u8; REQUEST_LEN] {
     request
 }
 
-/// The counter out of an answer: an error, or `RTM_NEWSTATS` with one attribute, `rtnl_link_stats64`.
+/// The counter out of an answer: an error, or `RTM_NEWSTATS` with one attribute,
+/// `rtnl_link_stats64`.
 fn parse(reply: &[u8]) -> io::Result<u64> {
     let malformed =
         || io::Error::new(io::ErrorKind::InvalidData, "malformed netlink answer to RTM_GETSTATS");

@@ -1,7 +1,8 @@
 //! Drivers: how frames get from a kernel device into a [`Frame`] and back, offloads included.
 //!
-//! [`tap`] and [`packet`] are the two kinds of device, `vnet` the header both speak, `loss` the kernel's
-//! counter of what a TAP dropped. [`offload`] does in software what a receiver cannot take, [`wake`] waits.
+//! [`tap`] and [`packet`] are the two kinds of device, `vnet` the header both speak, `loss` the
+//! kernel's counter of what a TAP dropped. [`offload`] does in software what a receiver cannot
+//! take, [`wake`] waits.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -18,7 +19,8 @@ pub mod wake;
 
 pub use pool::Pool;
 
-/// What a receiver takes; everything else is done in software before [`PortIo::transmit`] (see [`offload`]).
+/// What a receiver takes; everything else is done in software before [`PortIo::transmit`] (see
+/// [`offload`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Partial checksums (NEEDS_CSUM).
@@ -47,13 +49,15 @@ pub trait PortIo: Send {
     /// The kernel's; the port is broken if it is neither EINTR (retried inside) nor EAGAIN.
     fn receive(&mut self, pool: &mut Pool) -> io::Result<Option<Frame>>;
 
-    /// Writes one frame that fits [`PortIo::capabilities`]. Uses the frame's headroom for its header.
+    /// Writes one frame that fits [`PortIo::capabilities`]. Uses the frame's headroom for its
+    /// header.
     ///
     /// # Errors
     /// The kernel's errno; counted per port by errno.
     fn transmit(&mut self, frame: &mut Frame) -> io::Result<()>;
 
-    /// Writes several; a driver with a cheaper way for many overrides this. Returns a result for each.
+    /// Writes several; a driver with a cheaper way for many overrides this. Returns a result for
+    /// each.
     fn transmit_batch(&mut self, frames: &mut [Frame], results: &mut Vec<io::Result<()>>) {
         for frame in frames {
             results.push(self.transmit(frame));

@@ -1,9 +1,10 @@
-//! The node's end of a veth pair, read and written by an AF_PACKET socket: for pods that must keep a veth.
+//! The node's end of a veth pair, read and written by an AF_PACKET socket: for pods that must keep
+//! a veth.
 //!
-//! Frames come with a virtio-net header of ten bytes, so super-frames and partial checksums pass as they do
-//! with a TAP. The socket gets *copies*: that the node's own stack ignores what comes in by the interface is
-//! the business of whoever made it. At the pod's end SCTP checksums and tunnel segmentation have to be off,
-//! since a virtio-net header cannot describe them.
+//! Frames come with a virtio-net header of ten bytes, so super-frames and partial checksums pass as
+//! they do with a TAP. The socket gets *copies*: that the node's own stack ignores what comes in by
+//! the interface is the business of whoever made it. At the pod's end SCTP checksums and tunnel
+//! segmentation have to be off, since a virtio-net header cannot describe them.
 
 #![expect(unsafe_code, reason = "packet sockets' options, recvmsg with a control buffer")]
 
@@ -72,7 +73,8 @@ impl PacketPort {
         Ok(Self { socket, udp_gso, control, dropped: 0, refused: 0 })
     }
 
-    /// One recvmsg into the frame's buffer. Bytes of header and frame together, or `None` if it was cut.
+    /// One recvmsg into the frame's buffer. Bytes of header and frame together, or `None` if it was
+    /// cut.
     fn receive_into(&mut self, frame: &mut Frame) -> io::Result<Option<usize>> {
         let buffer = frame.with_front_mut(vnet::LEN);
         let mut piece = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -83,8 +85,8 @@ impl PacketPort {
         message.msg_iovlen = 1;
         message.msg_control = (&raw mut self.control).cast();
         message.msg_controllen = CONTROL_LEN;
-        // SAFETY: the message points to one piece of memory and to the control buffer, both writable for
-        // the lengths given and alive through the call.
+        // SAFETY: the message points to one piece of memory and to the control buffer, both
+        // writable for the lengths given and alive through the call.
         let read = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
         let read = usize::try_from(Errno::result(read)?).map_err(io::Error::other)?;
         Ok((message.msg_flags & libc::MSG_TRUNC == 0).then_some(read))
@@ -117,7 +119,8 @@ impl PortIo for PacketPort {
                 Ok(_strange) => self.refused += 1,
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => {}
-                    // The kernel found no words for the frame either, such as SCTP GSO, and has dropped it.
+                    // The kernel found no words for the frame either, such as SCTP GSO, and has
+                    // dropped it.
                     Some(libc::EINVAL) => self.refused += 1,
                     // Down, which passes, or gone. Said once.
                     Some(libc::ENETDOWN) if self.is_bound() => {}
@@ -197,7 +200,8 @@ fn finish(frame: &mut Frame, read: usize, control: &Control) -> bool {
 struct Control([u8; CONTROL_LEN]);
 
 impl Control {
-    /// The VLAN tag that the kernel took out of the frame (struct tpacket_auxdata of linux/if_packet.h).
+    /// The VLAN tag that the kernel took out of the frame (struct tpacket_auxdata of
+    /// linux/if_packet.h).
     fn stripped_tag(&self) -> Option<[u8; 4]> {
         let number = |at: usize| {
             self.0.get(at..)?.first_chunk().map(|field| libc::c_int::from_ne_bytes(*field))
@@ -259,8 +263,8 @@ const fn option_len<T>() -> libc::socklen_t {
 const SOCKADDR_LEN: libc::socklen_t = option_len::<libc::sockaddr_ll>();
 #[expect(clippy::cast_possible_truncation, reason = "the constant is 1; the field has 16 bits")]
 const PROMISCUOUS: libc::c_ushort = libc::PACKET_MR_PROMISC as libc::c_ushort;
-/// What waits for the switch at most, in bytes of kernel memory: about a hundred super-frames or ten
-/// thousand small frames.
+/// What waits for the switch at most, in bytes of kernel memory: about a hundred super-frames or
+/// ten thousand small frames.
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// Both MACs: a tag goes behind them.
 const MACS: usize = 12;

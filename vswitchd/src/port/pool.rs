@@ -26,8 +26,8 @@ impl Pool {
         self.free.pop().unwrap_or_else(|| Frame::with_capacity(Self::CAPACITY))
     }
 
-    /// A buffer for a frame of up to `len` bytes: one of the stock if there is any, else one just large
-    /// enough, since what splits one frame into many would ask for megabytes.
+    /// A buffer for a frame of up to `len` bytes: one of the stock if there is any, else one just
+    /// large enough, since what splits one frame into many would ask for megabytes.
     #[must_use]
     pub fn take_for(&mut self, len: usize) -> Frame {
         self.free.pop().unwrap_or_else(|| Frame::with_capacity(len))

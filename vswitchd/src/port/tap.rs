@@ -1,8 +1,8 @@
-//! TAP: a pod's device and the node's own, one read or write a frame, offloads described by a virtio-net
-//! header.
+//! TAP: a pod's device and the node's own, one read or write a frame, offloads described by a
+//! virtio-net header.
 //!
-//! A super-frame passes from TAP to TAP untouched: nobody segments it and nobody sums its payload. The
-//! header is read into and written from the frame's headroom, directly before the frame.
+//! A super-frame passes from TAP to TAP untouched: nobody segments it and nobody sums its payload.
+//! The header is read into and written from the frame's headroom, directly before the frame.
 
 #![expect(unsafe_code, reason = "the TUN ioctls have no safe wrapper")]
 
@@ -35,7 +35,8 @@ impl Tap {
     /// Makes a TAP in the calling thread's network namespace. It is down and has no addresses.
     ///
     /// # Errors
-    /// Says what failed; `AlreadyExists` when there is an interface of this name. Nothing stays behind.
+    /// Says what failed; `AlreadyExists` when there is an interface of this name. Nothing stays
+    /// behind.
     pub fn create(name: &str, persist: bool) -> io::Result<Self> {
         let file = open_tun()?;
         set_interface(&file, name, libc::IFF_TUN_EXCL).map_err(|error| {
@@ -55,12 +56,12 @@ impl Tap {
         Ok(tap)
     }
 
-    /// Attaches to the persistent TAP `name` of the calling thread's network namespace. Frames that the
-    /// pod sent while nobody was attached are lost.
+    /// Attaches to the persistent TAP `name` of the calling thread's network namespace. Frames that
+    /// the pod sent while nobody was attached are lost.
     ///
     /// # Errors
-    /// Says what failed: `NotFound` when there is no such interface, `ResourceBusy` when somebody is
-    /// attached to it.
+    /// Says what failed: `NotFound` when there is no such interface, `ResourceBusy` when somebody
+    /// is attached to it.
     pub fn attach(name: &str) -> io::Result<Self> {
         let absent = |_errno| {
             io::Error::new(
@@ -73,8 +74,8 @@ impl Tap {
         let file = open_tun()?;
         set_interface(&file, name, 0)
             .map_err(|error| explain(&format!("cannot attach to the TAP {name}"), &error))?;
-        // TUNSETIFF makes what it does not find. If the interface vanished since the look above, this one
-        // is new; it is not persistent and goes when `file` is closed here.
+        // TUNSETIFF makes what it does not find. If the interface vanished since the look above,
+        // this one is new; it is not persistent and goes when `file` is closed here.
         if if_nametoindex(name)? != index {
             return Err(absent(Errno::ENODEV));
         }
@@ -158,8 +159,9 @@ impl PortIo for Tap {
     }
 
     fn capabilities(&self) -> Capabilities {
-        // What is written is judged by nothing that was set: the kernel takes partial checksums and TCP
-        // super-frames from anybody. It knows UDP ones since the version that knows the USO bits.
+        // What is written is judged by nothing that was set: the kernel takes partial checksums and
+        // TCP super-frames from anybody. It knows UDP ones since the version that knows the
+        // USO bits.
         let udp_gso = self.offloads & libc::TUN_F_USO4 != 0;
         Capabilities { checksum: true, tcp_gso: true, udp_gso }
     }
@@ -202,7 +204,8 @@ fn set_interface(file: &std::fs::File, name: &str, more_flags: libc::c_int) -> i
 
 /// An ioctl whose argument is a number, not a pointer.
 fn ioctl_value(file: &std::fs::File, request: libc::Ioctl, value: libc::c_ulong) -> io::Result<()> {
-    // SAFETY: TUNSETPERSIST and TUNSETOFFLOAD, the two requests given here, take their argument by value.
+    // SAFETY: TUNSETPERSIST and TUNSETOFFLOAD, the two requests given here, take their argument by
+    // value.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), request, value) };
     Errno::result(result)?;
     Ok(())
@@ -212,17 +215,18 @@ fn explain(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// Size of the virtio-net header. 24 from the begin: a TAP that shall take tunnel super-frames needs it,
-/// and shrinking it later makes the kernel copy the wrong length.
+/// Size of the virtio-net header. 24 from the begin: a TAP that shall take tunnel super-frames
+/// needs it, and shrinking it later makes the kernel copy the wrong length.
 const HEADER_LEN: usize = 24;
 
 const PLAIN: libc::c_uint =
     libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
 
-/// What a pod may hand to us, tried in this order. USO4 and USO6 go together or not at all (EINVAL).
+/// What a pod may hand to us, tried in this order. USO4 and USO6 go together or not at all
+/// (EINVAL).
 ///
-/// Super-frames inside a UDP tunnel (0x180) stay off: [`stack::Offload`] has no words for two sets of
-/// headers, and without the bits a pod's kernel segments its own VXLAN before it hands it over. The side we
-/// write needs no bit for them, only the header's 24 bytes.
+/// Super-frames inside a UDP tunnel (0x180) stay off: [`stack::Offload`] has no words for two sets
+/// of headers, and without the bits a pod's kernel segments its own VXLAN before it hands it over.
+/// The side we write needs no bit for them, only the header's 24 bytes.
 const OFFLOADS: [libc::c_uint; 3] =
     [PLAIN | libc::TUN_F_USO4 | libc::TUN_F_USO6, PLAIN, libc::TUN_F_CSUM];

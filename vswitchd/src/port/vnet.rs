@@ -1,8 +1,9 @@
-//! The virtio-net header that TAPs and packet sockets put before each frame, to and from [`Offload`].
+//! The virtio-net header that TAPs and packet sockets put before each frame, to and from
+//! [`Offload`].
 //!
 //! Layout (virtio 1.2, 5.1.6; little endian, the TAP's default on every machine we run on):
-//! `flags u8, gso_type u8, hdr_len u16, gso_size u16, csum_start u16, csum_offset u16`, then what we leave
-//! zero. Offsets count from the frame's first byte, the header excluded.
+//! `flags u8, gso_type u8, hdr_len u16, gso_size u16, csum_start u16, csum_offset u16`, then what
+//! we leave zero. Offsets count from the frame's first byte, the header excluded.
 
 use stack::{Checksum, Frame, Gso, GsoKind, Offload};
 
@@ -18,8 +19,8 @@ const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
-/// Reads a header the kernel wrote. `None` for what [`Offload`] cannot say: UFO, or a super-frame inside
-/// a UDP tunnel (0x20, 0x40). Neither comes from a device whose offloads we set.
+/// Reads a header the kernel wrote. `None` for what [`Offload`] cannot say: UFO, or a super-frame
+/// inside a UDP tunnel (0x20, 0x40). Neither comes from a device whose offloads we set.
 pub(crate) fn decode(header: &[u8]) -> Option<Offload> {
     let &[
         flags,
@@ -55,8 +56,9 @@ pub(crate) fn decode(header: &[u8]) -> Option<Offload> {
     Some(Offload { checksum, gso: Some(gso), fragment_mtu: None })
 }
 
-/// Writes the header into the frame's headroom and gives back both as one piece of memory. The device's
-/// header has `N` bytes; those after [`LEN`] stay zero. `None` if the headroom is too small.
+/// Writes the header into the frame's headroom and gives back both as one piece of memory. The
+/// device's header has `N` bytes; those after [`LEN`] stay zero. `None` if the headroom is too
+/// small.
 pub(crate) fn prefix<const N: usize>(frame: &mut Frame) -> Option<&[u8]> {
     let header = encode(frame);
     let (len, capacity) = (frame.len(), frame.capacity());
@@ -103,8 +105,9 @@ fn encode(frame: &Frame) -> [u8; LEN] {
     header
 }
 
-/// Bytes from the frame's begin to the end of its L4 header: the part the kernel puts into the linear area
-/// of its buffer. A hint, so 0 (all of it) is right for frames that fit one page anyway.
+/// Bytes from the frame's begin to the end of its L4 header: the part the kernel puts into the
+/// linear area of its buffer. A hint, so 0 (all of it) is right for frames that fit one page
+/// anyway.
 fn headers_len(frame: &Frame, offload: &Offload) -> u16 {
     let Checksum::Partial { start, .. } = offload.checksum else { return 0 };
     let l4_len = match offload.gso {

@@ -1,17 +1,19 @@
 //! Waiting for frames, commands or a deadline: epoll, and a bounded spin before it where that pays.
 //!
-//! On a virtual machine the way out of an idle CPU costs more than all packet work, so after work the
-//! waiter polls for a while before it sleeps. How long follows the traffic: [`SPIN_START`] when a sleep
-//! turned out to be shorter than [`SPIN_MAX`], doubled on a hit, halved when nothing came, off below
-//! [`SPIN_MIN`]. A silent node never spins.
+//! On a virtual machine the way out of an idle CPU costs more than all packet work, so after work
+//! the waiter polls for a while before it sleeps. How long follows the traffic: [`SPIN_START`] when
+//! a sleep turned out to be shorter than [`SPIN_MAX`], doubled on a hit, halved when nothing came,
+//! off below [`SPIN_MIN`]. A silent node never spins.
 //!
-//! It must never take a core from a pod. Two signals say that somebody else wants one, asked every few
-//! microseconds of a spin ([`Contention`]); after a yes there is no spin for [`HOLD_OFF`]. Finding out costs
-//! about 20 us of polling, so a busy node loses a hundredth of a core to it at most.
+//! It must never take a core from a pod. Two signals say that somebody else wants one, asked every
+//! few microseconds of a spin ([`Contention`]); after a yes there is no spin for [`HOLD_OFF`].
+//! Finding out costs about 20 us of polling, so a busy node loses a hundredth of a core to it at
+//! most.
 //!
-//! epoll is level-triggered: the event loop reads a bounded batch of a port and leaves the rest for its
-//! next turn, and what is left is reported again by itself. Edge-triggered would save the kernel one look
-//! at each ready device a turn, and ask for a list of half-read ports and one failing read more.
+//! epoll is level-triggered: the event loop reads a bounded batch of a port and leaves the rest for
+//! its next turn, and what is left is reported again by itself. Edge-triggered would save the
+//! kernel one look at each ready device a turn, and ask for a list of half-read ports and one
+//! failing read more.
 
 #![expect(
     unsafe_code,
@@ -83,9 +85,9 @@ impl Waiter {
         Ok(self.epoll.delete(descriptor)?)
     }
 
-    /// Waits until something is ready or the moment `until` has come (at most a millisecond late), and
-    /// appends the tokens of what is ready. Gives back the time. With [`Waiter::WAKER`] among them the
-    /// waker has been reset: look for commands afterwards.
+    /// Waits until something is ready or the moment `until` has come (at most a millisecond late),
+    /// and appends the tokens of what is ready. Gives back the time. With [`Waiter::WAKER`]
+    /// among them the waker has been reset: look for commands afterwards.
     ///
     /// # Errors
     /// The kernel's.
@@ -135,7 +137,8 @@ impl Waiter {
                 return Ok((0, end));
             }
             turn += 1;
-            // A deadline that cuts the spin short says nothing about the traffic: neither hit nor miss.
+            // A deadline that cuts the spin short says nothing about the traffic: neither hit nor
+            // miss.
             if until.is_some_and(|until| end >= until)
                 || (turn.is_multiple_of(POLLS_PER_LOOK) && self.contention.is_wanted(end))
             {
@@ -205,15 +208,17 @@ impl Spin {
 
 /// Whether other tasks want the core that a spin uses.
 ///
-/// - More tasks are runnable than there are cores for us (`/proc/loadavg`, its fourth field, the momentary
-///   sum over the run queues; asking costs about a microsecond). The scheduler spreads tasks over idle
-///   cores, so while this is not so nobody waits behind us for long. Several looks must agree: right after
-///   a write the pod it wakes and the pod that caused it overlap for a moment.
-/// - The scheduler took the core from this thread by force (`ru_nivcsw` of getrusage(2)). This covers what
-///   the first misses: pinned tasks, a quota of the control group, another view of /proc.
+/// - More tasks are runnable than there are cores for us (`/proc/loadavg`, its fourth field, the
+///   momentary sum over the run queues; asking costs about a microsecond). The scheduler spreads
+///   tasks over idle cores, so while this is not so nobody waits behind us for long. Several looks
+///   must agree: right after a write the pod it wakes and the pod that caused it overlap for a
+///   moment.
+/// - The scheduler took the core from this thread by force (`ru_nivcsw` of getrusage(2)). This
+///   covers what the first misses: pinned tasks, a quota of the control group, another view of
+///   /proc.
 ///
-/// sched_yield(2) would tell more directly, but it costs the caller its turn for a whole slice whenever
-/// there is a competitor, which is milliseconds of latency for every pod.
+/// sched_yield(2) would tell more directly, but it costs the caller its turn for a whole slice
+/// whenever there is a competitor, which is milliseconds of latency for every pod.
 #[derive(Debug)]
 struct Contention {
     loadavg: Option<File>,
@@ -278,8 +283,8 @@ fn parse_runnable(loadavg: &[u8]) -> Option<u32> {
 fn preemptions() -> libc::c_long {
     // SAFETY: an rusage is plain numbers, for which zero is valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel fills in one rusage, which lives through the call. It cannot fail: the constant is
-    // known since Linux 2.6.26 and the address is good.
+    // SAFETY: the kernel fills in one rusage, which lives through the call. It cannot fail: the
+    // constant is known since Linux 2.6.26 and the address is good.
     unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
     usage.ru_nivcsw
 }
@@ -288,7 +293,8 @@ const SPIN_START: Duration = Duration(50_000);
 const SPIN_MAX: Duration = Duration(200_000);
 /// Shorter than a wake-up takes; polling less is not worth the calls.
 const SPIN_MIN: Duration = Duration(6_000);
-/// After somebody wanted the core. Long enough that looking costs nothing, short beside a human's pause.
+/// After somebody wanted the core. Long enough that looking costs nothing, short beside a human's
+/// pause.
 const HOLD_OFF: Duration = Duration::from_millis(2);
 /// A poll takes about 150 ns, a look at the contention ten times that.
 const POLLS_PER_LOOK: u32 = 32;

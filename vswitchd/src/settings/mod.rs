@@ -1,7 +1,8 @@
 //! Settings: what was given (flag, environment, file), and what it means.
 //!
-//! [`Given`] is the one list: its fields are the flags, the `HOPSCOPE_*` variables and the keys of the file.
-//! The flag wins over the environment, the environment over the file; an unknown key is an error.
+//! [`Given`] is the one list: its fields are the flags, the `HOPSCOPE_*` variables and the keys of
+//! the file. The flag wins over the environment, the environment over the file; an unknown key is
+//! an error.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ pub struct Given {
     /// Directory for attachments and leases [default: /var/lib/hopscope]
     #[arg(long, env = "HOPSCOPE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Interface that leads to the other nodes and the outside [default: auto, that of the default route]
+    /// Interface that leads to the other nodes and the outside [default: auto, that of the default
+    /// route]
     #[arg(long, env = "HOPSCOPE_UPLINK", value_name = "INTERFACE")]
     pub uplink: Option<String>,
     /// Name of the node's own port [default: hop0]
@@ -97,7 +99,7 @@ fn mtu(word: &str) -> Result<Mtu, String> {
     }
     match word.parse::<u16>() {
         Ok(bytes) if (MTU_MIN..=MTU_MAX).contains(&bytes) => Ok(Mtu::Bytes(bytes)),
-        _ => Err(format!("an MTU is `auto` or {MTU_MIN} to {MTU_MAX} bytes, not `{word}`")),
+        _ => Err(format!("mtu is `auto` or {MTU_MIN} to {MTU_MAX} bytes, not `{word}`")),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Bytes of answers, by smoltcp's Reprs where they fit. A quoted packet must stay as it came, options and
-//! identification included, so ICMP errors are laid out here around it.
+//! Bytes of answers, by smoltcp's Reprs where they fit. A quoted packet must stay as it came,
+//! options and identification included, so ICMP errors are laid out here around it.
 
 use alloc::vec::Vec;
 
@@ -10,9 +10,10 @@ use smoltcp::wire::{
     Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
 };
 
-use super::super::packet::{Arp, ETHERNET_HEADER, Ip};
+use super::super::packet::{Arp, Ip};
 use super::HOP_LIMIT;
 use crate::input::{Checksum, Frame};
+use crate::wire::ETHERNET_HEADER;
 use crate::wire::checksum;
 
 /// Who an error comes from and what it says.
@@ -59,8 +60,8 @@ pub(super) fn arp(request: &Arp, asker: EthernetAddress, owner: EthernetAddress)
     frame
 }
 
-/// The answer to a neighbor solicitation (RFC 4861 section 7.2.4); to all nodes when the asker has no
-/// address yet, so that duplicate address detection sees the conflict.
+/// The answer to a neighbor solicitation (RFC 4861 section 7.2.4); to all nodes when the asker has
+/// no address yet, so that duplicate address detection sees the conflict.
 pub(super) fn neighbor_advert(
     request: &Ip,
     asker: EthernetAddress,
@@ -142,8 +143,8 @@ pub(super) fn error(
     }
 }
 
-/// The header window, with its L4 checksum completed when all that it covers is there: the quote is what
-/// would have gone over the wire. Of a longer packet nobody can verify the checksum anyway.
+/// The header window, with its L4 checksum completed when all that it covers is there: the quote is
+/// what would have gone over the wire. Of a longer packet nobody can verify the checksum anyway.
 fn quote(refused: &Frame) -> Vec<u8> {
     let mut window = refused.window().to_vec();
     if let Checksum::Partial { start, offset } = refused.offload().checksum
@@ -160,8 +161,8 @@ fn quote(refused: &Frame) -> Vec<u8> {
     window
 }
 
-/// Type, code, checksum, MTU, the quoted packet. The MTU's 16 bits stand in the last two of the four bytes
-/// behind the checksum in both versions (RFC 1191 section 4, RFC 4443 section 3.2).
+/// Type, code, checksum, MTU, the quoted packet. The MTU's 16 bits stand in the last two of the
+/// four bytes behind the checksum in both versions (RFC 1191 section 4, RFC 4443 section 3.2).
 fn icmp(header: &Header, src: IpAddress, dst: IpAddress, quote: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(ERROR_HEADER + quote.len());
     bytes.extend([header.icmp_type, header.code, 0, 0, 0, 0]);

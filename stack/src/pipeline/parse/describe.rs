@@ -1,8 +1,8 @@
 //! A header window as one clause, for people.
 //!
-//! It is parsed like a frame as long as its IP header says; what then is missing from [`Packet`] (sequence
-//! numbers, fragment offsets, the MTU of an error) is read beside it. What does not parse is shown as far
-//! as its addresses.
+//! It is parsed like a frame as long as its IP header says; what then is missing from [`Packet`]
+//! (sequence numbers, fragment offsets, the MTU of an error) is read beside it. What does not parse
+//! is shown as far as its addresses.
 
 use core::fmt::{Result, Write};
 
@@ -12,7 +12,8 @@ use super::ipv6::Chain;
 use super::l4::{SCTP, SCTP_HEADER, UDP_HEADER};
 use super::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IP_MAX, icmp, ipv4, ipv6};
 use crate::input::{Frame, Offload};
-use crate::pipeline::packet::{Arp, ETHERNET_HEADER, Fragment, Inner, Ip, L4, Nd, Packet, Quoted};
+use crate::pipeline::packet::{Arp, Fragment, Inner, Ip, L4, Nd, Packet, Quoted};
+use crate::wire::ETHERNET_HEADER;
 use crate::wire::Mac;
 
 /// See [`super::describe`].

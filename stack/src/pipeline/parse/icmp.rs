@@ -1,8 +1,8 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443), with the packet that an error quotes.
 //!
-//! Senders quote what they like, down to 8 bytes behind the IP header, so a quotation is read as far as it
-//! goes; one that makes no sense is no reason to drop the error (RFC 5508 section 4.2 leaves checksums of
-//! quoted packets unjudged as well).
+//! Senders quote what they like, down to 8 bytes behind the IP header, so a quotation is read as
+//! far as it goes; one that makes no sense is no reason to drop the error (RFC 5508 section 4.2
+//! leaves checksums of quoted packets unjudged as well).
 
 use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Address, Ipv6Address};
 

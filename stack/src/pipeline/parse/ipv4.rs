@@ -6,7 +6,8 @@ use super::fragment::Part;
 use super::l4;
 use super::upper::Upper;
 use crate::drop::DropReason;
-use crate::pipeline::packet::{ETHERNET_HEADER, Fragment, Ip};
+use crate::pipeline::packet::{Fragment, Ip};
+use crate::wire::ETHERNET_HEADER;
 use crate::wire::checksum;
 
 /// Bytes of a header without options.

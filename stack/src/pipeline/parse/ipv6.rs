@@ -1,8 +1,8 @@
 //! The IPv6 header and its extension headers (RFC 8200).
 //!
-//! Walked over: hop-by-hop options, destination options, routing headers but type 0, and the fragment
-//! header. What authenticates or encrypts (AH, ESP) hides what follows and counts as an upper protocol,
-//! as it does over IPv4.
+//! Walked over: hop-by-hop options, destination options, routing headers but type 0, and the
+//! fragment header. What authenticates or encrypts (AH, ESP) hides what follows and counts as an
+//! upper protocol, as it does over IPv4.
 
 use smoltcp::wire::{IpProtocol, Ipv6Address};
 
@@ -11,7 +11,8 @@ use super::fragment::Part;
 use super::l4;
 use super::upper::{Ipv6Facts, Upper};
 use crate::drop::DropReason;
-use crate::pipeline::packet::{ETHERNET_HEADER, Fragment, Ip};
+use crate::pipeline::packet::{Fragment, Ip};
+use crate::wire::ETHERNET_HEADER;
 
 /// Bytes of the header.
 pub(super) const HEADER: usize = 40;
@@ -36,7 +37,8 @@ pub(super) fn parse(window: &[u8], bytes: &[u8], len: usize) -> Result<Ip, DropR
     if version >> 4 != 6 || end > len || jumbo {
         return Err(DropReason::Ipv6HeaderInvalid);
     }
-    // The length field could say up to 40 more, but no port carries that and IPv4 has the same limit.
+    // The length field could say up to 40 more, but no port carries that and IPv4 has the same
+    // limit.
     if end > IP_MAX {
         return Err(DropReason::TooLong);
     }
@@ -152,7 +154,8 @@ impl Chain {
         self.fragment_header = Some(self.offset);
         self.protocol = IpProtocol::from(next);
         self.offset += FRAGMENT_HEADER;
-        // Offset 0 and no more: an atomic fragment is treated like a whole packet (RFC 6946 section 4).
+        // Offset 0 and no more: an atomic fragment is treated like a whole packet (RFC 6946 section
+        // 4).
         let (offset, more) = (usize::from(place & !7), place & 1 != 0);
         if offset != 0 || more {
             let part =

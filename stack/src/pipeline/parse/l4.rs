@@ -52,8 +52,8 @@ fn tcp(upper: &Upper<'_>) -> Result<L4, DropReason> {
 fn udp(upper: &Upper<'_>) -> Result<L4, DropReason> {
     let [s0, s1, d0, d1, len_high, len_low, ..] = *upper.header::<UDP_HEADER>()?;
     let len = usize::from(u16::from_be_bytes([len_high, len_low]));
-    // The length of a divided datagram is the whole one's. A packet longer than its datagram is legal
-    // (RFC 9868 puts options there).
+    // The length of a divided datagram is the whole one's. A packet longer than its datagram is
+    // legal (RFC 9868 puts options there).
     if len < UDP_HEADER || (upper.fragment == Fragment::Whole && len > upper.len) {
         return Err(DropReason::L4Truncated);
     }

@@ -1,9 +1,10 @@
 //! parse: bytes to headers, or the reason why not.
 //!
-//! Only the header window is read, once from front to back, and nothing is kept but values ([`Packet`]).
-//! Every later stage relies on what is proved here:
+//! Only the header window is read, once from front to back, and nothing is kept but values
+//! ([`Packet`]). Every later stage relies on what is proved here:
 //!
-//! - lengths: each header lies within the packet its IP header speaks of, and that within the frame;
+//! - lengths: each header lies within the packet its IP header speaks of, and that within the
+//!   frame;
 //! - the whole upper header is in the window, so that edits reach it;
 //! - a neighbor discovery message is valid by RFC 4861, an ARP packet is Ethernet and IPv4;
 //! - the offload description fits the headers.
@@ -18,11 +19,12 @@ use core::ops::ControlFlow;
 
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
-use super::packet::{ETHERNET_HEADER, Inner, Packet};
+use super::packet::{Inner, Packet};
 use super::{Step, Stop, Walk};
 use crate::drop::DropReason;
 use crate::input::{Frame, Offload};
 use crate::trace::Hop;
+use crate::wire::ETHERNET_HEADER;
 
 mod arp;
 mod describe;
@@ -89,8 +91,8 @@ pub fn parse(window: &[u8], len: usize, offload: &Offload) -> Result<Packet, Dro
 
 /// Writes what the window holds as one clause: `ipv4 10.1.1.5:40000 > 10.96.0.10:53 udp 71B`.
 ///
-/// The size is what the upper header carries, by the IP header's word. Of a frame that does not parse it
-/// says as much as can be read. Any bytes have a description.
+/// The size is what the upper header carries, by the IP header's word. Of a frame that does not
+/// parse it says as much as can be read. Any bytes have a description.
 ///
 /// # Errors
 /// Those of the formatter.

@@ -1,8 +1,8 @@
 //! Neighbor discovery (RFC 4861), discarded unless it is valid by sections 6.1, 7.1 and 8.1.
 //!
-//! The checksum is the one condition that is not judged here. Stricter than the RFC on one point: the
-//! link-layer address option may come once only, because receivers disagree about which of two counts, and
-//! the source guard must judge the one they believe.
+//! The checksum is the one condition that is not judged here. Stricter than the RFC on one point:
+//! the link-layer address option may come once only, because receivers disagree about which of two
+//! counts, and the source guard must judge the one they believe.
 
 use smoltcp::wire::{EthernetAddress, Ipv6Address};
 
@@ -99,7 +99,8 @@ fn address(upper: &Upper<'_>, at: usize) -> Result<Ipv6Address, DropReason> {
     bytes.map(|bytes| Ipv6Address::from(*bytes)).ok_or_else(|| short(upper, at + 16))
 }
 
-/// Walks the options, which start `at` bytes into the message, for the link-layer address of type `wanted`.
+/// Walks the options, which start `at` bytes into the message, for the link-layer address of type
+/// `wanted`.
 fn options(
     upper: &Upper<'_>,
     at: usize,

@@ -1,7 +1,8 @@
 //! Whether the offload description fits what was parsed.
 //!
-//! Ports act on it later without looking at the headers again: a checksum would be written to `start +
-//! offset`, a super-frame split by its kind. So a description that does not fit never gets past parse.
+//! Ports act on it later without looking at the headers again: a checksum would be written to
+//! `start + offset`, a super-frame split by its kind. So a description that does not fit never gets
+//! past parse.
 
 use smoltcp::wire::IpAddress;
 
@@ -31,8 +32,8 @@ pub(super) fn check(offload: &Offload, len: usize, inner: &Inner) -> Result<(), 
     if fits { Ok(()) } else { Err(DropReason::OffloadInvalid) }
 }
 
-/// The sum starts at the upper header and its result belongs into that header's field. Where a pod made a
-/// tunnel itself, both are further in: behind the UDP header, or in a protocol unknown here.
+/// The sum starts at the upper header and its result belongs into that header's field. Where a pod
+/// made a tunnel itself, both are further in: behind the UDP header, or in a protocol unknown here.
 fn partial_fits(start: usize, offset: usize, len: usize, ip: &Ip) -> bool {
     let upper = usize::from(ip.l4_offset);
     if start + offset + 2 > len {

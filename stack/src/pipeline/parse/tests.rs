@@ -99,11 +99,13 @@ fn corpus4() -> Vec<(&'static str, Vec<u8>)> {
         ("ipv4 10.1.1.5 > 10.1.1.6 icmp echo request id 3 seq 1 0B", pinged.clone()),
         ("ipv4 10.1.1.5 > 10.1.1.6 icmp echo reply id 3 seq 1 2B", v4().echo(false, 3, 1, b"hi"),),
         (
-            "ipv4 10.1.1.5 > 10.1.1.6 icmp unreachable code 3 about 10.1.1.5:40000 > 10.1.1.6:53 udp 32B",
+            "ipv4 10.1.1.5 > 10.1.1.6 icmp unreachable code 3 \
+             about 10.1.1.5:40000 > 10.1.1.6:53 udp 32B",
             v4().icmp(3, 3, [0; 4], &quoted[IP..]),
         ),
         (
-            "ipv4 10.1.1.5 > 10.1.1.6 icmp too big mtu 1450 about 10.1.1.5 > 10.1.1.6 icmp id 3 28B",
+            "ipv4 10.1.1.5 > 10.1.1.6 icmp too big mtu 1450 \
+             about 10.1.1.5 > 10.1.1.6 icmp id 3 28B",
             v4().icmp(3, 4, [0, 0, 5, 170], &pinged[IP..]),
         ),
         ("ipv4 10.1.1.5 > 10.1.1.6 icmp time exceeded code 0 3B", v4().icmp(11, 0, [0; 4], b"???")),
@@ -126,6 +128,8 @@ fn corpus4() -> Vec<(&'static str, Vec<u8>)> {
 
 fn corpus6() -> Vec<(&'static str, Vec<u8>)> {
     let quoted = v6().tcp((1, 2), flags::SYN, 1, 0, b"");
+    let options = v6().extension(IpProtocol::Ipv6Opts, &[]);
+    let part = options.fragment(1, 0, true).udp(1, 2, b"12345678");
     let group = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     std::vec![
         ("ipv6 [2001:db8::5]:40000 > [2001:db8::6]:53 udp 4B", v6().udp(40_000, 53, b"who?")),
@@ -135,21 +139,14 @@ fn corpus6() -> Vec<(&'static str, Vec<u8>)> {
             v6().echo(true, 3, 1, b"x"),
         ),
         (
-            "ipv6 2001:db8::5 > 2001:db8::6 icmp too big mtu 1430 about [2001:db8::5]:1 > [2001:db8::6]:2 tcp 60B",
+            "ipv6 2001:db8::5 > 2001:db8::6 icmp too big mtu 1430 \
+             about [2001:db8::5]:1 > [2001:db8::6]:2 tcp 60B",
             v6().icmp(2, 0, [0, 0, 5, 150], &quoted[IP..]),
         ),
         (
-            "ipv6 2001:db8::5 > 2001:db8::6 icmp unreachable code 4 about [2001:db8::5]:1 > [2001:db8::6]:2 udp 72B",
-            v6().icmp(
-                1,
-                4,
-                [0; 4],
-                &v6().extension(IpProtocol::Ipv6Opts, &[]).fragment(1, 0, true).udp(
-                    1,
-                    2,
-                    b"12345678"
-                )[IP..],
-            ),
+            "ipv6 2001:db8::5 > 2001:db8::6 icmp unreachable code 4 \
+             about [2001:db8::5]:1 > [2001:db8::6]:2 udp 72B",
+            v6().icmp(1, 4, [0; 4], &part[IP..]),
         ),
         (
             "ipv6 2001:db8::5 > ff02::1:ff00:6 nd neighbor solicit 2001:db8::6",

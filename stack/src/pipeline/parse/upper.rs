@@ -43,8 +43,8 @@ impl<'a> Upper<'a> {
         if need <= self.len {
             DropReason::HeaderChainTooLong
         } else if self.fragment == Fragment::First {
-            // A first fragment that leaves part of the header to the next hides it (RFC 1858 section 3,
-            // RFC 7112 section 5).
+            // A first fragment that leaves part of the header to the next hides it (RFC 1858
+            // section 3, RFC 7112 section 5).
             DropReason::FragmentInvalid
         } else {
             DropReason::L4Truncated

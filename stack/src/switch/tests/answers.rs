@@ -1,4 +1,5 @@
-//! What the switch says itself: ARP, ND, echo, ICMP errors; what it quotes and when it keeps silent.
+//! What the switch says itself: ARP, ND, echo, ICMP errors; what it quotes and when it keeps
+//! silent.
 
 use super::*;
 use crate::wire::build::solicited_node_mac;

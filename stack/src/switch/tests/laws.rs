@@ -1,4 +1,5 @@
-//! Laws over generated inputs: conservation, the dry run, equality under another table seed, no panic.
+//! Laws over generated inputs: conservation, the dry run, equality under another table seed, no
+//! panic.
 
 use proptest::prelude::*;
 

@@ -112,6 +112,10 @@ fn what_the_gateway_hears_is_answered_as_a_host_does() {
     assert_eq!(bed.switch.counters().imbalances(), []);
     assert_eq!(bed.switch.counters().port(ENDPOINT).map(|c| c.forwarded), Some(1));
 
+    let from_node = between(250, GATEWAY).ipv4(NODE4, v4(1)).tcp((4_000, 22), 2, 9, 0, b"");
+    let (port, reply) = deliver(&mut bed, HOST, &from_node);
+    assert_eq!((port, reply[47]), (HOST, 0x14), "the node is refused as well, not left waiting");
+
     let datagram = between(2, GATEWAY).ipv6(v6(2), v6(1)).udp(4_000, 33_434, b"probe");
     let (_, reply) = deliver(&mut bed, A, &datagram);
     assert_eq!(reply[54..56], [1, 4], "port unreachable");

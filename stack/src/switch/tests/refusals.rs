@@ -1,4 +1,5 @@
-//! Every drop reason that the stages behind parse can give, each by a frame; parse has its own table.
+//! Every drop reason that the stages behind parse can give, each by a frame; parse has its own
+//! table.
 
 use super::*;
 use smoltcp::wire::{IpProtocol, NdiscNeighborFlags, NdiscRepr, NdiscRouterFlags};
@@ -124,6 +125,18 @@ fn no_way_on() {
     let from_down = between(3, mac(2)).ipv4(v4(3), v4(2)).udp(1, 2, b"");
     refused(bed, B, &from_down, DropReason::PortDown);
     refused(bed, PortId(99), &down, DropReason::PortUnknown);
+    let to_node = between(2, mac(250)).ipv4(v4(2), NODE4).udp(1, 2, b"");
+    refused(bed, A, &to_node, DropReason::UnknownUnicast);
+}
+
+#[test]
+fn the_gateway_listens_to_nobody_for_long() {
+    let bed = &mut Bed::new();
+    let syn = between(2, GATEWAY).ipv4(v4(2), v4(1)).tcp((4_000, 22), 2, 9, 0, b"");
+    for _ in 0..Limits::default().errors_burst {
+        assert_eq!(bed.send(A, &syn), Verdict::Deliver(EndpointId(0)));
+    }
+    refused(bed, A, &syn, DropReason::GatewayBusy);
 }
 
 #[test]

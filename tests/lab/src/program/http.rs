@@ -17,12 +17,12 @@ pub(super) fn serve(listen: SocketAddr) -> Result<()> {
             }
         }
         let page = format!("hello, {}\n", peer.ip().to_canonical());
-        write!(
-            stream,
+        let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n{page}",
+             Connection: close\r\n\r\n",
             page.len()
-        )
-        .context("answer")
+        );
+        // Whole at once: one segment, which a reader of captures can follow.
+        stream.write_all((head + &page).as_bytes()).context("answer")
     })
 }

@@ -25,17 +25,20 @@ pub(crate) struct Address {
 }
 
 impl Netlink {
-    /// Gives a link an address, without duplicate address detection; one it has already is no error.
+    /// Gives a link an address, without duplicate address detection; one it has already is no
+    /// error.
     ///
     /// # Errors
     /// The kernel's.
     pub(crate) fn add_address(&mut self, link: &Link, cidr: IpCidr) -> Result<(), NodeError> {
         let mut message = message(link, cidr);
         if let IpCidr::Ipv4(v4) = cidr {
-            // The kernel takes no broadcast address on its own; in a /31 or /32 there is none (RFC 3021).
+            // The kernel takes no broadcast address on its own; in a /31 or /32 there is none (RFC
+            // 3021).
             message.attributes.extend(v4.broadcast().map(AddressAttribute::Broadcast));
         } else {
-            // Addresses are unique by allocation, and detection would make the pod's first second silent.
+            // Addresses are unique by allocation, and detection would make the pod's first second
+            // silent.
             message.header.flags = AddressHeaderFlags::Nodad;
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
@@ -88,7 +91,8 @@ fn parse(message: RouteNetlinkMessage) -> Option<Address> {
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in &message.attributes {
         match attribute {
-            // With a peer, LOCAL is ours and ADDRESS the peer's; IPv6 without a peer has ADDRESS alone.
+            // With a peer, LOCAL is ours and ADDRESS the peer's; IPv6 without a peer has ADDRESS
+            // alone.
             AddressAttribute::Local(local) => address = Some(*local),
             AddressAttribute::Address(given) => address = address.or(Some(*given)),
             AddressAttribute::Flags(all) => flags = *all,

@@ -1,6 +1,7 @@
 //! Offloads of a link, switched by ethtool's generic netlink family (linux/ethtool_netlink.h).
 //!
-//! Written by hand over bytes: three attributes are all of it, and the ioctl would need unsafe code.
+//! Written by hand over bytes: three attributes are all of it, and the ioctl would need unsafe
+//! code.
 
 use std::io;
 
@@ -27,8 +28,8 @@ const NLA_F_NESTED: u16 = 0x8000;
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 4;
 
-/// Switches one feature of a link in the calling thread's namespace off, by ethtool's name for it, such as
-/// `tx-checksum-sctp`.
+/// Switches one feature of a link in the calling thread's namespace off, by ethtool's name for it,
+/// such as `tx-checksum-sctp`.
 ///
 /// # Errors
 /// The kernel's errno: EINVAL for a feature it does not know, ENOENT without ethtool's family.
@@ -59,8 +60,8 @@ fn features_off(ifname: &str, feature: &str) -> Vec<u8> {
     body
 }
 
-/// Sends one request and gives back the attributes of its answer, which are empty where there is only an
-/// acknowledgment.
+/// Sends one request and gives back the attributes of its answer, which are empty where there is
+/// only an acknowledgment.
 fn exchange(socket: &Socket, family: u16, command: u8, attributes: &[u8]) -> io::Result<Vec<u8>> {
     let length =
         u32::try_from(HEADER + GENERIC_HEADER + attributes.len()).map_err(io::Error::other)?;
@@ -68,7 +69,8 @@ fn exchange(socket: &Socket, family: u16, command: u8, attributes: &[u8]) -> io:
     request.extend(length.to_ne_bytes());
     request.extend(family.to_ne_bytes());
     request.extend((NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
-    request.extend([0; 8]); // sequence and port number: one request at a time on a socket of its own
+    // Sequence and port number: one request at a time on a socket of its own.
+    request.extend([0; 8]);
     request.extend([command, 1, 0, 0]); // version 1
     request.extend(attributes);
     socket.send(&request, 0)?;

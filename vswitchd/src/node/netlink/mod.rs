@@ -1,7 +1,8 @@
 //! A small synchronous rtnetlink client.
 //!
-//! One socket, one request at a time. The socket belongs to the network namespace of the thread that opened it, so
-//! a [`Netlink`] is opened inside [`super::netns::within`]. No tokio: issue 2 moves this into a process without it.
+//! One socket, one request at a time. The socket belongs to the network namespace of the thread
+//! that opened it, so a [`Netlink`] is opened inside [`super::netns::within`]. No tokio: issue 2
+//! moves this into a process without it.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "attributes of the kernel are an open set, of which we read some"
@@ -170,7 +171,8 @@ impl Netlink {
         self.socket.send(&bytes, 0).map(|_sent| ())
     }
 
-    /// Reads answers to the last request to their end. False: a dump was interrupted and is not consistent.
+    /// Reads answers to the last request to their end. False: a dump was interrupted and is not
+    /// consistent.
     fn receive(&self, each: &mut dyn FnMut(RouteNetlinkMessage)) -> io::Result<bool> {
         let mut consistent = true;
         loop {
@@ -181,8 +183,9 @@ impl Netlink {
                 let length = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?.length();
                 let (one, after) = split_message(rest, length)?;
                 rest = after;
-                // Whatever we neither make nor look for may have attributes our decoder does not know; only
-                // strangers' objects can be skipped by this, since it decodes its own encoding.
+                // Whatever we neither make nor look for may have attributes our decoder does not
+                // know; only strangers' objects can be skipped by this, since it
+                // decodes its own encoding.
                 let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(one) else {
                     continue;
                 };

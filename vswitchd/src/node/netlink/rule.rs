@@ -98,8 +98,8 @@ impl Netlink {
     /// # Errors
     /// The kernel's.
     pub(crate) fn delete_rule(&mut self, rule: &Rule) -> Result<(), NodeError> {
-        // The kernel removes the first rule that has what is asked for, and takes preference 0 for "any": a rule
-        // that is not there must not be asked for, or another goes.
+        // The kernel removes the first rule that has what is asked for, and takes preference 0 for
+        // "any": a rule that is not there must not be asked for, or another goes.
         if !self.rules(rule.family)?.iter().any(|found| found.rule == *rule) {
             return Ok(());
         }

@@ -16,7 +16,8 @@ fn it_is_made_once_and_removed_without_a_trace() {
     let port = linux.wire_host(&link).unwrap();
 
     assert_eq!(sentences(linux.check_host(&link)), NO_PROBLEM);
-    let rules = "40:\tfrom all iif hop0 lookup local proto 104\n100:\tfrom all lookup local proto 104\n\
+    let rules = "40:\tfrom all iif hop0 lookup local proto 104\n\
+                 100:\tfrom all lookup local proto 104\n\
                  32766:\tfrom all lookup main\n";
     assert_eq!(node.run("ip -6 rule show"), rules);
     assert_eq!(node.run("ip -4 rule show"), rules.to_owned() + "32767:\tfrom all lookup default\n");

@@ -1,6 +1,6 @@
-//! Tests against the real kernel. Every "node" and every "pod" is a namespace of its own, made by the test and gone with
-//! it; the machine's own interfaces, routes and rules are never touched. They need root and are skipped, with a word,
-//! without it.
+//! Tests against the real kernel. Every "node" and every "pod" is a namespace of its own, made by
+//! the test and gone with it; the machine's own interfaces, routes and rules are never touched.
+//! They need root and are skipped, with a word, without it.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,8 @@ impl Place {
         (output.status.success(), String::from_utf8(said).unwrap())
     }
 
-    /// Everything of the namespace that a test may compare: links, addresses, routes, rules, neighbors, settings.
+    /// Everything of the namespace that a test may compare: links, addresses, routes, rules,
+    /// neighbors, settings.
     fn state(&self) -> Vec<(String, String)> {
         let mut state = Vec::new();
         for command in [
@@ -158,7 +159,8 @@ fn host_link() -> HostLink {
     }
 }
 
-/// Puts a veth pair between the node's `eth0` (192.0.2.10, 2001:db8::10) and the outside's (.1 and ::1).
+/// Puts a veth pair between the node's `eth0` (192.0.2.10, 2001:db8::10) and the outside's (.1 and
+/// ::1).
 fn connect(node: &Place, outside: &Place) {
     let peer = &outside.netns.descriptor;
     node.within(|| Netlink::open().unwrap().add_veth("eth0", "out0", peer.as_fd()).unwrap());
@@ -171,8 +173,8 @@ fn connect(node: &Place, outside: &Place) {
     node.run("ip -6 route add default via 2001:db8::1");
 }
 
-/// Takes a TAP back that this process just let go of. Other tests start programs, and between fork and exec such a
-/// child holds a copy of every descriptor, so the TAP may be busy for a moment.
+/// Takes a TAP back that this process just let go of. Other tests start programs, and between fork
+/// and exec such a child holds a copy of every descriptor, so the TAP may be busy for a moment.
 fn once_free(take: impl Fn() -> Result<Box<dyn PortIo>, NodeError>) -> Box<dyn PortIo> {
     for _ in 0..200 {
         match take() {

@@ -124,7 +124,8 @@ fn many_at_once_share_one_namespace() {
     drop(ports);
 }
 
-/// Sends datagrams from a pod to all that could be a socket of the node, with the MAC `mac` where unicast.
+/// Sends datagrams from a pod to all that could be a socket of the node, with the MAC `mac` where
+/// unicast.
 fn attack(pod: &Place, mac: &str, l4_port: u16) {
     for (family, target) in [("-4", "192.0.2.10"), ("-4", "10.1.2.1"), ("-6", "2001:db8::10")] {
         pod.run(&format!("ip {family} neigh replace {target} lladdr {mac} dev eth0"));
@@ -208,7 +209,8 @@ fn the_same_attack_on_an_ordinary_veth_does_reach_the_node() {
     let Some(mut lab) = Lab::new() else { return };
     let (node, outside, pod) = (lab.netns("node"), lab.netns("outside"), lab.netns("pod"));
     connect(&node, &outside);
-    // The host end in the node's namespace, without addresses, as the simplest design would have it.
+    // The host end in the node's namespace, without addresses, as the simplest design would have
+    // it.
     pod.within(|| {
         let descriptor = std::os::fd::AsFd::as_fd(&node.netns.descriptor);
         super::Netlink::open().unwrap().add_veth("eth0", "hopt7", descriptor).unwrap();

@@ -1,7 +1,9 @@
-//! The node's own sockets while the switch's rules come, stay and go: a listener like SSH's, connections that last,
-//! new ones, ping; from outside, from the node to itself, from the node to the outside; IPv4 and IPv6.
+//! The node's own sockets while the switch's rules come, stay and go: a listener like SSH's,
+//! connections that last, new ones, ping; from outside, from the node to itself, from the node to
+//! the outside; IPv4 and IPv6.
 //!
-//! "Never notices" is read from the kernel: not one segment sent twice, no connection refused or reset, no echo lost.
+//! "Never notices" is read from the kernel: not one segment sent twice, no connection refused or
+//! reset, no echo lost.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -22,7 +24,8 @@ struct Traffic<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     /// Ends the clients.
     stop: &'env AtomicBool,
-    /// Ends the servers, once the clients are done: a connection nobody accepted any more would be reset.
+    /// Ends the servers, once the clients are done: a connection nobody accepted any more would be
+    /// reset.
     close: &'env AtomicBool,
     clients: Vec<(String, ScopedJoinHandle<'scope, io::Result<()>>)>,
 }

@@ -2,13 +2,13 @@
 
 use stack::{Checksum, Frame};
 
-/// The ones' complement sum of `bytes` as 16-bit words in network order, not complemented. An odd last byte
-/// counts as the high half of a word.
+/// The ones' complement sum of `bytes` as 16-bit words in network order, not complemented. An odd
+/// last byte counts as the high half of a word.
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u16 {
-    // The sum does not care about the byte order it is made in (RFC 1071, 2(B)), nor about the word size,
-    // as long as carries are added in again. Words of 4 bytes into 8 cannot overflow below 16 GiB, and
-    // without carries the compiler makes it SIMD.
+    // The sum does not care about the byte order it is made in (RFC 1071, 2(B)), nor about the word
+    // size, as long as carries are added in again. Words of 4 bytes into 8 cannot overflow
+    // below 16 GiB, and without carries the compiler makes it SIMD.
     let (words, rest) = bytes.as_chunks::<4>();
     let mut total = words
         .iter()
@@ -36,9 +36,9 @@ fn fold(mut total: u64) -> u16 {
     (total & 0xffff).try_into().unwrap_or(u16::MAX)
 }
 
-/// Finishes a partial checksum; a complete one stays. A result of zero is stored as 0xffff, which means the
-/// same and is not UDP's "no checksum" (RFC 768). SCTP's CRC32c is not known here: ports have it switched
-/// off, so it never is partial.
+/// Finishes a partial checksum; a complete one stays. A result of zero is stored as 0xffff, which
+/// means the same and is not UDP's "no checksum" (RFC 768). SCTP's CRC32c is not known here: ports
+/// have it switched off, so it never is partial.
 pub fn complete(frame: &mut Frame) {
     let Checksum::Partial { start, offset } = frame.offload().checksum else { return };
     let (start, offset) = (usize::from(start), usize::from(offset));

@@ -1,16 +1,18 @@
 //! Coalescing: UDP datagrams of one flow that came in one batch leave as one super-frame (USO).
 //!
-//! A write into a TAP runs the receiver's stack, which costs more per frame than all else; one write for
-//! many datagrams shares it. The opposite of [`super::segment`]: segmenting what came out gives what went
-//! in, byte for byte, the identification of packets that must not be fragmented apart (RFC 6864, 4.1: it
-//! means nothing there). There is no timer: everything leaves at the end of the batch.
+//! A write into a TAP runs the receiver's stack, which costs more per frame than all else; one
+//! write for many datagrams shares it. The opposite of [`super::segment`]: segmenting what came out
+//! gives what went in, byte for byte, the identification of packets that must not be fragmented
+//! apart (RFC 6864, 4.1: it means nothing there). There is no timer: everything leaves at the end
+//! of the batch.
 //!
-//! Datagrams are merged only if a receiver could not tell: same MACs, addresses, ports, TOS, TTL, DF and
-//! flow label; no options, no fragments; equal size, the last may be shorter; a checksum that is partial, or
-//! was verified by the kernel, or is verified here. UDP's "no checksum" is never merged.
+//! Datagrams are merged only if a receiver could not tell: same MACs, addresses, ports, TOS, TTL,
+//! DF and flow label; no options, no fragments; equal size, the last may be shorter; a checksum
+//! that is partial, or was verified by the kernel, or is verified here. UDP's "no checksum" is
+//! never merged.
 //!
-//! The order within a flow never changes: a frame that is not merged goes out after what is held of its
-//! flow, and one whose flow cannot be seen (a fragment) after everything that is held.
+//! The order within a flow never changes: a frame that is not merged goes out after what is held of
+//! its flow, and one whose flow cannot be seen (a fragment) after everything that is held.
 
 use stack::{Checksum, Frame, Gso, GsoKind};
 
@@ -207,8 +209,8 @@ struct Datagram {
 struct Flow {
     /// Addresses and L4 ports, as they stand in the packet, then zeros.
     tuple: [u8; 36],
-    /// MACs and EtherType; then from the IPv4 header version, TOS, flags, TTL and protocol, or from the
-    /// IPv6 header version, traffic class, flow label, protocol and hop limit.
+    /// MACs and EtherType; then from the IPv4 header version, TOS, flags, TTL and protocol, or
+    /// from the IPv6 header version, traffic class, flow label, protocol and hop limit.
     rest: [u8; 20],
 }
 

@@ -6,9 +6,9 @@ use super::super::Pool;
 use super::checksum;
 use super::headers::{self, Headers, Version, put, u16_at};
 
-/// Splits the IPv4 packet in `frame` into fragments of at most `mtu` bytes, in order, with its checksum
-/// completed before. What fits already, what is no IPv4, and an `mtu` with no room for a header and eight
-/// bytes leave one frame, the instruction taken off.
+/// Splits the IPv4 packet in `frame` into fragments of at most `mtu` bytes, in order, with its
+/// checksum completed before. What fits already, what is no IPv4, and an `mtu` with no room for a
+/// header and eight bytes leave one frame, the instruction taken off.
 pub fn fragment(mut frame: Frame, mtu: u16, pool: &mut Pool, out: &mut Vec<Frame>) {
     let mut offload = *frame.offload();
     offload.fragment_mtu = None;

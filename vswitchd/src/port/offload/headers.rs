@@ -22,8 +22,8 @@ pub(crate) enum Version {
     V6,
 }
 
-/// Finds the headers of an IPv4 or IPv6 packet. `None` for all else, for fragments of IPv6, and for what is
-/// too short. A fragment of IPv4 has its data where a whole packet has L4.
+/// Finds the headers of an IPv4 or IPv6 packet. `None` for all else, for fragments of IPv6, and for
+/// what is too short. A fragment of IPv4 has its data where a whole packet has L4.
 pub(crate) fn find(bytes: &[u8]) -> Option<Headers> {
     let mut l3 = 14;
     let mut ethertype = u16_at(bytes, 12)?;
@@ -64,7 +64,8 @@ fn ipv6(bytes: &[u8], l3: usize) -> Option<Headers> {
     let end = l3 + 40 + usize::from(u16_at(bytes, l3 + 4)?);
     let mut protocol = *bytes.get(l3 + 6)?;
     let mut l4 = l3 + 40;
-    // Hop-by-hop, routing and destination options (RFC 8200, 4): each at least 8 bytes, so this ends.
+    // Hop-by-hop, routing and destination options (RFC 8200, 4): each at least 8 bytes, so this
+    // ends.
     while matches!(protocol, 0 | 43 | 60) {
         protocol = *bytes.get(l4)?;
         l4 += (usize::from(*bytes.get(l4 + 1)?) + 1) * 8;

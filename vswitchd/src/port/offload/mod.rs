@@ -1,8 +1,9 @@
-//! Software for what a receiver cannot take: finish checksums, segment super-frames, fragment; and the
-//! opposite, coalesce, so that small frames cost fewer writes.
+//! Software for what a receiver cannot take: finish checksums, segment super-frames, fragment; and
+//! the opposite, coalesce, so that small frames cost fewer writes.
 //!
-//! All of it works on [`Frame`]s alone. A frame whose bytes contradict its offload description is passed on
-//! unchanged: the kernel refuses it and the port counts the failed write, so nothing vanishes here.
+//! All of it works on [`Frame`]s alone. A frame whose bytes contradict its offload description is
+//! passed on unchanged: the kernel refuses it and the port counts the failed write, so nothing
+//! vanishes here.
 
 use stack::{Checksum, Frame, Gso, GsoKind, Offload};
 
@@ -16,8 +17,8 @@ pub mod segment;
 
 pub use coalesce::{Coalesced, Coalescer};
 
-/// Makes of one frame those that a receiver with these capabilities takes, in order: mostly the frame
-/// itself. They stand for the one frame together: it is written if each of them is.
+/// Makes of one frame those that a receiver with these capabilities takes, in order: mostly the
+/// frame itself. They stand for the one frame together: it is written if each of them is.
 pub fn prepare(frame: Frame, takes: &Capabilities, pool: &mut Pool, out: &mut Vec<Frame>) {
     let offload = *frame.offload();
     if is_taken(&offload, takes) {

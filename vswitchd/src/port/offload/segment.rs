@@ -6,9 +6,9 @@ use super::super::Pool;
 use super::checksum;
 use super::headers::{self, Headers, TCP, UDP, Version, put, u16_at, u32_at};
 
-/// Splits a super-frame into segments with partial checksums, in order. A frame without GSO, one that holds
-/// a single segment, and one whose bytes contradict its description stay one frame; the last keeps its
-/// description.
+/// Splits a super-frame into segments with partial checksums, in order. A frame without GSO, one
+/// that holds a single segment, and one whose bytes contradict its description stay one frame; the
+/// last keeps its description.
 pub fn segment(mut frame: Frame, pool: &mut Pool, out: &mut Vec<Frame>) {
     let Some(gso) = frame.offload().gso else { return out.push(frame) };
     let Some(layout) = Layout::of(&frame, gso) else { return out.push(frame) };
@@ -139,8 +139,9 @@ impl Layout {
     }
 }
 
-/// The pseudo-header's sum with a length of zero. What the sender wrote into the field is taken where the
-/// checksum is partial: with a routing header the address in the IPv6 header is not the one to sum.
+/// The pseudo-header's sum with a length of zero. What the sender wrote into the field is taken
+/// where the checksum is partial: with a routing header the address in the IPv6 header is not the
+/// one to sum.
 fn pseudo_without_length(frame: &Frame, headers: &Headers) -> Option<u16> {
     let Checksum::Partial { start, offset } = frame.offload().checksum else {
         return Some(headers::pseudo_sum(frame.bytes(), headers, 0));
@@ -153,8 +154,8 @@ fn pseudo_without_length(frame: &Frame, headers: &Headers) -> Option<u16> {
     Some(checksum::add(field, !length))
 }
 
-/// More than a super-frame with the smallest MSS that Linux sends (48 bytes) has. One byte a segment is an
-/// attack: each costs a write.
+/// More than a super-frame with the smallest MSS that Linux sends (48 bytes) has. One byte a
+/// segment is an attack: each costs a write.
 const SEGMENTS_MAX: usize = 2048;
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;

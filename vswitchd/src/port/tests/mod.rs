@@ -23,7 +23,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// A new one with loopback up and cubic set, or `None` with a printed reason where that needs root.
+    /// A new one with loopback up and cubic set, or `None` with a printed reason where that needs
+    /// root.
     pub(crate) fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             println!("skipped: making network namespaces needs root");

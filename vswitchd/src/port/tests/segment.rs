@@ -1,5 +1,5 @@
-//! Our segmentation against the kernel's: a super-frame goes through a kernel bridge into a TAP that takes
-//! no offloads, so the kernel segments it.
+//! Our segmentation against the kernel's: a super-frame goes through a kernel bridge into a TAP
+//! that takes no offloads, so the kernel segments it.
 
 use stack::{Checksum, Frame, Gso, GsoKind, Offload};
 

@@ -60,7 +60,8 @@ fn pattern(place: usize) -> u8 {
     place.wrapping_mul(0x9e37_79b1).to_be_bytes()[5]
 }
 
-/// Sends datagrams by UDP_SEGMENT: the kernel makes one super-frame of each send. Returns what arrived.
+/// Sends datagrams by UDP_SEGMENT: the kernel makes one super-frame of each send. Returns what
+/// arrived.
 pub(crate) fn udp(
     from: &Namespace,
     to: &Namespace,

@@ -1,4 +1,5 @@
-//! Laws: any bytes have one answer and a description, and two other parsers read valid frames alike.
+//! Laws: any bytes have one answer and a description, and two other parsers read valid frames
+//! alike.
 #![expect(clippy::disallowed_types, reason = "prop_oneof! shares its arms by Arc; no switch here")]
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};

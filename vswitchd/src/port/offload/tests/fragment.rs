@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Copied in each fragment: loose source route (131), 3 bytes; not copied: record route (7), 3 bytes.
+/// Copied in each fragment: loose source route (131), 3 bytes; not copied: record route (7), 3
+/// bytes.
 const OPTIONS: [u8; 8] = [131, 3, 4, 7, 3, 4, 1, 0];
 
 fn with_mtu(packet: &Packet, mtu: u16) -> Frame {
