@@ -87,8 +87,13 @@ fuzz: ## long: parse and walk on what nobody would send, HOPSCOPE_FUZZ_SECONDS
 	cargo test --locked -p tests --test fuzz -- --nocapture
 
 .PHONY: bench
-bench: build ## long: beside the kernel and the bare relay, in one run
-	cargo bench --locked -p benches
+bench: setup ## long: beside the kernel and the bare relay, in one run; then times of the walk
+	cargo run --locked --release -p benches --bin side-by-side
+	cargo bench --locked -p benches --no-default-features --bench walk
+
+.PHONY: gate
+gate: setup ## instructions of the walk, compared with benches/instructions.json
+	cargo bench --locked -p benches --no-default-features --bench instructions
 
 .PHONY: typos
 typos: $(TOOLS)/typos-$(TYPOS_VERSION) ## spelling
