@@ -56,8 +56,8 @@ pub(crate) fn run(topology: &Topology, frames: &[Seen], table: u64) -> Outcome {
 fn said(out: &Outbox, walk: usize) -> &Frame {
     let of_walk = |number: u32| usize::try_from(number).unwrap() == walk;
     let left = out.transmits.iter().find(|transmit| of_walk(transmit.walk));
-    let kept = out.reclaimed.iter().find(|(number, _)| of_walk(*number));
-    left.map(|transmit| &transmit.frame).or(kept.map(|(_, frame)| frame)).unwrap()
+    let mut kept = out.reclaimed.iter().filter(|(number, _)| of_walk(*number));
+    left.map(|transmit| &transmit.frame).or_else(|| kept.next().map(|(_, frame)| frame)).unwrap()
 }
 
 /// Takes what left out of the outbox.

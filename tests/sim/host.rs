@@ -1,0 +1,170 @@
+//! Hosts: a real TCP/IP stack (smoltcp) at each port, over virtual time.
+
+use std::collections::VecDeque;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::{tcp, udp};
+use smoltcp::wire::{IpAddress, IpCidr, Ipv4Address};
+use stack::Instant;
+use stack::input::{Checksum, Frame, Gso, GsoKind, Offload};
+use stack::pipeline::packet::{Inner, L4};
+use stack::pipeline::parse::parse;
+use stack::wire::checksum;
+
+use crate::plan;
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+/// Bytes of an IP packet that a host hands to a port that segments.
+const SUPER: usize = 16_000;
+
+/// A host.
+pub(crate) struct Host {
+    interface: Interface,
+    pub(crate) sockets: SocketSet<'static>,
+    wire: Wire,
+    offload: bool,
+    /// Something came or was written: it wants to be polled.
+    pub(crate) awake: bool,
+    /// When it wants to be polled next, in nanoseconds.
+    pub(crate) next: Option<u64>,
+}
+
+/// The host's end of its link.
+struct Wire {
+    received: VecDeque<Vec<u8>>,
+    sent: Vec<Vec<u8>>,
+    mtu: usize,
+}
+
+struct Received(Vec<u8>);
+struct Sending<'a>(&'a mut Vec<Vec<u8>>);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
+        take(&self.0)
+    }
+}
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, fill: F) -> R {
+        let mut frame = vec![0; len];
+        let result = fill(&mut frame);
+        self.0.push(frame);
+        result
+    }
+}
+
+impl Device for Wire {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Sending<'a>;
+
+    fn receive(&mut self, _now: smoltcp::time::Instant) -> Option<(Received, Sending<'_>)> {
+        Some((Received(self.received.pop_front()?), Sending(&mut self.sent)))
+    }
+
+    fn transmit(&mut self, _now: smoltcp::time::Instant) -> Option<Sending<'_>> {
+        Some(Sending(&mut self.sent))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = ETHERNET + self.mtu;
+        capabilities
+    }
+}
+
+impl Host {
+    /// Host `n` with a pod's addresses, or the node's. It has no link-local one: smoltcp would choose that as
+    /// the source of routed packets.
+    pub(crate) fn new(n: u8, offload: bool, seed: u64) -> Self {
+        let mtu = if offload { SUPER } else { usize::from(plan::MTU) };
+        let mut wire = Wire { received: VecDeque::new(), sent: Vec::new(), mtu };
+        let mut config = Config::new(plan::mac(n).into());
+        config.random_seed = seed;
+        let start = smoltcp::time::Instant::ZERO;
+        let mut interface = Interface::new(config, &mut wire, start);
+        let (bits4, bits6) = if n == 0 { (32, 128) } else { (24, 64) };
+        let own = [IpCidr::new(plan::v4(n).into(), bits4), IpCidr::new(plan::v6(n).into(), bits6)];
+        // smoltcp believes ARP replies from its own networks only: the node has one with the gateway.
+        let link = IpCidr::new(Ipv4Address::new(10, 244, 1, 0).into(), 31);
+        let all = own.into_iter().chain((n == 0).then_some(link));
+        interface.update_ip_addrs(|addresses| addresses.extend(all));
+        for six in [false, true] {
+            let _none = match plan::gateway(six) {
+                IpAddress::Ipv4(four) => interface.routes_mut().add_default_ipv4_route(four),
+                IpAddress::Ipv6(six) => interface.routes_mut().add_default_ipv6_route(six),
+            }
+            .unwrap();
+        }
+        let sockets = SocketSet::new(Vec::new());
+        Self { interface, sockets, wire, offload, awake: true, next: None }
+    }
+
+    /// A TCP socket, not yet open.
+    pub(crate) fn tcp(&mut self) -> SocketHandle {
+        let buffer = || tcp::SocketBuffer::new(vec![0; 32_768]);
+        self.sockets.add(tcp::Socket::new(buffer(), buffer()))
+    }
+
+    /// A UDP socket bound to a port.
+    pub(crate) fn udp(&mut self, l4_port: u16) -> SocketHandle {
+        let buffer = || {
+            let metadata = vec![udp::PacketMetadata::EMPTY; 32];
+            udp::PacketBuffer::new(metadata, vec![0; 32_768])
+        };
+        let mut socket = udp::Socket::new(buffer(), buffer());
+        socket.bind(l4_port).unwrap();
+        self.sockets.add(socket)
+    }
+
+    /// Opens a TCP connection.
+    pub(crate) fn connect(&mut self, handle: SocketHandle, to: (IpAddress, u16), from: u16) {
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
+        socket.connect(self.interface.context(), to, from).unwrap();
+        self.awake = true;
+    }
+
+    /// A frame came.
+    pub(crate) fn receive(&mut self, bytes: Vec<u8>) {
+        self.wire.received.push_back(bytes);
+        self.awake = true;
+    }
+
+    /// Lets the stack work; gives what it sends.
+    pub(crate) fn poll(&mut self, now: Instant) -> Vec<Frame> {
+        let time = now.to_smoltcp();
+        self.interface.poll(time, &mut self.wire, &mut self.sockets);
+        self.awake = false;
+        let next = self.interface.poll_at(time, &self.sockets);
+        self.next = next.map(|at| u64::try_from(at.total_micros()).unwrap_or(0) * 1_000);
+        let offload = self.offload;
+        let sent = std::mem::take(&mut self.wire.sent);
+        sent.into_iter()
+            .map(|bytes| if offload { offloaded(&bytes) } else { Frame::from_bytes(&bytes) })
+            .collect()
+    }
+}
+
+/// The frame as a kernel with checksum and segmentation offload hands it over: TCP checksums hold the
+/// pseudo-header's sum only, and what is longer than the MTU is to be segmented.
+fn offloaded(bytes: &[u8]) -> Frame {
+    let mut frame = Frame::from_bytes(bytes);
+    let Ok(packet) = parse(frame.window(), frame.len(), frame.offload()) else { return frame };
+    let Inner::Ip(ip) = packet.inner else { return frame };
+    let L4::Tcp { header_len, .. } = ip.l4 else { return frame };
+    let start = usize::from(ip.l4_offset);
+    let len = u32::try_from(bytes.len() - start).unwrap();
+    let pseudo = checksum::fold(checksum::pseudo_header(ip.src, ip.dst, 6, len));
+    frame.bytes_mut()[start + 16..start + 18].copy_from_slice(&pseudo.to_be_bytes());
+    let headers = start - ETHERNET + usize::from(header_len);
+    let mtu = usize::from(plan::MTU);
+    let kind = if matches!(ip.src, IpAddress::Ipv4(_)) { GsoKind::Tcp4 } else { GsoKind::Tcp6 };
+    let size = u16::try_from(mtu - headers).unwrap();
+    let gso = (bytes.len() > ETHERNET + mtu).then_some(Gso { kind, size, ecn: false });
+    let checksum = Checksum::Partial { start: ip.l4_offset, offset: 16 };
+    frame.set_offload(Offload { checksum, gso, fragment_mtu: None });
+    frame
+}
