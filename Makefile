@@ -11,9 +11,8 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 TOOLS := $(CARGO_TARGET_DIR)/tools
 MUSL := x86_64-unknown-linux-musl
 
-# Seconds of fuzzing, and of simulation beyond the fixed seeds.
+# Seconds of fuzzing.
 export HOPSCOPE_FUZZ_SECONDS ?= 600
-export HOPSCOPE_SIM_SECONDS ?= 1800
 
 TYPOS_VERSION := 1.52.0
 DENY_VERSION := 0.20.2
@@ -61,7 +60,7 @@ portable: ## the core without an operating system, and as WebAssembly
 .PHONY: unit
 unit: ## everything that needs no built daemon: unit tests, properties, goldens, rules of the tree
 	cargo test --locked --workspace --exclude tests
-	cargo test --locked -p tests $(addprefix --test ,$(filter-out netns fuzz sim,$(SUITES)))
+	cargo test --locked -p tests $(addprefix --test ,$(filter-out netns fuzz,$(SUITES)))
 
 # The suites of the package `tests`, as its manifest names them.
 SUITES := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' tests/Cargo.toml)
@@ -79,8 +78,8 @@ netns: setup ## real pods in namespaces against the built daemon, tool and plugi
 	LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=1
 
 .PHONY: sim
-sim: ## long: seeded simulation, HOPSCOPE_SIM_SECONDS
-	cargo test --locked --release -p tests --test sim -- --nocapture
+sim: ## long: seeded simulation of 10,000 nodes, or HOPSCOPE_SIM_SEEDS
+	HOPSCOPE_SIM_SEEDS=$${HOPSCOPE_SIM_SEEDS:-10000} cargo test --locked --release -p tests --test sim -- --nocapture
 
 .PHONY: fuzz
 fuzz: ## long: parse and walk on what nobody would send, HOPSCOPE_FUZZ_SECONDS
