@@ -25,6 +25,7 @@ mod laws;
 mod link;
 mod options;
 mod plan;
+mod share;
 mod state;
 mod transfer;
 mod world;
@@ -36,7 +37,7 @@ use transfer::Transfer;
 use world::{Seen, World};
 
 /// Seeds of a run that says nothing else: about 20 s in a debug build.
-const SEEDS: u64 = 50;
+const SEEDS: u64 = 40;
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 /// After the faults a transfer has this long: retransmission time-outs have grown to a minute by then.
