@@ -1,5 +1,5 @@
-//! The model of a rate limit: what a port saved up, counted in time. It answers exactly when the switch
-//! must grant and when it must not.
+//! The model of a rate limit: what a port saved up, counted in time. It answers exactly when the
+//! switch must grant and when it must not.
 
 use std::collections::BTreeMap;
 

@@ -117,7 +117,8 @@ impl World {
         }
     }
 
-    /// Faults from now on for as long as the options say, with changes and hostile frames in between.
+    /// Faults from now on for as long as the options say, with changes and hostile frames in
+    /// between.
     pub(crate) fn disturb(&mut self) {
         self.faulty = true;
         let span = self.options.faulty * 1_000;
@@ -147,8 +148,8 @@ impl World {
         assert_eq!(found, plan::sorted(target), "the difference leads to the target");
     }
 
-    /// Lives on until `end` (nanoseconds) or until `pump`, called whenever something happened, says true.
-    /// True if it did.
+    /// Lives on until `end` (nanoseconds) or until `pump`, called whenever something happened, says
+    /// true. True if it did.
     pub(crate) fn live(&mut self, end: u64, mut pump: impl FnMut(&mut [Host]) -> bool) -> bool {
         loop {
             self.poll();
