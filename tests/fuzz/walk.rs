@@ -1,4 +1,5 @@
-//! The walk under the laws of simulation: any bytes, said to be offloaded in any way, from any port.
+//! The walk under the laws of simulation: any bytes, said to be offloaded in any way, from any
+//! port.
 
 use std::sync::OnceLock;
 
@@ -14,12 +15,13 @@ use stack::{
 use crate::frames;
 use crate::laws;
 
-/// Ports of [`switch`] that frames come from, counted from 1: not the endpoint's, whose frames the switch
-/// makes itself. The last does not exist.
+/// Ports of [`switch`] that frames come from, counted from 1: not the endpoint's, whose frames the
+/// switch makes itself. The last does not exist.
 const PORTS: u32 = 5;
 const GATEWAY: EthernetAddress = NodeConfig::GATEWAY_MAC;
 
-/// The frames' own hosts `a` and `b` as pods 2 and 3, a third pod of a small MTU, the node, the gateway.
+/// The frames' own hosts `a` and `b` as pods 2 and 3, a third pod of a small MTU, the node, the
+/// gateway.
 fn switch(table: u64) -> Switch {
     let four = |n| Ipv4Address::new(10, 1, 1, n);
     let six = |n| Ipv6Address::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n);
@@ -109,8 +111,9 @@ fn put(switch: &mut Switch, port: PortId, frame: Frame) -> Vec<Trace> {
     walked
 }
 
-/// Gives the ingress port. A frame that lies about its sender gets no further than the source guard, so the
-/// MACs are mostly made the port's and a receiver's; what is drawn follows from the bytes alone.
+/// Gives the ingress port. A frame that lies about its sender gets no further than the source
+/// guard, so the MACs are mostly made the port's and a receiver's; what is drawn follows from the
+/// bytes alone.
 fn steer(frame: &mut [u8]) -> PortId {
     let mut hasher = stack::hash::Hasher::new(0);
     hasher.bytes(frame);

@@ -5,14 +5,14 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `topology.txt` | who is attached where, routes, limits ([`topology`]) |
-//! | `in.pcapng` | frames: the interface is the ingress port, the time the moment, the comment the offload |
-//! | `out.pcapng` | frames that left: the interface is the egress port, the packet id the walk's number |
+//! | `in.pcapng` | frames: interface is the ingress port, time the moment, comment the offload |
+//! | `out.pcapng` | frames that left: interface is the egress port, packet id the walk's number |
 //! | `walk.txt` | the walk of each frame, hop by hop |
 //! | `counters.txt` | what each port counted, exactly |
 //!
-//! Every case runs twice with each of two table seeds. `LAB_REGEN=1` rewrites what is expected; read the
-//! diff. Inputs are made by [`cases`] and rewritten as well; a folder that no code makes (a capture from
-//! the field, a crash of the fuzzer) keeps the input it has.
+//! Every case runs twice with each of two table seeds. `LAB_REGEN=1` rewrites what is expected;
+//! read the diff. Inputs are made by [`cases`] and rewritten as well; a folder that no code makes
+//! (a capture from the field, a crash of the fuzzer) keeps the input it has.
 #![expect(
     clippy::unwrap_used,
     clippy::tests_outside_test_module,

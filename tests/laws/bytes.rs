@@ -47,7 +47,8 @@ pub(super) fn valid(frame: &Frame) {
     assert_eq!(l4_valid(frame), Some(true), "L4 checksum of an answer");
 }
 
-/// Whether the L4 checksum is right; `None` where none can be judged. A partial one is completed first.
+/// Whether the L4 checksum is right; `None` where none can be judged. A partial one is completed
+/// first.
 pub(crate) fn l4_valid(frame: &Frame) -> Option<bool> {
     let packet = parse(frame.window(), frame.len(), frame.offload()).ok()?;
     let Inner::Ip(ip) = packet.inner else { return None };

@@ -1,7 +1,9 @@
-//! What must hold of every step of a switch, whatever goes in: one verdict a frame, conservation of frames
-//! and buffers, the dry run, what may change on the way and what may not, who owns which address.
+//! What must hold of every step of a switch, whatever goes in: one verdict a frame, conservation of
+//! frames and buffers, the dry run, what may change on the way and what may not, who owns which
+//! address.
 //!
-//! Laws look at the switch from outside; checksums are judged by smoltcp, which shares no code with ours.
+//! Laws look at the switch from outside; checksums are judged by smoltcp, which shares no code with
+//! ours.
 
 use stack::counters::{Counters, PortCounters};
 use stack::input::{EndpointId, Frame, Input, Offload, Outbox, PortId};
@@ -11,7 +13,8 @@ use stack::{AnswerKind, Hop, Instant, PortKind, Switch, Trace, Verdict};
 
 mod bytes;
 
-/// Puts a frame in and judges everything that follows. `out` is empty before and holds the outputs after.
+/// Puts a frame in and judges everything that follows. `out` is empty before and holds the outputs
+/// after.
 pub(crate) fn frame(
     switch: &mut Switch,
     now: Instant,
@@ -49,8 +52,8 @@ pub(crate) fn frame(
     }
 }
 
-/// Gives a delivered frame to its endpoint. What the endpoint says must walk as if anybody had put it in by
-/// the endpoint's port, under the same laws.
+/// Gives a delivered frame to its endpoint. What the endpoint says must walk as if anybody had put
+/// it in by the endpoint's port, under the same laws.
 pub(crate) fn deliver(
     switch: &mut Switch,
     now: Instant,

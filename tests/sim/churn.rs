@@ -1,4 +1,5 @@
-//! Changes of configuration: good ones, that may stop traffic for a while, and bad ones, that are refused.
+//! Changes of configuration: good ones, that may stop traffic for a while, and bad ones, that are
+//! refused.
 
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
 use stack::{Change, Config, PortConfig, PortId};

@@ -77,8 +77,8 @@ impl Device for Wire {
 }
 
 impl Host {
-    /// Host `n` with a pod's addresses, or the node's. It has no link-local one: smoltcp would choose that as
-    /// the source of routed packets.
+    /// Host `n` with a pod's addresses, or the node's. It has no link-local one: smoltcp would
+    /// choose that as the source of routed packets.
     pub(crate) fn new(n: u8, offload: bool, seed: u64) -> Self {
         let mtu = if offload { SUPER } else { usize::from(plan::MTU) };
         let mut wire = Wire { received: VecDeque::new(), sent: Vec::new(), mtu };
@@ -88,7 +88,8 @@ impl Host {
         let mut interface = Interface::new(config, &mut wire, start);
         let (bits4, bits6) = if n == 0 { (32, 128) } else { (24, 64) };
         let own = [IpCidr::new(plan::v4(n).into(), bits4), IpCidr::new(plan::v6(n).into(), bits6)];
-        // smoltcp believes ARP replies from its own networks only: the node has one with the gateway.
+        // smoltcp believes ARP replies from its own networks only: the node has one with the
+        // gateway.
         let link = IpCidr::new(Ipv4Address::new(10, 244, 1, 0).into(), 31);
         let all = own.into_iter().chain((n == 0).then_some(link));
         interface.update_ip_addrs(|addresses| addresses.extend(all));
@@ -148,8 +149,8 @@ impl Host {
     }
 }
 
-/// The frame as a kernel with checksum and segmentation offload hands it over: TCP checksums hold the
-/// pseudo-header's sum only, and what is longer than the MTU is to be segmented.
+/// The frame as a kernel with checksum and segmentation offload hands it over: TCP checksums hold
+/// the pseudo-header's sum only, and what is longer than the MTU is to be segmented.
 fn offloaded(bytes: &[u8]) -> Frame {
     let mut frame = Frame::from_bytes(bytes);
     let Ok(packet) = parse(frame.window(), frame.len(), frame.offload()) else { return frame };

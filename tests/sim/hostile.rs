@@ -1,4 +1,5 @@
-//! Frames that no honest host sends: lies, mutants, garbage; and honest questions that smoltcp never asks.
+//! Frames that no honest host sends: lies, mutants, garbage; and honest questions that smoltcp
+//! never asks.
 
 use smoltcp::wire::{EthernetAddress, Ipv4Address};
 use stack::NodeConfig;

@@ -6,7 +6,8 @@ use stack::input::Offload;
 use crate::draw::Draw;
 use crate::options::Options;
 
-/// What a link makes of a frame: the frames that arrive, each with its time on the way in nanoseconds.
+/// What a link makes of a frame: the frames that arrive, each with its time on the way in
+/// nanoseconds.
 pub(crate) fn carry(
     frame: Frame,
     faulty: bool,
@@ -25,8 +26,8 @@ pub(crate) fn carry(
         arriving.push((time(options, draw), frame.duplicate()));
     }
     let mut frame = frame;
-    // A checksum that is still to be computed would cover the damage: that happens in a host's memory and
-    // is nothing that TCP could notice.
+    // A checksum that is still to be computed would cover the damage: that happens in a host's
+    // memory and is nothing that TCP could notice.
     let plain = *frame.offload() == Offload::default();
     if plain && !frame.is_empty() && draw.chance(options.corrupt) {
         let at = draw.index(frame.len());

@@ -1,10 +1,11 @@
-//! Simulation: a whole node from a seed. Real TCP/IP stacks as pods, links with faults, configuration that
-//! changes under way, hostile frames; the laws are judged at every step ([`laws`], [`state`]), and when the
-//! faults end every transfer completes and every datagram is answered.
+//! Simulation: a whole node from a seed. Real TCP/IP stacks as pods, links with faults,
+//! configuration that changes under way, hostile frames; the laws are judged at every step
+//! ([`laws`], [`state`]), and when the faults end every transfer completes and every datagram is
+//! answered.
 //!
-//! `HOPSCOPE_SIM_SEEDS` is how many seeds run (default [`SEEDS`]), `HOPSCOPE_SIM_SEED` the first one
-//! (default 1). Each runs twice with one table seed and once with another, and everything that was seen is
-//! equal. A seed that fails is printed with its options and the command that reruns it.
+//! `HOPSCOPE_SIM_SEEDS` is how many seeds run (default [`SEEDS`]), `HOPSCOPE_SIM_SEED` the first
+//! one (default 1). Each runs twice with one table seed and once with another, and everything that
+//! was seen is equal. A seed that fails is printed with its options and the command that reruns it.
 #![expect(
     clippy::unwrap_used,
     clippy::tests_outside_test_module,
@@ -25,6 +26,7 @@ mod laws;
 mod link;
 mod options;
 mod plan;
+mod share;
 mod state;
 mod transfer;
 mod world;
@@ -36,10 +38,11 @@ use transfer::Transfer;
 use world::{Seen, World};
 
 /// Seeds of a run that says nothing else: about 20 s in a debug build.
-const SEEDS: u64 = 50;
+const SEEDS: u64 = 40;
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
-/// After the faults a transfer has this long: retransmission time-outs have grown to a minute by then.
+/// After the faults a transfer has this long: retransmission time-outs have grown to a minute by
+/// then.
 const PATIENCE: u64 = 600 * SECOND;
 /// Neighbor entries of hosts live for a minute; damaged ones too.
 const NEIGHBORS: u64 = 70 * SECOND;

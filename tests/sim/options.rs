@@ -1,5 +1,5 @@
-//! What a seed's run is made of. Each fault is off in half of the runs, so that none hides another's bugs
-//! (swarm testing: Groce and others, 2012).
+//! What a seed's run is made of. Each fault is off in half of the runs, so that none hides
+//! another's bugs (swarm testing: Groce and others, 2012).
 
 use crate::draw::Draw;
 

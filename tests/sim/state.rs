@@ -5,8 +5,8 @@ use smoltcp::wire::{EthernetAddress, IpAddress};
 use stack::input::{Input, Outbox};
 use stack::{Change, Event, Instant, PortKind, Switch};
 
-/// Makes a change. A refused one alters nothing at all; an accepted one loses no count and moves no frame.
-/// True if it was accepted.
+/// Makes a change. A refused one alters nothing at all; an accepted one loses no count and moves no
+/// frame. True if it was accepted.
 pub(crate) fn change(switch: &mut Switch, now: Instant, change: Change, out: &mut Outbox) -> bool {
     let (dump, before) = (switch.dump(), switch.counters());
     switch.input(now, Input::Change(change.clone()), out);
@@ -24,8 +24,8 @@ pub(crate) fn change(switch: &mut Switch, now: Instant, change: Change, out: &mu
     }
 }
 
-/// FDB and neighbors know exactly what the ports own, and nothing exceeds its limit. `macs` and `addresses`
-/// are all that were ever used.
+/// FDB and neighbors know exactly what the ports own, and nothing exceeds its limit. `macs` and
+/// `addresses` are all that were ever used.
 pub(crate) fn tables(switch: &Switch, macs: &[EthernetAddress], addresses: &[IpAddress]) {
     let (tables, limits) = (switch.tables(), switch.tables().limits());
     let ports: Vec<_> = tables.ports().iter().map(|(_, port)| port).collect();

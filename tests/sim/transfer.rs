@@ -86,8 +86,8 @@ impl Transfer {
         }
     }
 
-    /// Whether both ends have everything, and know that the other has. How they close is smoltcp's own affair
-    /// (0.14 may fall silent in CLOSING).
+    /// Whether both ends have everything, and know that the other has. How they close is smoltcp's
+    /// own affair (0.14 may fall silent in CLOSING).
     pub(crate) fn done(&self, hosts: &[Host]) -> bool {
         self.ends.iter().all(|end| {
             let socket = hosts[end.host].sockets.get::<tcp::Socket<'_>>(end.handle);

@@ -7,7 +7,10 @@ use stack::input::{Frame, Offload, Outbox, PortId};
 use stack::pipeline::packet::{Inner, Packet};
 use stack::pipeline::parse::parse;
 use stack::trace::Numbered;
-use stack::{Change, Config, Instant, Limits, Seeds, Switch, Trace, Verdict};
+use stack::trace::Silence;
+use stack::{
+    Change, Config, DropReason, Duration, Hop, Instant, Limits, Seeds, Switch, Trace, Verdict,
+};
 use vswitchd::port::offload::{checksum, prepare};
 use vswitchd::port::{Capabilities, Pool};
 
@@ -15,6 +18,7 @@ use crate::draw::Draw;
 use crate::frames::Maker;
 use crate::host::Host;
 use crate::options::Options;
+use crate::share::Shares;
 use crate::{churn, hostile, laws, link, plan, state};
 
 /// Events of a run at most: a world that never rests is a bug of its own.
@@ -52,8 +56,8 @@ pub(crate) struct World {
     out: Outbox,
     pool: Pool,
     recent: VecDeque<(Trace, Frame)>,
-    floods: BTreeMap<PortId, u64>,
-    errors: BTreeMap<PortId, u64>,
+    floods: Shares,
+    errors: Shares,
 }
 
 /// What was seen of a run: equal for equal seeds.
@@ -74,8 +78,13 @@ pub(crate) struct Seen {
 }
 
 fn limits() -> Limits {
-    let (errors_burst, flood_burst) = (8, 8);
-    Limits { ports_max: 8, errors_burst, flood_burst, ..Limits::default() }
+    Limits {
+        ports_max: 8,
+        errors_burst: 3,
+        flood_burst: 3,
+        flood_interval: Duration::from_millis(20),
+        ..Limits::default()
+    }
 }
 
 impl World {
@@ -103,12 +112,13 @@ impl World {
             out: Outbox::default(),
             pool: Pool::new(),
             recent: VecDeque::new(),
-            floods: BTreeMap::new(),
-            errors: BTreeMap::new(),
+            floods: Shares::new("floods", limits().flood_burst, limits().flood_interval),
+            errors: Shares::new("errors", limits().errors_burst, limits().errors_interval),
         }
     }
 
-    /// Faults from now on for as long as the options say, with changes and hostile frames in between.
+    /// Faults from now on for as long as the options say, with changes and hostile frames in
+    /// between.
     pub(crate) fn disturb(&mut self) {
         self.faulty = true;
         let span = self.options.faulty * 1_000;
@@ -138,8 +148,8 @@ impl World {
         assert_eq!(found, plan::sorted(target), "the difference leads to the target");
     }
 
-    /// Lives on until `end` (nanoseconds) or until `pump`, called whenever something happened, says true.
-    /// True if it did.
+    /// Lives on until `end` (nanoseconds) or until `pump`, called whenever something happened, says
+    /// true. True if it did.
     pub(crate) fn live(&mut self, end: u64, mut pump: impl FnMut(&mut [Host]) -> bool) -> bool {
         loop {
             self.poll();
@@ -170,7 +180,6 @@ impl World {
 
     /// What was seen so far, the state at the end with it.
     pub(crate) fn finish(&mut self) -> Seen {
-        self.limits();
         self.tables();
         let mut seen = std::mem::take(&mut self.seen);
         seen.digest = self.switch.digest();
@@ -219,6 +228,11 @@ impl World {
                 let frame = hostile::frame(host, hosts, &mut self.maker, &mut self.draw);
                 // Some come from ports that are gone or never were.
                 let port = if self.draw.chance(950) { self.ports[n] } else { PortId(1_000) };
+                // Some say it again and again.
+                let again = if self.draw.chance(200) { self.draw.below(12) } else { 0 };
+                for _ in 0..again {
+                    self.put(port, frame.duplicate());
+                }
                 self.put(port, frame);
             }
             Event::Change => {
@@ -277,10 +291,13 @@ impl World {
         };
         self.seen.verdicts[kind] += 1;
         self.seen.super_frames += u64::from(kind == 0 && frame.offload().gso.is_some());
+        let (port, now) = (trace.ingress, self.now);
         match trace.verdict {
-            Verdict::Flood(_) => *self.floods.entry(trace.ingress).or_default() += 1,
-            Verdict::Answer(stack::AnswerKind::Error { .. }) => {
-                *self.errors.entry(trace.ingress).or_default() += 1;
+            Verdict::Flood(_) => self.floods.judge(port, now, true),
+            Verdict::Drop(DropReason::StormLimited) => self.floods.judge(port, now, false),
+            Verdict::Answer(stack::AnswerKind::Error { .. }) => self.errors.judge(port, now, true),
+            Verdict::Drop(_) if trace.hops().contains(&Hop::Silent(Silence::RateLimited)) => {
+                self.errors.judge(port, now, false);
             }
             Verdict::Answer(_) | Verdict::Forward(_) | Verdict::Deliver(_) | Verdict::Drop(_) => {}
         }
@@ -327,21 +344,6 @@ impl World {
         hasher.bytes(frame.bytes());
         hasher.bytes(format!("{:?}", frame.offload()).as_bytes());
         self.seen.sent = hasher.finish();
-    }
-
-    /// No port was granted more floods or errors than its share of the time that passed.
-    fn limits(&self) {
-        let limits = limits();
-        let shares = [
-            ("floods", &self.floods, limits.flood_burst, limits.flood_interval),
-            ("errors", &self.errors, limits.errors_burst, limits.errors_interval),
-        ];
-        for (what, spent, burst, interval) in shares {
-            let most = u64::from(burst) + self.now.0 / interval.0;
-            for (port, count) in spent {
-                assert!(*count <= most, "{what} of {port:?}: {count}, at most {most}");
-            }
-        }
     }
 }
 

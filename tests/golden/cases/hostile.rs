@@ -31,7 +31,9 @@ fn spoofed() -> Vec<Seen> {
         (A, advert(v6(2), mac(9))),
         (A, from(2, mac(3)).ipv4(v4(2), v4(3)).udp(67, 68, b"offer")),
         (A, to_gateway(2).ipv4(v4(2), NODE4).udp(40_000, 4_789, b"vxlan")),
-        (PortId(1), udp(to_gateway(2), v4(2))),
+        (NODE, udp(to_gateway(2), v4(2))),
+        (A, udp(from(2, mac(2)), v4(2))),
+        (A, udp(from(2, mac(77)), v4(2))),
     ])
 }
 

@@ -66,7 +66,8 @@ fn node_and_pod() -> Vec<Seen> {
     ])
 }
 
-/// A TCP super-frame of 3000 bytes payload, its checksum left to the hardware as the kernel leaves it.
+/// A TCP super-frame of 3000 bytes payload, its checksum left to the hardware as the kernel leaves
+/// it.
 fn super_frame(ip: Ip, v6: bool) -> (Vec<u8>, Offload) {
     let payload: Vec<u8> = (0..=255).cycle().take(3_000).collect();
     let mut bytes = ip.tcp((40_000, 5_201), flags::ACK, 1_000, 1, &payload);

@@ -61,7 +61,8 @@ fn unreachable() -> Vec<Seen> {
     ])
 }
 
-/// Six probes of absent neighbors at once where three errors are allowed; another pod has its own share.
+/// Six probes of absent neighbors at once where three errors are allowed; another pod has its own
+/// share.
 pub(super) fn scan() -> Vec<Seen> {
     let probe = |n: u8, target| to_gateway(n).ipv4(v4(n), v4(target)).udp(40_000, 9, b"probe");
     let mut frames: Vec<_> = (100..106).map(|target| (A, probe(2, target))).collect();
