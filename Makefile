@@ -66,9 +66,17 @@ unit: ## everything that needs no built daemon: unit tests, properties, goldens,
 # The suites of the package `tests`, as its manifest names them.
 SUITES := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' tests/Cargo.toml)
 
+# The suites run the dev build: the optimised one would take longer to build than they take to run.
+NETNS_BINARIES := $(CARGO_TARGET_DIR)/netns
+
 .PHONY: netns
-netns: build ## real pods in namespaces against the built binaries
-	cargo test --locked -p tests --test netns -- --test-threads=1
+netns: setup ## real pods in namespaces against the built daemon, tool and plugin
+	cargo build --locked -p vswitchd -p lab --bins
+	cargo build --locked -p shim --target $(MUSL)
+	mkdir -p $(NETNS_BINARIES)
+	ln -sf $(addprefix $(CARGO_TARGET_DIR)/debug/,vswitchd hopctl lab) $(NETNS_BINARIES)
+	ln -sf $(CARGO_TARGET_DIR)/$(MUSL)/debug/hopscope $(NETNS_BINARIES)
+	LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=1
 
 .PHONY: sim
 sim: ## long: seeded simulation, HOPSCOPE_SIM_SECONDS
@@ -76,11 +84,16 @@ sim: ## long: seeded simulation, HOPSCOPE_SIM_SECONDS
 
 .PHONY: fuzz
 fuzz: ## long: parse and walk on what nobody would send, HOPSCOPE_FUZZ_SECONDS
-	cargo test --locked --release -p tests --test fuzz -- --nocapture
+	cargo test --locked -p tests --test fuzz -- --nocapture
 
 .PHONY: bench
-bench: build ## long: beside the kernel and the bare relay, in one run
-	cargo bench --locked -p benches
+bench: setup ## long: beside the kernel and the bare relay, in one run; then times of the walk
+	cargo run --locked --release -p benches --bin side-by-side
+	cargo bench --locked -p benches --no-default-features --bench walk
+
+.PHONY: gate
+gate: setup ## instructions of the walk, compared with benches/instructions.json
+	cargo bench --locked -p benches --no-default-features --bench instructions
 
 .PHONY: typos
 typos: $(TOOLS)/typos-$(TYPOS_VERSION) ## spelling

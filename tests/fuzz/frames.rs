@@ -142,7 +142,7 @@ impl Maker {
 }
 
 /// Makes the checksum of an IPv4 header right.
-fn mend(frame: &mut [u8]) {
+pub(crate) fn mend(frame: &mut [u8]) {
     if frame.get(12..14) != Some(&[8, 0]) || frame.len() < ETHERNET + 20 {
         return;
     }

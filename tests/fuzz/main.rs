@@ -15,11 +15,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use stack::Offload;
 use stack::input::Frame;
+use stack::{AnswerKind, Offload, Verdict};
 
 mod frames;
+#[path = "../laws/mod.rs"]
+mod laws;
 mod parse;
+mod walk;
 
 /// Runs `target` on made frames until the time is over; gives how many there were.
 fn run(name: &str, target: impl Fn(&[u8], &Offload)) {
@@ -64,6 +67,11 @@ fn parse_takes_any_bytes() {
 }
 
 #[test]
+fn the_walk_keeps_its_laws() {
+    run("walk", walk::judge);
+}
+
+#[test]
 fn the_maker_reaches_far_into_the_parser() {
     // A fuzzer whose frames are all refused at the door would find nothing behind it.
     let mut maker = frames::Maker::new(1);
@@ -81,6 +89,31 @@ fn the_maker_reaches_far_into_the_parser() {
     }
     assert!(accepted > 5_000, "only {accepted} of 50,000 frames were valid");
     assert_eq!(reasons, (101..=115).collect(), "reasons reached");
+}
+
+#[test]
+fn the_maker_reaches_far_into_the_walk() {
+    let mut maker = frames::Maker::new(1);
+    let mut verdicts = std::collections::BTreeMap::new();
+    for _ in 0..4_000 {
+        let (frame, offload) = maker.next();
+        let verdict = match walk::verdict(&frame, &offload) {
+            Verdict::Drop(reason) if reason.code() < 300 => continue,
+            Verdict::Drop(reason) => reason.name(),
+            Verdict::Forward(_) => "forward",
+            Verdict::Flood(_) => "flood",
+            Verdict::Deliver(_) => "deliver",
+            Verdict::Answer(AnswerKind::Arp(_)) => "arp",
+            Verdict::Answer(AnswerKind::Neighbor(_)) => "neighbor",
+            Verdict::Answer(AnswerKind::Echo) => "echo",
+            Verdict::Answer(AnswerKind::Error { reason, .. }) => reason.name(),
+        };
+        *verdicts.entry(verdict).or_insert(0) += 1;
+    }
+    let reached = |name| verdicts.get(name).copied().unwrap_or(0) > 0;
+    let kinds = ["forward", "flood", "deliver", "arp", "neighbor", "echo", "MtuExceeded"];
+    let missing: Vec<_> = kinds.into_iter().filter(|kind| !reached(*kind)).collect();
+    assert!(missing.is_empty() && verdicts.len() > 20, "missing {missing:?} of {verdicts:?}");
 }
 
 #[test]

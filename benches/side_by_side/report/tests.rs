@@ -1,0 +1,87 @@
+//! Medians, ratios and what is made of them, from samples with known answers.
+
+use std::time::Duration;
+
+use super::*;
+
+/// A round in which each path moves `rate` a second, in half of that many microseconds a round trip.
+fn round(number: usize, rates: [f64; 5]) -> Vec<Sample> {
+    let of_path = |(kind, rate): (Kind, f64)| {
+        What::ALL.map(|what| Sample {
+            kind,
+            round: number,
+            what,
+            seconds: 2.0,
+            amount: 2.0 * rate,
+            latency: (what == What::RoundTrip).then_some([rate * 500.0, rate * 600.0]),
+            switch_cpu: (kind != Kind::Kernel).then_some(1.0),
+            all_cpu: 3.9,
+            stolen: 0.01,
+        })
+    };
+    Kind::ALL.into_iter().zip(rates).flat_map(of_path).collect()
+}
+
+fn report(rounds: &[[f64; 5]]) -> Report {
+    let samples = rounds.iter().enumerate().flat_map(|(number, rates)| round(number, *rates));
+    let machine = Machine::of_tests();
+    Report::new(machine, rounds.len(), Duration::from_secs(2), samples.collect())
+}
+
+fn close(value: Option<f64>, expected: f64) {
+    let value = value.unwrap();
+    assert!((value - expected).abs() < 1e-9, "{value} instead of {expected}");
+}
+
+#[test]
+fn the_median_is_the_middle() {
+    close(median(vec![9.0, 1.0, 5.0]), 5.0);
+    close(median(vec![4.0, 1.0, 2.0, 9.0]), 3.0);
+    assert_eq!(median(Vec::new()), None);
+}
+
+#[test]
+fn metrics_follow_from_samples() {
+    let report = report(&[[8e9, 1.0, 1.0, 4e9, 2e9]]);
+    close(report.median(Kind::Kernel, Metric::Tcp1), 64.0);
+    close(report.median(Kind::HopscopeTap, Metric::RoundTripP50), 2e9);
+    close(report.median(Kind::HopscopeTap, Metric::RoundTripP99), 2.4e9);
+    // One CPU second for eight gigabytes, and for as many thousand million packets.
+    close(report.median(Kind::HopscopeTap, Metric::SwitchPerGigabyte), 0.125);
+    close(report.median(Kind::HopscopeTap, Metric::SwitchPerMillion), 0.000_125);
+    assert_eq!(report.median(Kind::Kernel, Metric::SwitchPerMillion), None);
+    close(report.median(Kind::Kernel, Metric::Stolen), 1.0);
+}
+
+#[test]
+fn a_missed_must_is_told_a_missed_goal_is_only_shown() {
+    // Beside the relay all are met, at the edge; beside the kernel the round trip is too long.
+    let good = report(&[[1.0, 1.0, 1.0, 1.0, 1.15], [1.0, 1.0, 1.0, 1.0, 1.15]]);
+    assert!(good.musts_met());
+    let missed: Vec<_> = good.ratios().into_iter().filter(|r| r.met() == Some(false)).collect();
+    assert!(missed.iter().all(|ratio| ratio.baseline == Kind::Kernel), "{missed:?}");
+    assert!(good.to_string().contains("MISSED"));
+    // One bad round of three does not turn the median.
+    let even = [1.0; 5];
+    assert!(report(&[even, [1.0, 1.0, 1.0, 0.5, 1.0], even]).musts_met());
+    let slow = [1.0, 1.0, 1.0, 0.94, 1.0];
+    assert!(!report(&[even, slow, slow]).musts_met(), "one stream below 0.95 of the relay");
+    let late = [1.0, 1.0, 1.0, 1.0, 1.16];
+    assert!(!report(&[late]).musts_met(), "a round trip above 1.15 of the relay's");
+}
+
+#[test]
+fn the_file_holds_what_the_table_shows() {
+    let report = report(&[[1.0, 1.0, 1.0, 1.0, 1.0]]);
+    let json = report.json();
+    let ratio = &json["ratios"][0];
+    assert_eq!(ratio["path"], "Hopscope TAP");
+    assert_eq!(ratio["beside"], "bare relay");
+    assert_eq!((&ratio["weight"], &ratio["met"]), (&json!("must"), &json!(true)));
+    assert_eq!(json["samples"].as_array().unwrap().len(), 20);
+    assert_eq!(json["medians"]["kernel bridge"]["switch_cpu_seconds_per_gigabyte"], Value::Null);
+    assert_eq!(json["limits"][0]["limited_by"], "cores -/1.95");
+    for line in report.to_string().lines() {
+        assert!(line.len() <= 112, "{line}");
+    }
+}

@@ -1,0 +1,97 @@
+//! Laws about bytes: what a router may change, checksums, and what an error quotes.
+
+use smoltcp::wire::{
+    EthernetAddress, Icmpv4Packet, Icmpv6Packet, IpAddress, IpProtocol, Ipv4Packet, TcpPacket,
+    UdpPacket,
+};
+
+use stack::input::{Checksum, Frame};
+use stack::pipeline::packet::{Fragment, Inner, Ip};
+use stack::pipeline::parse::parse;
+use stack::wire::checksum;
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// What left is what came with new MACs and the hop limit lowered by one.
+pub(super) fn one_hop_less(given: &[u8], sent: &[u8], src: EthernetAddress, dst: EthernetAddress) {
+    let mut expected = given.to_vec();
+    expected[..6].copy_from_slice(&dst.0);
+    expected[6..12].copy_from_slice(&src.0);
+    let mut sent = sent.to_vec();
+    if given[ETHERNET] >> 4 == 4 {
+        expected[ETHERNET + 8] -= 1;
+        let header = Ipv4Packet::new_unchecked(&sent[ETHERNET..]);
+        assert!(header.verify_checksum(), "IPv4 header checksum");
+        // Zero has two forms, both valid; validity was just judged.
+        expected[ETHERNET + 10..ETHERNET + 12].fill(0);
+        sent[ETHERNET + 10..ETHERNET + 12].fill(0);
+    } else {
+        expected[ETHERNET + 7] -= 1;
+    }
+    assert_eq!(sent, expected, "a router changes MACs and hop limit, nothing else");
+}
+
+/// If the L4 checksum was right it still is.
+pub(super) fn still_valid(given: &Frame, sent: &Frame) {
+    if l4_valid(given) == Some(true) {
+        assert_eq!(l4_valid(sent), Some(true), "L4 checksum");
+    }
+}
+
+/// What the switch made itself has right checksums.
+pub(super) fn valid(frame: &Frame) {
+    if frame.bytes()[ETHERNET] >> 4 == 4 {
+        assert!(Ipv4Packet::new_unchecked(&frame.bytes()[ETHERNET..]).verify_checksum());
+    }
+    assert_eq!(l4_valid(frame), Some(true), "L4 checksum of an answer");
+}
+
+/// Whether the L4 checksum is right; `None` where none can be judged. A partial one is completed first.
+pub(crate) fn l4_valid(frame: &Frame) -> Option<bool> {
+    let packet = parse(frame.window(), frame.len(), frame.offload()).ok()?;
+    let Inner::Ip(ip) = packet.inner else { return None };
+    if ip.fragment != Fragment::Whole {
+        return None;
+    }
+    let mut bytes = frame.bytes().to_vec();
+    bytes.truncate(ETHERNET + usize::try_from(ip.total_len).unwrap());
+    if let Checksum::Partial { start, offset } = frame.offload().checksum {
+        let (start, offset) = (usize::from(start), usize::from(offset));
+        let value = !checksum::fold(checksum::sum(bytes.get(start..)?));
+        bytes.get_mut(start + offset..start + offset + 2)?.copy_from_slice(&value.to_be_bytes());
+    }
+    judge(&ip, bytes.get(usize::from(ip.l4_offset)..)?)
+}
+
+fn judge(ip: &Ip, l4: &[u8]) -> Option<bool> {
+    let (src, dst) = (&ip.src, &ip.dst);
+    match (ip.protocol, src, dst) {
+        (IpProtocol::Tcp, ..) => Some(TcpPacket::new_checked(l4).ok()?.verify_checksum(src, dst)),
+        (IpProtocol::Udp, ..) => Some(UdpPacket::new_checked(l4).ok()?.verify_checksum(src, dst)),
+        (IpProtocol::Icmp, ..) => Some(Icmpv4Packet::new_checked(l4).ok()?.verify_checksum()),
+        (IpProtocol::Icmpv6, IpAddress::Ipv6(src), IpAddress::Ipv6(dst)) => {
+            Some(Icmpv6Packet::new_checked(l4).ok()?.verify_checksum(src, dst))
+        }
+        _ => None,
+    }
+}
+
+/// An error quotes the packet as it came, its hop limit lowered if it fell on the way out.
+pub(super) fn quotes(given: &[u8], answer: &[u8]) {
+    let v4 = given[ETHERNET] >> 4 == 4;
+    let (limit, header) = if v4 { (8, 20) } else { (7, 40) };
+    let quote = &answer[ETHERNET + header + 8..];
+    let original = &given[ETHERNET..];
+    let wanted = original.len().min(Frame::WINDOW - ETHERNET);
+    assert_eq!(quote.len(), wanted, "as much as the window holds");
+    assert!(original[limit] - quote[limit] <= 1, "the hop limit falls by one at most");
+    let mut expected = original[..wanted].to_vec();
+    let mut quote = quote.to_vec();
+    expected[limit] = quote[limit];
+    if v4 {
+        expected[10..12].fill(0);
+        quote[10..12].fill(0);
+    }
+    assert_eq!(quote, expected, "the packet itself is quoted");
+}
