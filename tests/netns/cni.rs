@@ -10,7 +10,7 @@ use lab::cni::{Attachment, VERSION, error_of};
 use lab::{Namespace, Node};
 use serde_json::{Value, json};
 
-use crate::{KINDS, World};
+use crate::{KINDS, World, state};
 
 /// Everything that a wired pod leaves somewhere on the node.
 #[derive(Debug, PartialEq, Eq)]
@@ -141,22 +141,26 @@ fn check_finds_what_somebody_changed() {
 
 #[test]
 fn two_hundred_cycles_in_parallel_leave_nothing() {
-    let world = World::new("veth");
-    let before = traces(&world);
-    std::thread::scope(|scope| {
-        for worker in 0..8 {
-            let world: &Node = &world;
-            scope.spawn(move || {
-                for round in 0..25 {
-                    let pod = world.pod(&format!("w{worker}-{round}")).unwrap();
-                    assert_eq!(pod.addresses().len(), 2);
-                    pod.remove().unwrap();
-                }
-            });
-        }
-    });
-    assert_eq!(traces(&world), before);
-    world.settle(&["PortUnknown", "PortDown", "EgressDown"]);
+    for kind in KINDS {
+        let world = World::new(kind);
+        let before = traces(&world);
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                let world: &Node = &world;
+                scope.spawn(move || {
+                    for round in 0..25 {
+                        let pod = world.pod(&format!("w{worker}-{round}")).unwrap();
+                        assert_eq!(pod.addresses().len(), 2);
+                        pod.remove().unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(traces(&world), before, "{kind}");
+        // The switch's namespace and the run-dir are looked at as well.
+        assert_eq!(state::left(&world), Vec::<String>::new(), "{kind}");
+        world.settle(&["PortUnknown", "PortDown", "EgressDown"]);
+    }
 }
 
 #[test]

@@ -20,6 +20,8 @@ mod frames;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod pods;

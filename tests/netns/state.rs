@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use lab::{Namespace, Node};
 use serde_json::Value;
@@ -70,6 +71,14 @@ fn files(dir: &Path, found: &mut Vec<String>) {
 /// All that the kernel shows of a namespace: links, addresses, rules, routes, neighbors set for
 /// good, settings.
 pub(crate) fn kernel(netns: &Namespace) -> BTreeMap<String, String> {
+    // The kernel takes a moment to be sure of its own link-local addresses.
+    let settled = || !netns.ip(&["-6", "addr", "show", "tentative"]).unwrap().contains("inet6");
+    for _ in 0..50 {
+        if settled() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let mut shown = BTreeMap::new();
     for args in [
         &["-d", "link"][..],

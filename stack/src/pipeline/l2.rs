@@ -101,7 +101,8 @@ fn guard_ip(port: &Port, ip: &Ip) -> Step<()> {
     }
     if let IpAddress::Ipv6(Ipv6Address::UNSPECIFIED) = ip.src {
         // Only duplicate address detection and multicast listener reports before it (RFC 3590).
-        return if announces_nothing(ip) {
+        let may = port.config.kind != PortKind::Pod || port.speaks_ipv6();
+        return if may && announces_nothing(ip) {
             Continue(())
         } else {
             refuse(DropReason::SourceIpSpoofed)

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use smoltcp::wire::{EthernetAddress, IpAddress};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 use super::bucket::Bucket;
 use super::map::Map;
@@ -39,11 +39,21 @@ impl Port {
             return true;
         }
         match address {
-            IpAddress::Ipv6(v6) if v6.is_unicast_link_local() => *v6 == link_local(self.config.mac),
+            IpAddress::Ipv6(v6) if v6.is_unicast_link_local() => {
+                self.speaks_ipv6() && *v6 == link_local(self.config.mac)
+            }
             IpAddress::Ipv4(_) | IpAddress::Ipv6(_) => {
                 self.config.allowed.iter().any(|prefix| prefix.contains_addr(address))
             }
         }
+    }
+
+    /// Whether the port has IPv6 at all: one that was given none may not even use the addresses that
+    /// every IPv6 host has (SEC-32).
+    #[must_use]
+    pub fn speaks_ipv6(&self) -> bool {
+        let given = self.config.addresses.iter().any(|a| matches!(a, IpAddress::Ipv6(_)));
+        given || self.config.allowed.iter().any(|prefix| matches!(prefix, IpCidr::Ipv6(_)))
     }
 
     /// Whether the port takes part in the pods' segment.

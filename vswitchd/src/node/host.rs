@@ -25,8 +25,8 @@ const TAP_KIND: &str = "tun";
 /// again.
 ///
 /// # Errors
-/// [`NodeError::Setting`] when a stranger's interface has the name, [`NodeError::Exists`] when a stranger's route has
-/// a prefix of ours; the kernel's.
+/// [`NodeError::Setting`] when a stranger's interface has the name or the node lacks one of its
+/// addresses, [`NodeError::Exists`] when a stranger's route has a prefix of ours; the kernel's.
 pub(crate) fn wire(link: &HostLink, before: &Path) -> Result<Tap, NodeError> {
     let name = &link.ifname;
     let mut netlink = Netlink::open()?;
@@ -40,6 +40,7 @@ pub(crate) fn wire(link: &HostLink, before: &Path) -> Result<Tap, NodeError> {
             ),
         });
     }
+    refuse_foreign(&mut netlink, link)?;
     let opened = if present.is_some() { Tap::attach(name) } else { Tap::create(name, true) };
     let tap = opened.map_err(|source| NodeError::Kernel {
         doing: format!("cannot open the node's port {name}"),
@@ -53,6 +54,26 @@ pub(crate) fn wire(link: &HostLink, before: &Path) -> Result<Tap, NodeError> {
         tracing::warn!(interface = name, %error, "half-made port of the node not removed");
     }
     configured.map(|()| tap)
+}
+
+/// The address that routes name as their source must be the node's, or the kernel refuses them half way.
+fn refuse_foreign(netlink: &mut Netlink, link: &HostLink) -> Result<(), NodeError> {
+    let present = netlink.addresses()?;
+    let foreign = |source: &IpAddress| !present.iter().any(|have| have.cidr.address() == *source);
+    match families(link).into_iter().find_map(|family| source(link, family).filter(foreign)) {
+        None => Ok(()),
+        Some(address) => Err(NodeError::Setting {
+            field: "node-addresses",
+            why: format!(
+                "no interface of the node has {address}; correct it, or status.addresses of the Node"
+            ),
+        }),
+    }
+}
+
+/// The node's own address in routes of a family.
+fn source(link: &HostLink, family: Family) -> Option<IpAddress> {
+    link.node_addresses.iter().copied().find(|address| Family::of(address) == family)
 }
 
 fn configure(netlink: &mut Netlink, link: &HostLink, before: &Path) -> Result<(), NodeError> {
@@ -244,7 +265,7 @@ fn wanted_neighbors(found: &Link, link: &HostLink) -> Vec<Neighbor> {
 fn wanted_routes(found: &Link, link: &HostLink, family: Family) -> Vec<Route> {
     let of_family = |address: &&IpAddress| Family::of(address) == family;
     let Some(gateway) = link.gateways.iter().find(of_family).copied() else { return Vec::new() };
-    let source = link.node_addresses.iter().find(of_family).copied();
+    let source = source(link, family);
     let prefixes = link.prefixes.iter().filter(|prefix| Family::of(&prefix.address()) == family);
     let route = |prefix: &IpCidr| Route {
         source,

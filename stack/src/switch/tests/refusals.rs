@@ -42,6 +42,29 @@ fn spoofed_ethernet_and_ip() {
 }
 
 #[test]
+fn ipv6_of_a_pod_without_it() {
+    let bed = &mut Bed::new();
+    let own = crate::config::link_local(mac(2));
+    let frames = [
+        between(2, mac(3)).ipv6(own, v6(3)).udp(1, 2, b""),
+        between(2, mac(3)).nd(
+            Ipv6Address::UNSPECIFIED,
+            Ipv6Address::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 9),
+            NdiscRepr::NeighborSolicit { target_addr: v6(9), lladdr: None },
+        ),
+    ];
+    for frame in &frames {
+        let verdict = bed.send(A, frame);
+        assert_ne!(verdict, Verdict::Drop(DropReason::SourceIpSpoofed), "with IPv6 it may");
+    }
+    let without = PortConfig { addresses: vec![v4(2).into()], ..pod(A, 2, 1_500) };
+    assert_eq!(bed.change(Change::Port(without)), []);
+    for frame in &frames {
+        refused(bed, A, frame, DropReason::SourceIpSpoofed);
+    }
+}
+
+#[test]
 fn spoofed_arp_and_neighbor_discovery() {
     let bed = &mut Bed::new();
     let all = between(2, EthernetAddress::BROADCAST);
