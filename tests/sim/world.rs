@@ -17,6 +17,7 @@ use vswitchd::port::{Capabilities, Pool};
 use crate::draw::Draw;
 use crate::frames::Maker;
 use crate::host::Host;
+use crate::link::Towards;
 use crate::options::Options;
 use crate::share::Shares;
 use crate::{churn, hostile, laws, link, plan, state};
@@ -210,7 +211,7 @@ impl World {
                 continue;
             }
             for frame in host.poll(self.now) {
-                let arriving = link::carry(frame, self.faulty, &self.options, &mut self.draw);
+                let arriving = self.link(frame, Towards::Switch);
                 for (delay, frame) in arriving {
                     self.schedule(self.now.0 + delay, Event::ToSwitch(n, frame));
                 }
@@ -324,7 +325,7 @@ impl World {
                 }
                 let mut frame = frame.duplicate();
                 frame.set_offload(Offload::default());
-                let arriving = link::carry(frame, self.faulty, &self.options, &mut self.draw);
+                let arriving = self.link(frame, Towards::Host);
                 for (delay, frame) in arriving {
                     self.schedule(self.now.0 + delay, Event::ToHost(n, frame));
                 }
@@ -334,6 +335,10 @@ impl World {
             self.pool.give(frame);
         }
         std::mem::take(&mut self.out.deliveries)
+    }
+
+    fn link(&mut self, frame: Frame, towards: Towards) -> Vec<(u64, Frame)> {
+        link::carry(frame, towards, self.faulty, &self.options, &mut self.draw)
     }
 
     /// Takes a frame that left into the hash of all.
