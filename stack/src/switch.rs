@@ -8,6 +8,7 @@ use crate::config::{Change, Config, Limits, PortKind, Seeds, diff};
 use crate::counters::Counters;
 use crate::endpoint;
 use crate::input::{EndpointId, Event, Frame, Input, Outbox, PortId, Transmit};
+use crate::pipeline::l2::flooded_len;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::{Walk, answer, rewrite, walk};
 use crate::table::{Effects, Tables};
@@ -195,8 +196,11 @@ impl Switch {
     /// A copy to each pod of the segment but the sender, the frame itself to the last.
     fn flood(&mut self, walk: u32, ingress: PortId, frame: Frame, out: &mut Outbox) {
         let Some(slot) = self.tables.ports().slot(ingress) else { return };
-        let receivers: alloc::vec::Vec<PortId> =
-            self.tables.segment(slot).map(|(_, port)| port.config.id).collect();
+        let receivers: alloc::vec::Vec<PortId> = self
+            .tables
+            .segment(slot, flooded_len(&frame))
+            .map(|(_, port)| port.config.id)
+            .collect();
         let Some((last, others)) = receivers.split_last() else { return };
         for port in others {
             self.transmit(walk, *port, frame.duplicate(), out);

@@ -45,23 +45,20 @@ pub(crate) fn route(cx: &mut Walk<'_>, packet: &Packet, path: Path) -> Step<Next
             cx.hop(Hop::Local);
             Continue(Next::Group(receivers))
         }
-        (Path::Bridged(slot), Inner::Ip(ip)) => bridged(cx, slot, ip),
-        (Path::Bridged(slot), Inner::Arp(_)) => {
-            cx.hop(Hop::Local);
-            Continue(Next::Port(slot, None))
-        }
+        (Path::Bridged(slot), Inner::Ip(ip)) => bridged(cx, slot, segment_len(cx.frame, ip)),
+        (Path::Bridged(slot), Inner::Arp(_)) => bridged(cx, slot, carried_len(cx.frame)),
         (Path::Routed, Inner::Ip(ip)) => routed(cx, ip),
         (Path::Routed, Inner::Arp(_)) => refuse(DropReason::NeighborUnasked),
     }
 }
 
-fn bridged(cx: &mut Walk<'_>, slot: Slot, ip: &Ip) -> Step<Next> {
+fn bridged(cx: &mut Walk<'_>, slot: Slot, len: u32) -> Step<Next> {
     cx.hop(Hop::Local);
     let Some(port) = cx.tables.ports().get(slot) else { return refuse(DropReason::Bug) };
     if !port.config.up {
         return refuse(DropReason::EgressDown);
     }
-    if segment_len(cx.frame, ip) > u32::from(port.config.mtu) {
+    if len > u32::from(port.config.mtu) {
         return refuse(DropReason::MtuExceeded);
     }
     Continue(Next::Port(slot, None))
@@ -160,9 +157,15 @@ fn link_local(address: &IpAddress) -> bool {
     }
 }
 
+/// Bytes behind the Ethernet header.
+fn carried_len(frame: &Frame) -> u32 {
+    u32::try_from(frame.len().saturating_sub(ETHERNET_HEADER)).unwrap_or(u32::MAX)
+}
+
 /// Bytes of the largest IP packet that the frame becomes on a wire.
 fn segment_len(frame: &Frame, ip: &Ip) -> u32 {
-    let Some(gso) = frame.offload().gso else { return ip.total_len };
+    // Padding behind the packet is carried as well, so it counts.
+    let Some(gso) = frame.offload().gso else { return carried_len(frame) };
     let headers = usize::from(ip.l4_offset) - ETHERNET_HEADER.min(usize::from(ip.l4_offset));
     let l4 = match (gso.kind, ip.l4) {
         (GsoKind::Tcp4 | GsoKind::Tcp6, L4::Tcp { header_len, .. }) => u32::from(header_len),

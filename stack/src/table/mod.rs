@@ -143,9 +143,12 @@ impl Tables {
         Rate { burst: self.limits.flood_burst, interval: self.limits.flood_interval }
     }
 
-    /// The pods that a group frame from `ingress` goes to, in slot order.
-    pub fn segment(&self, ingress: Slot) -> impl Iterator<Item = (Slot, &Port)> + '_ {
-        self.ports.iter().filter(move |(slot, port)| *slot != ingress && port.on_segment())
+    /// The pods that a group frame of `len` bytes behind its Ethernet header goes to from `ingress`, in
+    /// slot order: those that can take it.
+    pub fn segment(&self, ingress: Slot, len: usize) -> impl Iterator<Item = (Slot, &Port)> + '_ {
+        self.ports.iter().filter(move |(slot, port)| {
+            *slot != ingress && port.on_segment() && len <= usize::from(port.config.mtu)
+        })
     }
 
     /// Does what a walk decided. The only writer on the path of a frame.

@@ -68,6 +68,17 @@ fn broadcast_goes_to_the_other_pods_only() {
 }
 
 #[test]
+fn a_broadcast_goes_to_those_who_can_take_it() {
+    let mut bed = Bed::new();
+    let from_c = Link { src: mac(4), dst: EthernetAddress::BROADCAST };
+    let large = from_c.ipv4(v4(4), Ipv4Address::BROADCAST).udp(1, 2, &[0; 4_000]);
+    assert_eq!(bed.send(C, &large), Verdict::Drop(DropReason::FloodScopeEmpty));
+    assert!(bed.change(Change::Port(pod(A, 2, 9_000))).is_empty());
+    assert_eq!(bed.send(C, &large), Verdict::Flood(1));
+    assert_eq!(bed.only(), (A, large));
+}
+
+#[test]
 fn a_super_frame_passes_whole() {
     let mut bed = Bed::new();
     let payload = vec![7; 60_000];

@@ -142,6 +142,12 @@ fn no_way_on() {
     refused(bed, A, &overlay, DropReason::OverlayFromPod);
     let large = between(4, mac(3)).ipv4(v4(4), v4(3)).udp(1, 2, &[0; 2_000]);
     refused(bed, C, &large, DropReason::MtuExceeded);
+    let mut padded = between(4, mac(3)).ipv4(v4(4), v4(3)).udp(1, 2, b"");
+    padded.resize(1_515, 0);
+    refused(bed, C, &padded, DropReason::MtuExceeded);
+    let mut arp = between(4, mac(3)).arp(false, (mac(4), v4(4)), (mac(3), v4(3)));
+    arp.resize(1_515, 0);
+    refused(bed, C, &arp, DropReason::MtuExceeded);
     assert!(bed.change(Change::PortUp(B, false)).is_empty());
     let down = between(2, mac(3)).ipv4(v4(2), v4(3)).udp(1, 2, b"");
     refused(bed, A, &down, DropReason::EgressDown);
