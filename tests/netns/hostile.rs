@@ -129,41 +129,6 @@ fn every_lie_is_dropped_for_its_own_reason() {
 }
 
 #[test]
-fn garbage_of_every_length_breaks_nothing() {
-    for kind in KINDS {
-        let world = World::new(kind);
-        let [liar, victim] = world.pods(["liar", "victim"]);
-        let cast = Cast { own: described(&liar), other: described(&victim) };
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut byte = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        };
-        let mut frames = Vec::new();
-        for length in 14..=1514 {
-            let garbage: Vec<u8> = (0..length - 14).map(|_| byte()).collect();
-            let ethertype = [IPV4, IPV6, ARP][length % 3];
-            frames.push(ethernet(cast.other.0, cast.own.0, ethertype, &garbage));
-        }
-        let whole =
-            ethernet(cast.other.0, cast.own.0, IPV6, &udp6(cast.own.2, cast.other.2, 64, &[7; 60]));
-        frames.extend((14..whole.len()).map(|length| whole[..length].to_vec()));
-        let sent = u64::try_from(frames.len()).unwrap();
-        // The interface's queue holds some 256 frames, and what is lost there never came.
-        frames.chunks(100).for_each(|some| send(&liar, some));
-        let ports = counters::read(&world).unwrap();
-        let port = ports.iter().find(|port| port.name == "pod/default/liar").unwrap();
-        assert!(port.dropped >= sent, "{} of {sent} dropped: {port:?}", port.dropped);
-        assert!(!port.drops.contains_key("Bug"), "{port:?}");
-        assert_eq!(port.received, port.accounted + port.dropped, "{port:?}");
-        let target = victim.v6().unwrap().to_string();
-        liar.run("ping", &["-c", "1", "-W", "2", &target]).unwrap();
-    }
-}
-
-#[test]
 fn a_veth_pod_reaches_no_socket_of_the_node_but_through_the_switch() {
     let world = World::new("veth");
     let [liar] = world.pods(["liar"]);

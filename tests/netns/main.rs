@@ -10,8 +10,6 @@ mod cni;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
-mod crash;
-#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod errors;
@@ -29,8 +27,6 @@ mod pods;
 mod refusals;
 #[cfg(test)]
 mod restart;
-#[cfg(test)]
-mod settings;
 #[cfg(test)]
 mod state;
 #[cfg(test)]

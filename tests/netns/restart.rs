@@ -1,54 +1,295 @@
-//! The daemon goes and comes: pods stay, connections live, leases are the same, and a second daemon
-//! on the same run-dir is refused.
+//! Daemons that die and pods that come and go meanwhile: nothing leaks, nothing is lost.
 
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lab::binaries;
+use lab::cni::{Attachment, VERSION, error_of};
+use lab::{Namespace, Node, Pod, binaries};
+use serde_json::Value;
 
-use crate::{KINDS, World};
+use crate::{KINDS, World, state};
 
-#[test]
-fn pods_and_connections_outlive_the_daemon() {
-    for kind in KINDS {
-        let mut world = World::new(kind);
-        let [a, b] = world.pods(["a", "b"]);
-        let _listener = b.serve(&["listener", "--listen", "[::]:22"]).unwrap();
-        let to = format!("{}:22", b.v4().unwrap());
-        let mut command = Command::new(binaries::lab().unwrap());
-        command.args(["session", "--to", &to, "--lines", "200"]);
-        let mut session = a.spawn(command).unwrap();
-        session.wait_ready(Duration::from_secs(5)).unwrap();
-        let leases = world.hopctl_json(&["get", "leases"]).unwrap()["items"].clone();
-        let addresses = |list: &serde_json::Value| -> Vec<String> {
-            let items = list.as_array().unwrap();
-            items.iter().map(|item| item["address"].to_string()).collect()
-        };
-        world.stop().unwrap();
-        world.start().unwrap();
+fn attachment(netns: &Namespace, name: &str) -> Attachment {
+    Attachment {
+        container_id: name.to_owned(),
+        netns: netns.path().to_string_lossy().into_owned(),
+        ifname: "eth0".to_owned(),
+        pod: ("default".to_owned(), name.to_owned()),
+    }
+}
+
+/// A namespace wired by hand, so that a test decides when it is unwired.
+fn wired(node: &Node, name: &str) -> (Namespace, Attachment, Value) {
+    let netns = Namespace::new(node.netns.owner(), name).unwrap();
+    let attachment = attachment(&netns, name);
+    let runtime = node.runtime();
+    let result = runtime.add(&attachment, &runtime.configuration(VERSION)).unwrap();
+    (netns, attachment, result)
+}
+
+fn deletions(node: &Node) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(node.run_dir().join("deletions")) else {
+        return Vec::new();
+    };
+    entries.flatten().map(|entry| entry.path()).collect()
+}
+
+fn leases(node: &Node) -> Vec<String> {
+    let listed = node.hopctl_json(&["get", "leases"]).unwrap();
+    let items = listed["items"].as_array().unwrap().iter();
+    let mut texts: Vec<String> = items
+        .map(|item| format!("{} {} {}", item["address"], item["pod"], item["containerID"]))
+        .collect();
+    texts.sort();
+    texts
+}
+
+/// Ends the daemon in one of the two ways.
+fn end(world: &mut World, hard: bool) {
+    if hard {
         world.kill();
-        world.start().unwrap();
-        session.finish(Duration::from_secs(30)).unwrap().success().unwrap();
-        let now = world.hopctl_json(&["get", "leases"]).unwrap()["items"].clone();
-        assert_eq!(addresses(&now), addresses(&leases));
-        for pod in [&a, &b] {
-            pod.check().unwrap();
-        }
-        let [c] = world.pods(["c"]);
-        c.run("ping", &["-c", "1", "-W", "2", &a.v6().unwrap().to_string()]).unwrap();
-        // What pods sent while nobody was there is read before desired state is whole.
-        world.settle(&["ConfigurationPending"]);
+    } else {
+        let output = world.stop().unwrap();
+        assert_eq!(output.code, Some(0), "{output:?}");
     }
 }
 
 #[test]
-fn a_second_daemon_on_the_same_directory_is_refused() {
-    let world = World::new("tap");
-    let [a, b] = world.pods(["a", "b"]);
-    let second = world.netns.spawn(world.daemon_command().unwrap()).unwrap();
-    let output = second.finish(Duration::from_secs(10)).unwrap();
-    assert!(output.code.is_some_and(|code| code != 0), "{output:?}");
-    assert!(output.stderr.contains("run-dir"), "{}", output.stderr);
-    a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
-    world.settle(&[]);
+fn a_deletion_without_a_daemon_is_recorded_and_done_at_the_next_start() {
+    for kind in KINDS {
+        let mut world = World::new(kind);
+        for namespace_too in [false, true] {
+            let (netns, attachment, result) = wired(&world, "later");
+            world.kill();
+            let began = Instant::now();
+            world.runtime().del(&attachment, Some(&result)).unwrap();
+            world.runtime().del(&attachment, None).unwrap();
+            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+            assert_eq!(deletions(&world).len(), 1, "one file an attachment");
+            let kept = (!namespace_too).then_some(netns);
+            world.start().unwrap();
+            assert_eq!(state::left(&world), Vec::<String>::new(), "{kind}");
+            if let Some(netns) = kept {
+                assert_eq!(netns.interfaces().unwrap(), ["lo"], "{kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_deletion_after_a_restart_frees_everything() {
+    for kind in KINDS {
+        let mut world = World::new(kind);
+        let (netns, attachment, result) = wired(&world, "after");
+        world.kill();
+        world.start().unwrap();
+        world.runtime().check(&attachment, &result).unwrap();
+        world.runtime().del(&attachment, Some(&result)).unwrap();
+        assert_eq!(state::left(&world), Vec::<String>::new(), "{kind}");
+        assert_eq!(netns.interfaces().unwrap(), ["lo"], "{kind}");
+    }
+}
+
+#[test]
+fn a_namespace_that_went_while_nobody_looked_frees_its_lease_at_the_next_start() {
+    for kind in KINDS {
+        let mut world = World::new(kind);
+        let (netns, _, _) = wired(&world, "gone");
+        let (_kept, attachment, result) = wired(&world, "kept");
+        world.kill();
+        drop(netns);
+        world.start().unwrap();
+        let leases = leases(&world);
+        assert_eq!(leases.len(), 2, "{kind}: {leases:?}");
+        assert!(leases.iter().all(|lease| lease.contains("kept")), "{kind}: {leases:?}");
+        world.runtime().check(&attachment, &result).unwrap();
+        world.runtime().del(&attachment, Some(&result)).unwrap();
+        assert_eq!(state::left(&world), Vec::<String>::new(), "{kind}");
+    }
+}
+
+#[test]
+fn a_daemon_killed_amid_adds_and_dels_leaves_nothing_after_their_dels() {
+    for kind in KINDS {
+        let mut world = World::new(kind);
+        for round in 0..6_u64 {
+            let names: Vec<String> = (0..8).map(|n| format!("r{round}-{n}")).collect();
+            let netns: Vec<Namespace> = names
+                .iter()
+                .map(|name| Namespace::new(world.netns.owner(), name).unwrap())
+                .collect();
+            let attachments: Vec<Attachment> =
+                netns.iter().zip(&names).map(|(netns, name)| attachment(netns, name)).collect();
+            let runtime = world.runtime();
+            let configuration = runtime.configuration(VERSION);
+            std::thread::scope(|scope| {
+                for (index, attachment) in attachments.iter().enumerate() {
+                    let (runtime, configuration) = (&runtime, &configuration);
+                    scope.spawn(move || {
+                        // Whether it succeeds depends on the moment; that it leaks must not.
+                        let added = runtime.add(attachment, configuration);
+                        if index % 2 == 0 && added.is_ok() {
+                            runtime.del(attachment, None).unwrap();
+                        }
+                    });
+                }
+                std::thread::sleep(Duration::from_millis(15 + 20 * round));
+                world.kill();
+            });
+            // Half of the DELs come before the next start, half after it.
+            let (early, late) = attachments.split_at(4);
+            for attachment in early {
+                runtime.del(attachment, None).unwrap();
+            }
+            world.start().unwrap();
+            for attachment in late {
+                runtime.del(attachment, None).unwrap();
+            }
+            assert_eq!(state::left(&world), Vec::<String>::new(), "{kind}, round {round}");
+            for netns in &netns {
+                assert_eq!(netns.interfaces().unwrap(), ["lo"], "{kind}, round {round}");
+            }
+        }
+        let [a, b] = world.pods(["a", "b"]);
+        a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
+    }
+}
+
+#[test]
+fn a_machine_that_was_booted_anew_forgets_attachments_but_not_freed_addresses() {
+    let mut world = World::new("tap");
+    let (netns, _, result) = wired(&world, "old");
+    let old = result["ips"][0]["address"].clone();
+    world.stop().unwrap();
+    drop(netns);
+    // What a boot takes: the run-dir and the node's interfaces. The state-dir stays.
+    std::fs::remove_dir_all(world.run_dir()).unwrap();
+    world.netns.ip(&["link", "del", "hop0"]).unwrap();
+    world.start().unwrap();
+    assert_eq!(state::left(&world), Vec::<String>::new());
+    let (_netns, attachment, result) = wired(&world, "new");
+    assert_ne!(result["ips"][0]["address"], old, "least recently used first");
+    world.runtime().del(&attachment, None).unwrap();
+}
+
+/// What CHECK must say after something was done to a pod.
+fn noticed(pod: &Pod, what: &str, expected: &str, code: u64, runtime: &lab::cni::Runtime) {
+    let mut configuration = runtime.configuration(VERSION);
+    configuration["prevResult"] = pod.result().clone();
+    let environment = pod.attachment().environment("CHECK");
+    let output = runtime.call(&environment, &configuration.to_string()).unwrap();
+    assert_ne!(output.code, Some(0), "{what}: {output:?}");
+    assert_eq!(error_of(&output).unwrap().0, code, "{what}: {output:?}");
+    assert!(output.stdout.contains(expected), "{what}: {}", output.stdout);
+}
+
+#[test]
+fn check_names_what_is_not_as_it_was() {
+    // What is done to the pod, and a word of what CHECK says about it.
+    let damages: [(&[&str], &str); 9] = [
+        (&["-4", "addr", "flush", "dev", "eth0"], "address 10.244.1."),
+        (&["-6", "addr", "flush", "dev", "eth0", "scope", "global"], "address fd00:"),
+        (&["-4", "route", "del", "default"], "route 0.0.0.0/0"),
+        (&["-6", "route", "del", "default"], "route ::/0"),
+        (&["link", "set", "eth0", "down"], "is down"),
+        (&["link", "set", "eth0", "mtu", "1300"], "MTU 1300 instead of 1500"),
+        (&["link", "set", "eth0", "address", "02:00:00:00:00:99"], "instead of"),
+        (&["link", "set", "eth0", "name", "eth9"], "missing"),
+        (&["link", "del", "eth0"], "missing"),
+    ];
+    for kind in KINDS {
+        let mut world = World::new(kind);
+        let runtime = world.runtime();
+        for (damage, expected) in damages {
+            let pod = world.pod("checked").unwrap();
+            pod.check().unwrap();
+            if damage.contains(&"name") {
+                pod.ip(&["link", "set", "eth0", "down"]).unwrap();
+            }
+            pod.ip(damage).unwrap();
+            noticed(&pod, &format!("{kind}: {damage:?}"), expected, 101, &runtime);
+            pod.remove().unwrap();
+            assert_eq!(state::left(&world), Vec::<String>::new(), "{kind}: {damage:?}");
+        }
+        let pod = world.pod("checked").unwrap();
+        if let [end] = state::switch_links(&world).as_slice() {
+            let netns = format!("--net={}", world.run_dir().join("netns").display());
+            let down = [&netns, "ip", "link", "set", end, "down"].map(|text: &str| text.to_owned());
+            let down: Vec<&str> = down.iter().map(String::as_str).collect();
+            world.netns.run("nsenter", &down).unwrap();
+            noticed(&pod, "the node's end", "is down", 101, &runtime);
+        }
+        world.stop().unwrap();
+        noticed(&pod, "the daemon", "vswitchd does not answer", 11, &runtime);
+        world.start().unwrap();
+        pod.check().unwrap();
+    }
+}
+
+/// Sequence numbers that a ping of 20 per second got answers for.
+fn answered(text: &str) -> Vec<u32> {
+    let number = |line: &str| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok();
+    text.lines().filter(|line| line.contains("bytes from")).filter_map(number).collect()
+}
+
+#[test]
+fn the_daemon_takes_everything_back_however_it_ended() {
+    for kind in KINDS {
+        for hard in [false, true] {
+            let mut world = World::new(kind);
+            let [a, b] = world.pods(["a", "b"]);
+            let _listener = b.serve(&["listener", "--listen", "[::]:22"]).unwrap();
+            let mut session = Command::new(binaries::lab().unwrap());
+            session.args(["session", "--lines", "150"]);
+            session.args(["--to", &format!("[{}]:22", b.v6().unwrap())]);
+            let mut session = a.spawn(session).unwrap();
+            session.wait_ready(Duration::from_secs(5)).unwrap();
+            let mut ping = Command::new("ping");
+            ping.args(["-i", "0.05", "-c", "100", &b.v4().unwrap().to_string()]);
+            let ping = a.spawn(ping).unwrap();
+            std::thread::sleep(Duration::from_millis(500));
+            let views = || [&world.netns, &*a, &*b].map(state::kernel);
+            let before = (leases(&world), views());
+            let ports = world.hopctl(&["get", "ports", "-o", "json"]).unwrap();
+            end(&mut world, hard);
+            // Nobody answers, but nothing is taken down either.
+            std::thread::sleep(Duration::from_millis(700));
+            assert!(world.netns.interfaces().unwrap().contains(&"hop0".to_owned()));
+            world.start().unwrap();
+            let views = || [&world.netns, &*a, &*b].map(state::kernel);
+            let after = (leases(&world), views());
+            assert_eq!(before.0, after.0, "{kind}: leases");
+            for (was, is) in before.1.iter().zip(&after.1) {
+                state::same(was, is, kind);
+            }
+            assert_eq!(
+                names(&ports),
+                names(&world.hopctl(&["get", "ports", "-o", "json"]).unwrap())
+            );
+            session.finish(Duration::from_secs(30)).unwrap().success().unwrap();
+            let heard = answered(&ping.finish(Duration::from_secs(30)).unwrap().stdout);
+            assert!(heard.contains(&5) && heard.contains(&100), "{kind}: {heard:?}");
+            assert!(heard.len() >= 60, "{kind}: {} of 100 pings were answered", heard.len());
+            for pod in [&a, &b] {
+                pod.check().unwrap();
+            }
+            let [c] = world.pods(["c"]);
+            let target = a.v6().unwrap().to_string();
+            c.run("ping", &["-c", "1", "-W", "2", &target]).unwrap();
+            world.settle(&["ConfigurationPending"]);
+            for pod in [a, b, c] {
+                pod.remove().unwrap();
+            }
+            assert_eq!(state::left(&world), Vec::<String>::new());
+        }
+    }
+}
+
+fn names(text: &str) -> Vec<String> {
+    let listed: Value = serde_json::from_str(text).unwrap();
+    let items = listed["items"].as_array().unwrap().iter();
+    let mut names: Vec<String> = items.map(|item| item["name"].to_string()).collect();
+    names.sort();
+    names
 }
