@@ -171,15 +171,14 @@ fn unmount_below(dir: &Path) {
     }
 }
 
-/// Kills every process with the owner's mark, until there is none: a dying one may have just
-/// forked.
+/// Kills every process with the owner's mark, until two looks in a row find none: a dying one may
+/// have just forked, and in the middle of an exec a process shows no environment at all.
 fn end_processes(owner: &str) {
     let deadline = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < deadline {
+    let mut without = 0;
+    while without < 2 && Instant::now() < deadline {
         let marked = marked(owner);
-        if marked.is_empty() {
-            return;
-        }
+        without = if marked.is_empty() { without + 1 } else { 0 };
         for pid in marked {
             // One that has ended meanwhile is no error.
             kill(pid, Signal::SIGKILL).unwrap_or_default();
@@ -255,11 +254,14 @@ mod tests {
         let run = Run::join().unwrap();
         // Start time 1 is before any process that lives now.
         let dead = base().join(format!("{}-1-0", std::process::id()));
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .env(MARK, dead.file_name().unwrap())
-            .spawn()
-            .unwrap();
+        let owner = dead.file_name().unwrap().to_str().unwrap();
+        let mut child =
+            std::process::Command::new("sleep").arg("60").env(MARK, owner).spawn().unwrap();
+        // A spawned process has no environment to see until its exec is through. The owner of a dead
+        // run is long gone, so its processes are past that; here the test waits for it.
+        while marked(owner).is_empty() {
+            std::thread::yield_now();
+        }
         fs::create_dir_all(&dead).unwrap();
         // Another thread may sweep it first; all the same when this call returns.
         sweep().unwrap();
