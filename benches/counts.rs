@@ -1,5 +1,5 @@
-//! Reference counts and their comparison. The file holds them by processor architecture: another one needs
-//! other instructions.
+//! Reference counts and their comparison. The file holds them by processor architecture: another
+//! one needs other instructions.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,5 +1,6 @@
-//! Cases of the core that both benches run: `walk.rs` takes their time, `instructions/` counts their
-//! instructions and compares them by [`counts`]. Everything goes through the public door, [`Switch::input`].
+//! Cases of the core that both benches run: `walk.rs` takes their time, `instructions/` counts
+//! their instructions and compares them by [`counts`]. Everything goes through the public door,
+//! [`Switch::input`].
 //!
 //! ```text
 //!   pod a  10.99.0.2  fd00:99::2 --+                 +-- hop0, default route
@@ -142,8 +143,8 @@ impl Bed {
         self.switch.input(self.now, Input::Frame { port: POD_A, frame }, &mut self.out);
     }
 
-    /// Makes ready for the next walk: takes the buffer back, undoes edits, moves the clock. Costs a few
-    /// nanoseconds.
+    /// Makes ready for the next walk: takes the buffer back, undoes edits, moves the clock. Costs a
+    /// few nanoseconds.
     pub fn reset(&mut self) {
         let came_back = self.out.reclaimed.pop().map(|(_, frame)| frame);
         let came_out = self.out.transmits.pop().map(|transmit| transmit.frame);
@@ -181,7 +182,8 @@ const POD_A6: Ipv6Address = Ipv6Address::new(0xfd00, 0x99, 0, 0, 0, 0, 0, 2);
 const POD_B6: Ipv6Address = Ipv6Address::new(0xfd00, 0x99, 0, 0, 0, 0, 0, 3);
 const WORLD6: Ipv6Address = Ipv6Address::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 7);
 
-/// A node as full as one gets: 110 pods and a few hundred routes, so that tables are not trivially small.
+/// A node as full as one gets: 110 pods and a few hundred routes, so that tables are not trivially
+/// small.
 fn config() -> Config {
     let node = NodeConfig {
         gateway4: Some(Ipv4Cidr::new(Ipv4Address::new(10, 99, 0, 1), 24)),

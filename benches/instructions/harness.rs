@@ -1,5 +1,5 @@
-//! The cases as gungraun wants them. Only the body of a function is counted: the bed is made before, and
-//! goes after.
+//! The cases as gungraun wants them. Only the body of a function is counted: the bed is made
+//! before, and goes after.
 
 #![expect(clippy::exit, reason = "what `main!` writes ends the process when the runner fails")]
 

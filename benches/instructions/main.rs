@@ -1,11 +1,13 @@
-//! Instructions of a walk, counted by valgrind, against reference counts in `instructions.json`: the gate that
-//! a busy machine does not disturb.
+//! Instructions of a walk, counted by valgrind, against reference counts in `instructions.json`:
+//! the gate that a busy machine does not disturb.
 //!
-//! - `cargo bench -p benches --bench instructions` fails when a case takes more than [`TOLERANCE_PERCENT`] more.
+//! - `cargo bench -p benches --bench instructions` fails when a case takes more than
+//!   [`TOLERANCE_PERCENT`] more.
 //! - With `-- --regenerate` it writes the counts down instead; commit them with what changed them.
 //!
-//! The counting itself is gungraun's: it starts this program again under its runner, once a case. The runner is
-//! installed below the build's directory if the one of this version is not in the PATH.
+//! The counting itself is gungraun's: it starts this program again under its runner, once a case.
+//! The runner is installed below the build's directory if the one of this version is not in the
+//! PATH.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it reports to a terminal")]
 
 use std::path::Path;

@@ -15,7 +15,8 @@ use crate::Fallible;
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Takes the signals over. Call it before there are other threads: they inherit that they do not get them.
+    /// Takes the signals over. Call it before there are other threads: they inherit that they do
+    /// not get them.
     pub(crate) fn watch() -> io::Result<Self> {
         let mut signals = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {

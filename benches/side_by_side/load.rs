@@ -1,9 +1,9 @@
-//! What the pods do while they are measured: streams, datagrams, requests. Sockets are made inside the pods'
-//! namespaces and used by threads of the bench, the same ones on every path.
+//! What the pods do while they are measured: streams, datagrams, requests. Sockets are made inside
+//! the pods' namespaces and used by threads of the bench, the same ones on every path.
 //!
 //! - Streams: writes and reads of 128 KiB, as iperf3 does. Buffers are left to the kernel.
-//! - Datagrams: `sendmmsg` and `recvmmsg` of up to 32, what a program does that cares about rates; socket
-//!   buffers of 4 MB. The sender does not hold back; what arrives is counted.
+//! - Datagrams: `sendmmsg` and `recvmmsg` of up to 32, what a program does that cares about rates;
+//!   socket buffers of 4 MB. The sender does not hold back; what arrives is counted.
 //! - Requests: 64 bytes there and 64 bytes back over one connection, one at a time, without Nagle.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};

@@ -1,5 +1,5 @@
-//! Side by side: pods over Hopscope, over the kernel's bridge, over the bare relay and over the naive way, all
-//! in one run and in turn, so that what else the machine does falls on each alike.
+//! Side by side: pods over Hopscope, over the kernel's bridge, over the bare relay and over the
+//! naive way, all in one run and in turn, so that what else the machine does falls on each alike.
 //!
 //! ```text
 //!   pod a (namespace) -- eth0 --[ path ]-- eth0 -- (namespace) pod b
@@ -114,7 +114,8 @@ fn rounds(paths: &[Path], options: &Options, interrupt: &Interrupt) -> Fallible<
     let mut samples = Vec::new();
     for round in 0..options.rounds {
         println!("round {} of {}", round + 1, options.rounds);
-        // Each path is first in some round: whoever comes after an idle pause has it a little warmer or colder.
+        // Each path is first in some round: whoever comes after an idle pause has it a little
+        // warmer or colder.
         for turn in 0..paths.len() {
             let Some(path) = paths.get((turn + round) % paths.len()) else { continue };
             let taken = measure::all(path, round, timing, interrupt)?;

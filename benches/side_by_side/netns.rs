@@ -1,5 +1,5 @@
-//! The bench's namespaces: named with a prefix and the process id, so that a later run can remove what a killed
-//! one left, and nothing else.
+//! The bench's namespaces: named with a prefix and the process id, so that a later run can remove
+//! what a killed one left, and nothing else.
 
 use std::fs::{self, File};
 use std::io;

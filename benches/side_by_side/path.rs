@@ -1,5 +1,6 @@
-//! What lies between the two pods: five ways, each with namespaces of its own, all of them up during the whole
-//! run. A path that is not measured at the moment costs nothing: all of them sleep in the kernel.
+//! What lies between the two pods: five ways, each with namespaces of its own, all of them up
+//! during the whole run. A path that is not measured at the moment costs nothing: all of them sleep
+//! in the kernel.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! The processes that move frames, each started by the bench with arguments of its own: what they use is theirs
-//! alone and can be told apart.
+//! The processes that move frames, each started by the bench with arguments of its own: what they
+//! use is theirs alone and can be told apart.
 //!
 //! A role ends when its standard input does.
 
@@ -80,8 +80,8 @@ const PODS: [Pod; 2] = [
     Pod { port: PortId(2), mac: EthernetAddress([2, 0x48, 10, 99, 0, 3]), address: POD_B },
 ];
 
-/// The bare relay: what one TAP gives goes to the other, with the driver, the buffers and the waiter of
-/// Hopscope, and no switch in between. Each frame is written as soon as it is read.
+/// The bare relay: what one TAP gives goes to the other, with the driver, the buffers and the
+/// waiter of Hopscope, and no switch in between. Each frame is written as soon as it is read.
 fn relay(mut ports: [Box<dyn PortIo>; 2]) -> io::Result<()> {
     thread::Builder::new().name("data".to_owned()).spawn(move || -> io::Result<()> {
         let mut waiter = Waiter::new()?;

@@ -1,4 +1,5 @@
-//! What a measurement cost: CPU time of the machine and of one process, and the time the host took away.
+//! What a measurement cost: CPU time of the machine and of one process, and the time the host took
+//! away.
 
 use std::fs;
 use std::path::Path;
@@ -20,8 +21,8 @@ impl Machine {
         Self::parse(&text).ok_or_else(|| "/proc/stat has no line for all cores".into())
     }
 
-    /// `cpu  user nice system idle iowait irq softirq steal guest guest_nice`; the last two are within the
-    /// first two.
+    /// `cpu  user nice system idle iowait irq softirq steal guest guest_nice`; the last two are
+    /// within the first two.
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<u64> = text
             .lines()
@@ -66,8 +67,8 @@ impl Machine {
     }
 }
 
-/// Seconds of CPU that a process has used, the kernel's work on its behalf included. Of living threads only:
-/// those that move frames live as long as the process.
+/// Seconds of CPU that a process has used, the kernel's work on its behalf included. Of living
+/// threads only: those that move frames live as long as the process.
 pub(crate) fn process_seconds(pid: u32) -> Fallible<f64> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))? {

@@ -1,5 +1,5 @@
-//! More of what hostile pods send (SEC-30 to SEC-33, SEC-45, SEC-46): each frame is counted once, for
-//! its reason, and bystanders do not notice.
+//! More of what hostile pods send (SEC-30 to SEC-33, SEC-45, SEC-46): each frame is counted once,
+//! for its reason, and bystanders do not notice.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -202,7 +202,8 @@ fn garbage_of_every_length_is_all_dropped_and_nobody_else_notices() {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
             state.to_be_bytes()[0]
         };
-        // The kernel sends nothing shorter than an Ethernet header, and nothing longer than the MTU.
+        // The kernel sends nothing shorter than an Ethernet header, and nothing longer than the
+        // MTU.
         let mut frames = Vec::new();
         for length in 14..=1514_usize {
             let mut garbage: Vec<u8> = (14..length).map(|_| byte()).collect();

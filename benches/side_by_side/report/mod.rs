@@ -1,7 +1,8 @@
-//! What a run came to: medians over the rounds, ratios between paths with what they ought to be, and what each
-//! number is limited by.
+//! What a run came to: medians over the rounds, ratios between paths with what they ought to be,
+//! and what each number is limited by.
 //!
-//! A ratio is that of the medians. Rounds are interleaved, so a machine that turns slow does so for all paths.
+//! A ratio is that of the medians. Rounds are interleaved, so a machine that turns slow does so for
+//! all paths.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -98,8 +98,8 @@ pub(super) struct Limit {
 }
 
 impl fmt::Display for Limit {
-    /// A thread that has all of a core is the limit; else the cores if none is left; else waiting: for a
-    /// wake-up, for the other side.
+    /// A thread that has all of a core is the limit; else the cores if none is left; else waiting:
+    /// for a wake-up, for the other side.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.switch.is_some_and(|switch| switch >= FULL) {
             "switch thread"

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::*;
 
-/// A round in which each path moves `rate` a second, in half of that many microseconds a round trip.
+/// A round in which each path moves `rate` a second, in half of that many microseconds a round
+/// trip.
 fn round(number: usize, rates: [f64; 5]) -> Vec<Sample> {
     let of_path = |(kind, rate): (Kind, f64)| {
         What::ALL.map(|what| Sample {

@@ -188,8 +188,8 @@ fn group(cx: &mut Walk<'_>, slot: Slot, port: &Port, packet: &Packet) -> Step<Pa
     Continue(Path::Group(receivers))
 }
 
-/// Bytes behind the Ethernet header, as each receiver of a flood gets them. What a super-frame splits into
-/// is small enough by its sender's own MTU.
+/// Bytes behind the Ethernet header, as each receiver of a flood gets them. What a super-frame
+/// splits into is small enough by its sender's own MTU.
 pub(crate) fn flooded_len(frame: &Frame) -> usize {
     if frame.offload().gso.is_some() { 0 } else { frame.len().saturating_sub(ETHERNET_HEADER) }
 }

@@ -143,8 +143,8 @@ impl Tables {
         Rate { burst: self.limits.flood_burst, interval: self.limits.flood_interval }
     }
 
-    /// The pods that a group frame of `len` bytes behind its Ethernet header goes to from `ingress`, in
-    /// slot order: those that can take it.
+    /// The pods that a group frame of `len` bytes behind its Ethernet header goes to from
+    /// `ingress`, in slot order: those that can take it.
     pub fn segment(&self, ingress: Slot, len: usize) -> impl Iterator<Item = (Slot, &Port)> + '_ {
         self.ports.iter().filter(move |(slot, port)| {
             *slot != ingress && port.on_segment() && len <= usize::from(port.config.mtu)

@@ -48,8 +48,8 @@ impl Port {
         }
     }
 
-    /// Whether the port has IPv6 at all: one that was given none may not even use the addresses that
-    /// every IPv6 host has (SEC-32).
+    /// Whether the port has IPv6 at all: one that was given none may not even use the addresses
+    /// that every IPv6 host has (SEC-32).
     #[must_use]
     pub fn speaks_ipv6(&self) -> bool {
         let given = self.config.addresses.iter().any(|a| matches!(a, IpAddress::Ipv6(_)));

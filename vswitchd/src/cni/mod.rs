@@ -82,8 +82,8 @@ pub enum StartError {
     },
 }
 
-/// The CNI side before it serves: all that can be wrong with directories and settings has been found, and nothing has
-/// been made on the node.
+/// The CNI side before it serves: all that can be wrong with directories and settings has been
+/// found, and nothing has been made on the node.
 pub struct Opened {
     registry: Registry,
     listener: UnixListener,
@@ -100,7 +100,8 @@ pub struct Server {
 }
 
 impl Opened {
-    /// Reads the attachments and listens; requests wait in the backlog. The caller holds the run directory's lock.
+    /// Reads the attachments and listens; requests wait in the backlog. The caller holds the run
+    /// directory's lock.
     ///
     /// # Errors
     /// See [`StartError`].

@@ -49,7 +49,8 @@ pub(super) struct Loop {
     commands: mpsc::Receiver<Command>,
 }
 
-/// Starts the data thread with a switch. The receiver completes, with an error, when the thread ends.
+/// Starts the data thread with a switch. The receiver completes, with an error, when the thread
+/// ends.
 ///
 /// # Errors
 /// When epoll, eventfd or the thread cannot be had.

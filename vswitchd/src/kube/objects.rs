@@ -176,7 +176,8 @@ pub fn desired(objects: &Objects, node_name: &str) -> Result<Desired, ObjectErro
     Ok(desired)
 }
 
-/// An address must be of one node only. Ranges of other nodes that are none are those nodes' own matter.
+/// An address must be of one node only. Ranges of other nodes that are none are those nodes' own
+/// matter.
 fn refuse_shared(
     object: &str,
     node_name: &str,

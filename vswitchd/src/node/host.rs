@@ -56,7 +56,8 @@ pub(crate) fn wire(link: &HostLink, before: &Path) -> Result<Tap, NodeError> {
     configured.map(|()| tap)
 }
 
-/// The address that routes name as their source must be the node's, or the kernel refuses them half way.
+/// The address that routes name as their source must be the node's, or the kernel refuses them half
+/// way.
 fn refuse_foreign(netlink: &mut Netlink, link: &HostLink) -> Result<(), NodeError> {
     let present = netlink.addresses()?;
     let foreign = |source: &IpAddress| !present.iter().any(|have| have.cidr.address() == *source);
