@@ -36,8 +36,16 @@ if ((${#missing[@]} > 0)); then
     install >/dev/null 2>&1 || { apt-get update -q </dev/null && install; } >&2
 fi
 
-# rust-toolchain.toml names toolchain, components and targets; rustup fetches on first use what is not there.
+# rust-toolchain.toml names toolchain, components and targets. rustup fetches them with a toolchain that is not
+# there yet, but adds nothing to one that is.
 command -v cargo >/dev/null || { echo "setup: install Rust with rustup first" >&2; exit 1; }
 if command -v rustup >/dev/null; then
+    cd "$(dirname "$0")/../.."
     rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install </dev/null
+    for kind in target component; do
+        installed=$(rustup "$kind" list --installed)
+        for name in $(sed -n "s/^${kind}s = \[\(.*\)\]/\1/p" rust-toolchain.toml | tr -d '",'); do
+            grep -q "^$name" <<<"$installed" || rustup "$kind" add "$name" </dev/null
+        done
+    done
 fi

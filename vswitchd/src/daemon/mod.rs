@@ -150,7 +150,6 @@ async fn serve(settings: &Settings, desired: Desired) -> Result<(), DaemonError>
         drop(stopped.await);
     };
     let api = tokio::spawn(admin::serve(listener, running.context.clone(), ended));
-    say_ready().map_err(io("cannot say that it is ready"))?;
     let mut running = running;
     loop {
         tokio::select! {
