@@ -109,7 +109,7 @@ impl fmt::Display for Comparison {
         if !self.passes() {
             writeln!(
                 f,
-                "more than {} % above the reference; if it is worth it: `-- --regenerate`, and commit",
+                "more than {} % above the reference; if worth it: `-- --regenerate`, and commit",
                 self.tolerance_percent
             )?;
         }

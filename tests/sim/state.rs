@@ -37,7 +37,9 @@ pub(crate) fn tables(switch: &Switch, macs: &[EthernetAddress], addresses: &[IpA
         assert!(port.config.allowed.len() <= limits.allowed_max);
     }
     for mac in macs {
-        let owner = ports.iter().find(|p| p.config.kind == PortKind::Pod && p.config.mac == *mac);
+        // The switch's own hosts have none: theirs is the gateway's.
+        let mut attached = ports.iter().filter(|p| !matches!(p.config.kind, PortKind::Endpoint(_)));
+        let owner = attached.find(|port| port.config.mac == *mac);
         let found = tables.fdb(mac).map(|slot| tables.ports().get(slot).unwrap().config.id);
         assert_eq!(found, owner.map(|port| port.config.id), "FDB: {mac}");
     }

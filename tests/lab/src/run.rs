@@ -257,8 +257,8 @@ mod tests {
         let owner = dead.file_name().unwrap().to_str().unwrap();
         let mut child =
             std::process::Command::new("sleep").arg("60").env(MARK, owner).spawn().unwrap();
-        // A spawned process has no environment to see until its exec is through. The owner of a dead
-        // run is long gone, so its processes are past that; here the test waits for it.
+        // A spawned process has no environment to see until its exec is through. The owner of a
+        // dead run is long gone, so its processes are past that; here the test waits for it.
         while marked(owner).is_empty() {
             std::thread::yield_now();
         }

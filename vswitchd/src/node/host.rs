@@ -36,7 +36,7 @@ pub(crate) fn wire(link: &HostLink, before: &Path) -> Result<Tap, NodeError> {
         return Err(NodeError::Setting {
             field: "host-port",
             why: format!(
-                "the node has an interface {name} of kind {kind} already; remove it, or name another"
+                "the node has an interface {name} of kind {kind}; remove it, or name another"
             ),
         });
     }
@@ -66,7 +66,7 @@ fn refuse_foreign(netlink: &mut Netlink, link: &HostLink) -> Result<(), NodeErro
         Some(address) => Err(NodeError::Setting {
             field: "node-addresses",
             why: format!(
-                "no interface of the node has {address}; correct it, or status.addresses of the Node"
+                "no interface of the node has {address}; mend it, or status.addresses of the Node"
             ),
         }),
     }
