@@ -63,27 +63,6 @@ impl PortCounters {
         self.forwarded + self.flooded + self.answered + self.delivered + self.dropped_total()
     }
 
-    /// All counts as numbers, in the order of the fields.
-    #[must_use]
-    pub fn words(&self) -> Vec<u64> {
-        let Self {
-            received,
-            received_bytes,
-            forwarded,
-            flooded,
-            answered,
-            delivered,
-            dropped,
-            transmitted,
-            transmitted_bytes,
-        } = self;
-        let mut words = alloc::vec![*received, *received_bytes, *forwarded, *flooded, *answered];
-        words.push(*delivered);
-        words.extend(dropped);
-        words.extend([*transmitted, *transmitted_bytes]);
-        words
-    }
-
     /// Adds another's counts, field by field.
     pub fn add(&mut self, other: &Self) {
         let Self {

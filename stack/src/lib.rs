@@ -12,6 +12,8 @@
 //! - [`trace`]: what a walk records: hops, edits, the verdict.
 //! - [`drop`]: why frames are dropped: one table, stable numbers.
 //! - [`counters`]: what was received and what became of it, per port, conserved.
+//! - [`journal`]: inputs as records; [`replay`]: records back into a switch.
+//! - [`words`]: values as words, for the journal, snapshots and digests.
 //! - [`wire`]: header views over a window, where smoltcp's want the whole packet.
 //! - [`endpoint`]: hosts that live inside the switch, on smoltcp's sockets.
 #![no_std]
@@ -35,12 +37,15 @@ pub mod drop;
 pub mod endpoint;
 pub mod hash;
 pub mod input;
+pub mod journal;
 pub mod pipeline;
+pub mod replay;
 pub mod switch;
 pub mod table;
 pub mod time;
 pub mod trace;
 pub mod wire;
+pub mod words;
 
 pub use config::{
     Change, Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget,
@@ -51,6 +56,8 @@ pub use drop::{DropClass, DropReason};
 pub use input::{
     Checksum, EndpointId, Event, Frame, Gso, GsoKind, Input, Offload, Outbox, PortId, Transmit,
 };
+pub use replay::Replay;
 pub use switch::Switch;
+pub use table::RestoreError;
 pub use time::{Duration, Instant};
 pub use trace::{AnswerKind, Edit, Hop, Stage, Trace, Verdict};

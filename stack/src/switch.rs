@@ -1,6 +1,7 @@
 //! The public face of the core: one owner of all state, one door.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use smoltcp::wire::EthernetAddress;
 
@@ -11,7 +12,7 @@ use crate::input::{EndpointId, Event, Frame, Input, Outbox, PortId, Transmit};
 use crate::pipeline::l2::flooded_len;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::{Walk, answer, rewrite, walk};
-use crate::table::{Effects, Tables};
+use crate::table::{Effects, RestoreError, Tables};
 use crate::time::Instant;
 use crate::trace::{AnswerKind, Trace, Verdict};
 
@@ -19,9 +20,6 @@ use crate::trace::{AnswerKind, Trace, Verdict};
 #[derive(Clone, Debug)]
 pub struct Switch {
     tables: Tables,
-    seeds: Seeds,
-    walks: u64,
-    now: Instant,
 }
 
 /// What a walk came to, for moving the frame.
@@ -42,13 +40,13 @@ impl Switch {
             // down.
             let _refused = tables.apply(&change);
         }
-        Self { tables, seeds, walks: 0, now: Instant::ZERO }
+        Self { tables }
     }
 
     /// The only door. Runs to completion; outputs are appended to `out` in order. Time never goes
     /// back: an earlier `now` counts as the latest seen.
     pub fn input(&mut self, now: Instant, input: Input, out: &mut Outbox) {
-        self.now = self.now.max(now);
+        self.tables.advance(now);
         match input {
             Input::Frame { port, frame } => self.frame(port, frame, out),
             Input::Deliver { endpoint, frame } => self.deliver(endpoint, &frame, out),
@@ -70,7 +68,7 @@ impl Switch {
     pub fn trace(&self, now: Instant, ingress: PortId, frame: &Frame) -> Trace {
         let mut trace = Trace::new(ingress);
         let mut effects = Effects::new();
-        self.decide(self.now.max(now), ingress, frame, &mut trace, &mut effects);
+        self.decide(self.tables.now().max(now), ingress, frame, &mut trace, &mut effects);
         trace
     }
 
@@ -83,8 +81,7 @@ impl Switch {
     /// A hash of all state, equal wherever the same inputs went in.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let seeds = [self.seeds.choice, self.walks, self.now.0];
-        crate::hash::numbers(self.tables.digest(), &seeds)
+        self.tables.digest()
     }
 
     /// All state as text, in canonical order.
@@ -103,6 +100,40 @@ impl Switch {
     #[must_use]
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// Begins a snapshot of the state as it is now; its first bytes are appended to `out`. Inputs
+    /// may come between the steps. One that was open is given up.
+    pub fn snapshot_begin(&mut self, out: &mut Vec<u8>) {
+        self.tables.snapshot_begin(out);
+    }
+
+    /// Appends the next bytes of the open snapshot: up to `rows` rows, and those that changed
+    /// before their turn. True when it is whole.
+    pub fn snapshot_step(&mut self, rows: usize, out: &mut Vec<u8>) -> bool {
+        self.tables.snapshot_step(rows, out)
+    }
+
+    /// Gives an open snapshot up.
+    pub fn snapshot_give_up(&mut self) {
+        self.tables.snapshot_give_up();
+    }
+
+    /// A snapshot at once.
+    #[must_use]
+    pub fn snapshot(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.snapshot_begin(&mut bytes);
+        while !self.snapshot_step(usize::MAX, &mut bytes) {}
+        bytes
+    }
+
+    /// The switch that a snapshot is of. `table_seed` lays out its tables and shows nowhere.
+    ///
+    /// # Errors
+    /// When the bytes are no whole snapshot of this version.
+    pub fn restore(bytes: &[u8], table_seed: u64) -> Result<Self, RestoreError> {
+        Tables::restore(bytes, table_seed).map(|tables| Self { tables })
     }
 
     fn change(&mut self, change: &Change, out: &mut Outbox) {
@@ -130,10 +161,10 @@ impl Switch {
         out.walked.push(Trace::new(ingress));
         let Some(trace) = out.walked.last_mut() else { return };
         let mut effects = Effects::new();
-        let decision = self.decide(self.now, ingress, &frame, trace, &mut effects);
-        self.walks += 1;
-        trace.number = self.walks;
-        self.tables.commit(self.now, &effects);
+        let now = self.tables.now();
+        let decision = self.decide(now, ingress, &frame, trace, &mut effects);
+        trace.number = self.tables.number_walk();
+        self.tables.commit(now, &effects);
         self.count(ingress, &frame, decision.verdict);
         self.carry(index, ingress, frame, &decision, out);
     }
@@ -196,7 +227,7 @@ impl Switch {
     /// A copy to each pod of the segment but the sender, the frame itself to the last.
     fn flood(&mut self, walk: u32, ingress: PortId, frame: Frame, out: &mut Outbox) {
         let Some(slot) = self.tables.ports().slot(ingress) else { return };
-        let receivers: alloc::vec::Vec<PortId> = self
+        let receivers: Vec<PortId> = self
             .tables
             .segment(slot, flooded_len(&frame))
             .map(|(_, port)| port.config.id)
@@ -222,7 +253,7 @@ impl Switch {
             (port.config.kind == PortKind::Endpoint(endpoint)).then_some(&port.config)
         });
         let Some((id, mtu)) = port.map(|config| (config.id, config.mtu)) else { return };
-        for reply in endpoint::answer(self.tables.node(), mtu, self.now, frame) {
+        for reply in endpoint::answer(self.tables.node(), mtu, self.tables.now(), frame) {
             self.frame(id, reply, out);
         }
     }
@@ -239,7 +270,7 @@ impl Switch {
             kind: PortKind::Endpoint(EndpointId(0)),
             mac,
             addresses: addresses.into_iter().flatten().collect(),
-            allowed: alloc::vec::Vec::new(),
+            allowed: Vec::new(),
             mtu: u16::MAX,
             up: true,
         }

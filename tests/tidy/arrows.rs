@@ -13,11 +13,13 @@ const RANKS: &[(&str, u8)] = &[
     ("config", 1),
     ("counters", 1),
     ("trace", 1),
+    ("words", 1),
     ("journal", 1),
     ("table", 2),
     ("endpoint", 2),
     ("pipeline", 3),
     ("switch", 4),
+    ("replay", 4),
     ("lib", 5),
 ];
 

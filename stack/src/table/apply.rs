@@ -1,7 +1,11 @@
 //! Changes of desired state: validated against what is there, then done, or refused with nothing
 //! changed.
 
-use super::{ConfigError, Fib, Neighbor, NodeConfig, PortConfig, PortId, PortKind, Route, Tables};
+use alloc::vec::Vec;
+
+use super::{
+    ConfigError, Fib, Neighbor, NodeConfig, PortConfig, PortId, PortKind, Route, Slot, Tables,
+};
 use crate::config::Change;
 
 impl Tables {
@@ -52,6 +56,7 @@ impl Tables {
         if let Some(prefix) = Fib::duplicate(routes) {
             return Err(ConfigError::RouteTwice(prefix));
         }
+        self.finish_routes();
         self.fib = Fib::build(routes.to_vec());
         self.epoch += 1;
         Ok(())
@@ -73,19 +78,27 @@ impl Tables {
         }
         let full = ConfigError::OverLimit { what: "ports", max: self.limits.ports_max };
         let slot = self.ports.insert(port.clone()).ok_or(full)?;
-        if !matches!(port.kind, PortKind::Endpoint(_)) {
-            self.fdb.insert(port.mac, slot);
-        }
-        let neighbor = Neighbor { slot, mac: port.mac };
-        if let Some(entry) = self.ports.get(slot) {
-            for address in entry.answered_addresses() {
-                // Room is there: the map takes addresses_max and a link-local address for every
-                // port.
-                self.neighbors.insert(address, neighbor);
-            }
-        }
+        self.index_port(slot);
         self.epoch += 1;
         Ok(())
+    }
+
+    /// Makes the look-up tables of the ports there are.
+    pub(super) fn index(&mut self) {
+        let slots: Vec<Slot> = self.ports.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.index_port(slot));
+    }
+
+    fn index_port(&mut self, slot: Slot) {
+        let Some(port) = self.ports.get(slot) else { return };
+        if !matches!(port.config.kind, PortKind::Endpoint(_)) {
+            self.fdb.insert(port.config.mac, slot);
+        }
+        let neighbor = Neighbor { slot, mac: port.config.mac };
+        for address in port.answered_addresses() {
+            // Room is there: the map takes addresses_max and a link-local address for every port.
+            self.neighbors.insert(address, neighbor);
+        }
     }
 
     fn remove_port(&mut self, id: PortId) -> Result<(), ConfigError> {

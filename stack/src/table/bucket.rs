@@ -3,6 +3,7 @@
 //! State is the moment at which the bucket will be full again. Asking reads, spending is an effect.
 
 use crate::time::{Duration, Instant};
+use crate::words::words_of;
 
 /// A bucket of `burst` tokens that regains one each `interval`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,13 +32,9 @@ impl Bucket {
     pub fn spend(&mut self, now: Instant, rate: Rate) {
         self.full_at = self.full_at.max(now) + rate.interval;
     }
-
-    /// The state as a number, for digests and dumps.
-    #[must_use]
-    pub fn word(&self) -> u64 {
-        self.full_at.0
-    }
 }
+
+words_of!(Bucket { full_at });
 
 #[cfg(test)]
 mod tests {

@@ -18,10 +18,14 @@ pub mod fib;
 pub mod lpm;
 pub mod map;
 pub mod port;
-pub mod visit;
+pub mod rows;
+pub mod slab;
+pub mod snapshot;
 
 pub use bucket::Rate;
 pub use port::{Port, Ports, Slot};
+pub use rows::Table;
+pub use snapshot::RestoreError;
 
 use fib::Fib;
 use map::Map;
@@ -51,6 +55,11 @@ pub type Effects = heapless::Vec<Effect, 4>;
 #[derive(Clone, Debug)]
 pub struct Tables {
     limits: Limits,
+    seeds: Seeds,
+    /// The latest time seen.
+    now: Instant,
+    /// Walks so far.
+    walks: u64,
     node: NodeConfig,
     complete: bool,
     /// Raised by each change that can alter how an established connection is carried.
@@ -60,6 +69,8 @@ pub struct Tables {
     neighbors: Map<IpAddress, Neighbor>,
     fib: Fib,
     gone: PortCounters,
+    /// A snapshot that is being taken.
+    open: Option<snapshot::Open>,
 }
 
 impl Tables {
@@ -69,6 +80,9 @@ impl Tables {
         let addresses_max = limits.ports_max.saturating_mul(limits.addresses_max + 1);
         Self {
             limits,
+            seeds,
+            now: Instant::ZERO,
+            walks: 0,
             node: NodeConfig::default(),
             complete: false,
             epoch: 0,
@@ -77,6 +91,7 @@ impl Tables {
             neighbors: Map::new(seeds.table, addresses_max),
             fib: Fib::default(),
             gone: PortCounters::default(),
+            open: None,
         }
     }
 
@@ -90,6 +105,29 @@ impl Tables {
     #[must_use]
     pub fn node(&self) -> &NodeConfig {
         &self.node
+    }
+
+    /// The latest time seen.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Takes the time in; it never goes back.
+    pub fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// The number of a new walk: they are counted from 1.
+    pub fn number_walk(&mut self) -> u64 {
+        self.walks += 1;
+        self.walks
+    }
+
+    /// Walks so far.
+    #[must_use]
+    pub fn walks(&self) -> u64 {
+        self.walks
     }
 
     /// Whether desired state was loaded whole.

@@ -3,15 +3,15 @@
 //! Limit: `ports_max` slots, free ones taken lowest first. A [`PortId`] is never reused by the
 //! daemon, a slot is; walks carry slots, outputs carry ids.
 
-use alloc::vec::Vec;
-
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 use super::bucket::Bucket;
 use super::map::Map;
+use super::slab::Slab;
 use crate::config::{PortConfig, PortKind, link_local};
 use crate::counters::PortCounters;
 use crate::input::PortId;
+use crate::words::words_of;
 
 /// Place of a port in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,10 +69,12 @@ impl Port {
     }
 }
 
+words_of!(Port { config, errors, floods, counters });
+
 /// All ports.
 #[derive(Clone, Debug)]
 pub struct Ports {
-    slots: Vec<Option<Port>>,
+    rows: Slab<Port>,
     by_id: Map<PortId, Slot>,
 }
 
@@ -80,7 +82,7 @@ impl Ports {
     /// A table of at most `ports_max` ports.
     #[must_use]
     pub fn new(seed: u64, ports_max: usize) -> Self {
-        Self { slots: Vec::with_capacity(ports_max), by_id: Map::new(seed, ports_max) }
+        Self { rows: Slab::new(ports_max), by_id: Map::new(seed, ports_max) }
     }
 
     /// The slot of a port.
@@ -94,7 +96,7 @@ impl Ports {
     #[must_use]
     #[inline]
     pub fn get(&self, slot: Slot) -> Option<&Port> {
-        self.slots.get(slot.0 as usize)?.as_ref()
+        self.at(slot.0 as usize)
     }
 
     /// The port of that number.
@@ -103,9 +105,25 @@ impl Ports {
         self.get(self.slot(id)?)
     }
 
+    /// The port at a place of the table.
+    #[inline]
+    pub(super) fn at(&self, slot: usize) -> Option<&Port> {
+        self.rows.get(slot)
+    }
+
+    /// Places of the table that are in use or were.
+    pub(super) fn slots(&self) -> usize {
+        self.rows.slots()
+    }
+
+    /// The rows, for a snapshot.
+    pub(super) fn rows(&mut self) -> &mut Slab<Port> {
+        &mut self.rows
+    }
+
     /// The port of a slot, to be changed: for commits and configuration only.
     pub(super) fn change(&mut self, slot: Slot) -> Option<&mut Port> {
-        self.slots.get_mut(slot.0 as usize)?.as_mut()
+        self.rows.change(slot.0 as usize)
     }
 
     /// Puts a port in the lowest free slot, or in its own if it is there. `None` when the table is
@@ -116,36 +134,37 @@ impl Ports {
             port.config = config;
             return Some(slot);
         }
-        let free = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        let slot = Slot(u32::try_from(free).ok()?);
-        if !self.by_id.insert(config.id, slot) {
-            return None;
-        }
-        let port = Port {
+        let id = config.id;
+        let place = self.rows.insert(Port {
             config,
             errors: Bucket::default(),
             floods: Bucket::default(),
             counters: PortCounters::default(),
-        };
-        match self.slots.get_mut(free) {
-            Some(place) => *place = Some(port),
-            None => self.slots.push(Some(port)),
-        }
+        })?;
+        let slot = Slot(u32::try_from(place).ok()?);
+        self.by_id.insert(id, slot);
         Some(slot)
+    }
+
+    /// Puts a port of a snapshot where it was. False when it cannot be there.
+    pub(super) fn restore(&mut self, place: usize, port: Port) -> bool {
+        let Ok(slot) = u32::try_from(place) else { return false };
+        let id = port.config.id;
+        self.slot(id).is_none()
+            && self.rows.restore(place, port)
+            && self.by_id.insert(id, Slot(slot))
     }
 
     /// Takes a port out.
     pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {
         let slot = self.by_id.remove(&id)?;
-        self.slots.get_mut(slot.0 as usize)?.take()
+        self.rows.remove(slot.0 as usize)
     }
 
     /// All ports in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &Port)> + '_ {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(|(index, port)| Some((Slot(u32::try_from(index).ok()?), port.as_ref()?)))
+        let rows = self.rows.iter();
+        rows.filter_map(|(place, port)| Some((Slot(u32::try_from(place).ok()?), port)))
     }
 
     /// How many ports there are.

@@ -191,6 +191,8 @@ fn a_port_has_its_share_of_errors() {
 #[test]
 fn refused_changes_change_nothing() {
     let mut bed = Bed::new();
+    // Time is state, and moves with every input.
+    bed.switch.input(bed.now, Input::Tick, &mut bed.out);
     let before = bed.switch.dump();
     let fresh = pod(PortId(9), 9, 1_500);
     let twin = PortConfig { addresses: vec![v4(2).into()], ..fresh.clone() };

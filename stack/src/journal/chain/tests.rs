@@ -1,0 +1,68 @@
+//! The chain: its values are fixed, and everything counts.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::input::{Frame, PortId, Transmit};
+
+/// Recordings hold these values: a change here is a change of format.
+#[test]
+fn values_are_fixed() {
+    let mut chain = Chain::new();
+    chain.record(b"a record of thirty-eight bytes, unpadded");
+    chain.outcome(&out(PortId(2), &[7; 100]));
+    assert_eq!((chain.inputs(), chain.outcomes(), chain.check()), FIXED);
+}
+
+const FIXED: (u64, u64, u32) =
+    (10_131_930_831_410_136_282, 15_431_597_251_563_684_605, 959_418_154);
+
+fn out(port: PortId, bytes: &[u8]) -> Outbox {
+    let mut out = Outbox::default();
+    out.walked.push(Trace::new(PortId(1)));
+    out.transmits.push(Transmit { port, frame: Frame::from_bytes(bytes), walk: 0 });
+    out
+}
+
+#[test]
+fn every_bit_of_a_record_counts() {
+    let record: Vec<u8> = (0..100).collect();
+    let of = |record: &[u8]| {
+        let mut chain = Chain::new();
+        chain.record(record);
+        chain
+    };
+    let mut seen = vec![of(&record).check()];
+    for at in 0..record.len() {
+        for bit in 0..8 {
+            let mut other = record.clone();
+            other[at] ^= 1 << bit;
+            seen.push(of(&other).check());
+        }
+    }
+    let count = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), count);
+    assert_ne!(of(&[0; 8]), of(&[0; 9]), "the length counts");
+    assert_ne!(of(&[]), Chain::new());
+}
+
+#[test]
+fn order_port_and_what_left_count() {
+    let of = |outs: &[Outbox]| {
+        let mut chain = Chain::new();
+        outs.iter().for_each(|out| chain.outcome(out));
+        chain
+    };
+    let (one, two) = ([1_u8; 60], [2_u8; 60]);
+    let base = of(&[out(PortId(1), &one), out(PortId(1), &two)]);
+    assert_eq!(base, of(&[out(PortId(1), &one), out(PortId(1), &two)]));
+    assert_ne!(base, of(&[out(PortId(1), &two), out(PortId(1), &one)]));
+    assert_ne!(base, of(&[out(PortId(2), &one), out(PortId(1), &two)]));
+    assert_ne!(of(&[out(PortId(1), &one)]), of(&[out(PortId(1), &one[..59])]));
+    let mut longer = one.to_vec();
+    longer[59] = 9;
+    assert_eq!(of(&[out(PortId(1), &one)]), of(&[out(PortId(1), &longer)]), "payload does not");
+}

@@ -1,0 +1,186 @@
+//! Records of frames.
+//!
+//! | bytes | field | meaning |
+//! | --- | --- | --- |
+//! | 5 | flags | bits 0..2 checksum: 0 complete, 1 valid, 2 partial |
+//! | | | bits 2..4 GSO: 0 none, 1 TCP over IPv4, 2 TCP over IPv6, 3 UDP |
+//! | | | bit 4 ECN of GSO, bit 5 whole |
+//! | 6..8 | start | of a partial checksum |
+//! | 20..24 | port | of the frame; of a delivery its endpoint |
+//! | 24..28 | length | of the frame in bytes |
+//! | 28..30 | offset | of a partial checksum |
+//! | 30..32 | size | of GSO |
+//!
+//! The body is the header window, or the whole frame (bit 5): what an endpoint receives, and
+//! fragments, which a later stage holds and puts together.
+
+use super::{BODY_MAX, HEAD, Head, Kind};
+use crate::input::{Checksum, EndpointId, Frame, Gso, GsoKind, Offload, PortId};
+use crate::time::Instant;
+
+const WHOLE: u8 = 1 << 5;
+const ECN: u8 = 1 << 4;
+
+/// Where a frame goes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// By a port.
+    Port(PortId),
+    /// To an endpoint.
+    Endpoint(EndpointId),
+}
+
+/// Writes the record of a frame into `out` and gives back its bytes. `None` when there is no room.
+/// `whole`: with its payload.
+pub fn write<'a>(
+    out: &'a mut [u8],
+    now: Instant,
+    check: u32,
+    door: Door,
+    frame: &Frame,
+    whole: bool,
+) -> Option<&'a [u8]> {
+    let (kind, number) = match door {
+        Door::Port(port) => (Kind::Frame, port.0),
+        Door::Endpoint(endpoint) => (Kind::Deliver, u32::from(endpoint.0)),
+    };
+    let body = if whole { frame.bytes() } else { frame.window() };
+    let body = body.get(..BODY_MAX).unwrap_or(body);
+    let (mut flags, start, offset, size) = offload_fields(frame.offload());
+    if body.len() == frame.len() {
+        flags |= WHOLE;
+    }
+    let record = out.get_mut(..HEAD + body.len())?;
+    let (head, rest) = record.split_first_chunk_mut::<HEAD>()?;
+    let len = u32::try_from(HEAD + body.len()).ok()?;
+    let frame_len = u32::try_from(frame.len()).ok()?;
+    let low = u64::from(len)
+        | u64::from(kind as u8) << 32
+        | u64::from(flags) << 40
+        | u64::from(start) << 48;
+    let middle = u64::from(check) | u64::from(number) << 32;
+    let high = u64::from(frame_len) | u64::from(offset) << 32 | u64::from(size) << 48;
+    for (place, word) in head.as_chunks_mut::<8>().0.iter_mut().zip([low, now.0, middle, high]) {
+        *place = word.to_le_bytes();
+    }
+    rest.copy_from_slice(body);
+    Some(record)
+}
+
+fn offload_fields(offload: &Offload) -> (u8, u16, u16, u16) {
+    let (checksum, start, offset) = match offload.checksum {
+        Checksum::Complete => (0, 0, 0),
+        Checksum::Valid => (1, 0, 0),
+        Checksum::Partial { start, offset } => (2, start, offset),
+    };
+    let Some(gso) = offload.gso else { return (checksum, start, offset, 0) };
+    let kind = match gso.kind {
+        GsoKind::Tcp4 => 1,
+        GsoKind::Tcp6 => 2,
+        GsoKind::Udp => 3,
+    };
+    let ecn = if gso.ecn { ECN } else { 0 };
+    (checksum | kind << 2 | ecn, start, offset, gso.size)
+}
+
+/// A frame record as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded<'a> {
+    /// Where it went in.
+    pub door: Door,
+    /// The frame's offload description.
+    pub offload: Offload,
+    /// Bytes of the frame.
+    pub len: usize,
+    /// What of it was recorded: its first bytes, or all.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Recorded<'a> {
+    /// Reads a record of kind [`Kind::Frame`] or [`Kind::Deliver`]; `None` if it cannot be one.
+    #[must_use]
+    pub fn read(record: &'a [u8], head: &Head) -> Option<Self> {
+        let bytes = record.get(HEAD..head.len)?;
+        let number = u32::from_le_bytes(*record.get(20..)?.first_chunk()?);
+        let len = usize::try_from(u32::from_le_bytes(*record.get(24..)?.first_chunk()?)).ok()?;
+        let half = |at: usize| Some(u16::from_le_bytes(*record.get(at..)?.first_chunk()?));
+        let (start, offset, size) = (half(6)?, half(28)?, half(30)?);
+        let door = if head.kind == Kind::Frame {
+            Door::Port(PortId(number))
+        } else if head.kind == Kind::Deliver {
+            Door::Endpoint(EndpointId(u16::try_from(number).ok()?))
+        } else {
+            return None;
+        };
+        let whole = head.flags & WHOLE != 0;
+        let expected = if whole { len } else { Frame::WINDOW };
+        if bytes.len() != expected || len > BODY_MAX || bytes.len() > len {
+            return None;
+        }
+        let checksum = match head.flags & 0b11 {
+            0 => Checksum::Complete,
+            1 => Checksum::Valid,
+            2 => Checksum::Partial { start, offset },
+            _ => return None,
+        };
+        let kind = match head.flags >> 2 & 0b11 {
+            0 => None,
+            1 => Some(GsoKind::Tcp4),
+            2 => Some(GsoKind::Tcp6),
+            _ => Some(GsoKind::Udp),
+        };
+        let gso = kind.map(|kind| Gso { kind, size, ecn: head.flags & ECN != 0 });
+        Some(Self { door, offload: Offload { checksum, gso, fragment_mtu: None }, len, bytes })
+    }
+
+    /// Makes `frame` the one that was recorded, in the buffer it has. What was not recorded is
+    /// whatever the buffer held: the switch never looks at it. False when the buffer is too small.
+    pub fn fill(&self, frame: &mut Frame) -> bool {
+        frame.reset();
+        frame.set_len(self.len);
+        frame.set_offload(self.offload);
+        match frame.bytes_mut().get_mut(..self.bytes.len()) {
+            Some(place) if frame_len_is(self.len, place.len(), self.bytes.len()) => {
+                place.copy_from_slice(self.bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn frame_len_is(len: usize, place: usize, bytes: usize) -> bool {
+    place == bytes && bytes <= len
+}
+
+/// Whether a frame is recorded whole: a fragment of IPv4 or IPv6, as far as its window shows.
+#[must_use]
+pub fn is_fragment(window: &[u8]) -> bool {
+    let half = |at: usize| window.get(at..).and_then(|rest| rest.first_chunk().copied());
+    match half(12).map(u16::from_be_bytes) {
+        Some(0x0800) => half(20).map(u16::from_be_bytes).is_some_and(|field| field & 0x3fff != 0),
+        Some(0x86dd) => ipv6_fragment(window.get(14..).unwrap_or(&[])),
+        _ => false,
+    }
+}
+
+/// Looks for the fragment header behind those that may stand before it (RFC 8200 section 4.1).
+fn ipv6_fragment(packet: &[u8]) -> bool {
+    let mut next = packet.get(6).copied();
+    let mut at = 40_usize;
+    while let Some(header) = next {
+        match header {
+            44 => return true,
+            0 | 43 | 60 => {
+                let Some([following, units]) = packet.get(at..).and_then(|rest| rest.first_chunk())
+                else {
+                    return false;
+                };
+                next = Some(*following);
+                at += (usize::from(*units) + 1) * 8;
+            }
+            _ => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,196 @@
+//! Writes a journal: a record for each input, before what comes of it leaves.
+//!
+//! ```text
+//!   recorder.frame(now, door, &frame)   the record is in the journal
+//!   switch.input(now, input, &mut out)
+//!   recorder.outcome(&out)              the chain knows what came of it
+//!   (frames leave)
+//! ```
+
+use alloc::vec::Vec;
+
+use super::frame::{self, Door};
+use super::{BODY_MAX, Begin, Chain, FLAG_MORE, HEAD, Head, Kind, digest, label, pieces, stride};
+use crate::config::Change;
+use crate::input::{Frame, Outbox, PortId};
+use crate::time::Instant;
+
+/// Where records go: a ring in memory, or a [`Tape`].
+pub trait Place {
+    /// Room for a record of `len` bytes ([`super::RECORD_MAX`] at most).
+    fn room(&mut self, len: usize) -> &mut [u8];
+
+    /// The record of `len` bytes at the begin of the room given last is complete: from now on it is
+    /// part of the journal.
+    fn publish(&mut self, len: usize);
+}
+
+/// A journal in the making.
+#[derive(Clone, Debug)]
+pub struct Recorder<P> {
+    place: P,
+    chain: Chain,
+    /// Whether all of a frame is recorded, not only its window.
+    payload: bool,
+}
+
+impl<P: Place> Recorder<P> {
+    /// Goes on with a journal whose chain is known. `payload`: frames are recorded whole.
+    #[must_use]
+    pub fn new(place: P, chain: Chain, payload: bool) -> Self {
+        Self { place, chain, payload }
+    }
+
+    /// The chain so far.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Where the records go.
+    #[must_use]
+    pub fn place(&self) -> &P {
+        &self.place
+    }
+
+    /// Where the records go, to be asked for what is its own.
+    #[must_use]
+    pub fn place_mut(&mut self) -> &mut P {
+        &mut self.place
+    }
+
+    /// Takes the place back.
+    #[must_use]
+    pub fn into_place(self) -> P {
+        self.place
+    }
+
+    /// Begins a journal: an empty switch of these limits and seeds.
+    pub fn begin(&mut self, now: Instant, begin: &Begin) {
+        self.value(Kind::Begin, now, &pieces(begin));
+    }
+
+    /// A frame is about to go in.
+    #[inline]
+    pub fn frame(&mut self, now: Instant, door: Door, frame: &Frame) {
+        let whole = match door {
+            Door::Endpoint(_) => true,
+            Door::Port(_) => self.payload || frame::is_fragment(frame.window()),
+        };
+        let body = if whole { frame.len().min(BODY_MAX) } else { frame.window().len() };
+        let check = self.chain.check();
+        let room = self.place.room(HEAD + body);
+        if let Some(record) = frame::write(room, now, check, door, frame, whole) {
+            self.chain.record(record);
+            let len = record.len();
+            self.place.publish(len);
+        }
+    }
+
+    /// A change is about to go in.
+    pub fn change(&mut self, now: Instant, change: &Change) {
+        self.value(Kind::Change, now, &pieces(change));
+    }
+
+    /// A tick is about to go in.
+    pub fn tick(&mut self, now: Instant) {
+        self.put(Kind::Tick, 0, now, &[]);
+    }
+
+    /// What came of the input recorded last: all of `out`, which held nothing before it.
+    #[inline]
+    pub fn outcome(&mut self, out: &Outbox) {
+        self.chain.outcome(out);
+    }
+
+    /// The chain so far, for whoever replays: `walks` is the switch's count.
+    pub fn digest(&mut self, now: Instant, walks: u64) {
+        let words = digest(&self.chain, walks);
+        self.words(Kind::Digest, now, &words);
+    }
+
+    /// The offset to UTC, in nanoseconds.
+    pub fn clock(&mut self, now: Instant, utc_offset: i64) {
+        self.put(Kind::Clock, 0, now, &utc_offset.to_le_bytes());
+    }
+
+    /// A snapshot begins here.
+    pub fn mark(&mut self, now: Instant, number: u64) {
+        self.words(Kind::Mark, now, &[number]);
+    }
+
+    /// The snapshot of a mark is whole; this was the state's digest there.
+    pub fn state(&mut self, now: Instant, number: u64, digest: u64) {
+        self.words(Kind::State, now, &[number, digest]);
+    }
+
+    /// The record before this one was not carried out, and why.
+    pub fn skip(&mut self, now: Instant, why: &str) {
+        self.put(Kind::Skip, 0, now, why.as_bytes());
+    }
+
+    /// A worker took over here, and why.
+    pub fn resume(&mut self, now: Instant, why: &str) {
+        self.put(Kind::Resume, 0, now, why.as_bytes());
+    }
+
+    /// A port's name, for people.
+    pub fn label(&mut self, now: Instant, port: PortId, name: &str) {
+        self.put(Kind::Label, 0, now, &label(port, name));
+    }
+
+    fn words(&mut self, kind: Kind, now: Instant, words: &[u64]) {
+        let body: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.put(kind, 0, now, &body);
+    }
+
+    fn value(&mut self, kind: Kind, now: Instant, pieces: &[Vec<u8>]) {
+        let last = pieces.len().saturating_sub(1);
+        for (number, body) in pieces.iter().enumerate() {
+            let flags = if number < last { FLAG_MORE } else { 0 };
+            self.put(kind, flags, now, body);
+        }
+    }
+
+    fn put(&mut self, kind: Kind, flags: u8, now: Instant, body: &[u8]) {
+        let body = body.get(..BODY_MAX).unwrap_or(body);
+        let len = HEAD + body.len();
+        let head = Head { kind, flags, time: now, check: self.chain.check(), len };
+        let room = self.place.room(len);
+        let Some(record) = room.get_mut(..len) else { return };
+        head.write(record);
+        if let Some(place) = record.get_mut(HEAD..) {
+            place.copy_from_slice(body);
+        }
+        if !kind.is_comment() {
+            self.chain.record(record);
+        }
+        self.place.publish(len);
+    }
+}
+
+/// Records one behind the other in memory that grows: for tests and simulations.
+#[derive(Clone, Debug, Default)]
+pub struct Tape {
+    bytes: Vec<u8>,
+    end: usize,
+}
+
+impl Tape {
+    /// The records, padding included.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.end).unwrap_or(&[])
+    }
+}
+
+impl Place for Tape {
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        self.bytes.resize(self.end + stride(len), 0);
+        self.bytes.get_mut(self.end..).unwrap_or(&mut [])
+    }
+
+    fn publish(&mut self, len: usize) {
+        self.end += stride(len);
+    }
+}

@@ -1,0 +1,178 @@
+//! One walk over all state, for whoever wants to see it: the digest, the dump and the snapshot.
+//!
+//! Every table is in [`Table`] and has its rows in [`Tables::row`], which takes [`Tables`] apart by
+//! name: a new table does not compile until it is shown, and what is shown is in all three. What
+//! follows from other rows (FDB, neighbors, the ports' index) is not shown; a restored switch
+//! makes it anew.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use super::Tables;
+use crate::hash::Hasher;
+use crate::words::Words;
+
+/// A table that has rows. The numbers stand in snapshots and are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum Table {
+    /// The limits; one row.
+    Limits = 1,
+    /// Time, walks so far, epoch, the seed of choices; one row.
+    State = 2,
+    /// The node as configured; one row.
+    Node = 3,
+    /// Ports by slot: configuration, shares, counters.
+    Port = 4,
+    /// Routes in the order of their prefixes.
+    Route = 5,
+    /// What removed ports had counted; one row.
+    Gone = 6,
+}
+
+impl Table {
+    /// Every table, in the order in which it is shown. Limits come first: a restored switch is
+    /// made of them.
+    pub const ALL: &'static [Self] =
+        &[Self::Limits, Self::State, Self::Node, Self::Gone, Self::Route, Self::Port];
+
+    /// The name in dumps and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Limits => "limits",
+            Self::State => "state",
+            Self::Node => "node",
+            Self::Port => "port",
+            Self::Route => "route",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// The table of that number.
+    #[must_use]
+    pub fn by_number(number: u16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|table| table.number() == number)
+    }
+}
+
+/// Takes one row after the other.
+pub trait Sink {
+    /// A row: where it is, and its words.
+    fn row(&mut self, table: Table, slot: usize, words: &[u64]);
+}
+
+/// The hash of a row. The digest of a state is the sum over its rows.
+#[must_use]
+pub fn row_hash(table: Table, slot: usize, words: &[u64]) -> u64 {
+    let mut hasher = Hasher::new(DIGEST_KEY ^ u64::from(table.number()));
+    hasher.number(slot as u64);
+    words.iter().for_each(|word| hasher.number(*word));
+    hasher.finish()
+}
+
+/// "hopscope".
+const DIGEST_KEY: u64 = 0x686f_7073_636f_7065;
+
+impl Tables {
+    /// Slots of a table, used or not.
+    pub(super) fn slots(&self, table: Table) -> usize {
+        match table {
+            Table::Limits | Table::State | Table::Node | Table::Gone => 1,
+            Table::Port => self.ports.slots(),
+            Table::Route => self.fib.routes().len(),
+        }
+    }
+
+    /// Appends the words of a row. False when the slot is empty.
+    pub(super) fn row(&self, table: Table, slot: usize, words: &mut Vec<u64>) -> bool {
+        // Taken apart without `..`: a new field does not compile until it is a row of a table, or
+        // said to follow from others. An open snapshot is no state.
+        let Self {
+            limits,
+            seeds,
+            now,
+            walks,
+            node,
+            complete,
+            epoch,
+            ports,
+            fdb: _,
+            neighbors: _,
+            fib,
+            gone,
+            open: _,
+        } = self;
+        match table {
+            Table::Limits => limits.put(words),
+            Table::State => {
+                now.put(words);
+                words.extend([*walks, *epoch, u64::from(*complete), seeds.choice]);
+            }
+            Table::Node => node.put(words),
+            Table::Port => match ports.at(slot) {
+                Some(port) => port.put(words),
+                None => return false,
+            },
+            Table::Route => match fib.routes().get(slot) {
+                Some(route) => route.put(words),
+                None => return false,
+            },
+            Table::Gone => gone.put(words),
+        }
+        true
+    }
+
+    /// Shows every row of every table, in canonical order.
+    pub fn visit(&self, sink: &mut dyn Sink) {
+        let mut words = Vec::new();
+        for table in Table::ALL {
+            for slot in 0..self.slots(*table) {
+                words.clear();
+                if self.row(*table, slot, &mut words) {
+                    sink.row(*table, slot, &words);
+                }
+            }
+        }
+    }
+
+    /// The digest of all state: the sum of the rows' hashes, so it does not depend on their order.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        struct Sum(u64);
+        impl Sink for Sum {
+            fn row(&mut self, table: Table, slot: usize, words: &[u64]) {
+                self.0 = self.0.wrapping_add(row_hash(table, slot, words));
+            }
+        }
+        let mut sum = Sum(0);
+        self.visit(&mut sum);
+        sum.0
+    }
+
+    /// All state as text, a line a row, in canonical order: the table, the slot, the words as hex.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        struct Text(String);
+        impl Sink for Text {
+            fn row(&mut self, table: Table, slot: usize, words: &[u64]) {
+                // Writing to a String cannot fail.
+                let _infallible = write!(self.0, "{} {slot}:", table.name());
+                for word in words {
+                    let _infallible = write!(self.0, " {word:x}");
+                }
+                self.0.push('\n');
+            }
+        }
+        let mut text = Text(String::new());
+        self.visit(&mut text);
+        text.0
+    }
+}
