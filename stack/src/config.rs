@@ -43,6 +43,20 @@ pub struct Limits {
     pub flood_interval: Duration,
 }
 
+impl Limits {
+    /// Whether a switch can be made with these, whoever wrote them: what is allocated at start fits
+    /// in a gigabyte, on 32 bits too.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        let Self { ports_max, addresses_max, allowed_max, routes_max, .. } = self;
+        let addresses = addresses_max.checked_add(1).and_then(|most| most.checked_mul(*ports_max));
+        *ports_max <= 65_536
+            && addresses.is_some_and(|most| most <= 1 << 22)
+            && *allowed_max <= 4_096
+            && *routes_max <= 1 << 22
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
