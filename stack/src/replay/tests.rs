@@ -173,7 +173,7 @@ fn a_turned_bit_is_found_at_its_record() {
             other[at + bit / 8] ^= 1 << (bit % 8);
             match replay(&other, &mut Replay::from_begin(1)) {
                 Err((found, _)) => assert!((number..=number + 1).contains(&found), "{found}"),
-                // Names are for people, and behind the last record nothing shows that it is skipped.
+                // Names are for people; behind the last record nothing shows that it is skipped.
                 Ok(()) => assert!(head.kind == Kind::Label || (number, bit) == (last, 39)),
             }
         }
