@@ -160,7 +160,7 @@ drop_reasons! {
     507 GroupRouted Unsupported "a group address beyond the pods' segment"
         "multicast stays on the node's segment";
     508 LinkScope Unsupported "a link-local address cannot be routed"
-        "use the pod's own address";
+        "use the pod's own address; a sender with a link-local one was told by ICMP";
     509 FragmentUnsupported Unsupported "a fragment for the gateway itself"
         "the gateway answers whole packets only";
     510 EgressDown Transient "the egress port is down"

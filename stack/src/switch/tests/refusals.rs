@@ -135,7 +135,8 @@ fn no_way_on() {
     let to = |dst| routed.ipv4(v4(2), dst).udp(1, 2, b"");
     refused(bed, A, &to(Ipv4Address::new(224, 0, 0, 9)), DropReason::GroupRouted);
     refused(bed, A, &to(v4(255)), DropReason::GroupRouted);
-    refused(bed, A, &to(Ipv4Address::new(169, 254, 1, 1)), DropReason::LinkScope);
+    let near = Ipv6Address::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
+    refused(bed, A, &routed.ipv6(v6(2), near).udp(1, 2, b""), DropReason::LinkScope);
     let fragment = routed.ipv4(v4(2), v4(1)).fragment(7, 0, true).udp(1, 2, &[0; 16]);
     refused(bed, A, &fragment, DropReason::FragmentUnsupported);
     let overlay = routed.ipv4(v4(2), NODE4).udp(1, 4_789, b"");
