@@ -123,7 +123,10 @@ pub enum L4 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nd {
     /// Router solicitation.
-    RouterSolicit,
+    RouterSolicit {
+        /// The source link-layer address option.
+        link: Option<EthernetAddress>,
+    },
     /// Router advertisement.
     RouterAdvert,
     /// Neighbor solicitation.

@@ -37,8 +37,53 @@ fn spoofed_ethernet_and_ip() {
     }
     let looped = between(2, mac(3)).ipv6(v6(2), Ipv6Address::LOCALHOST).udp(1, 2, b"");
     refused(bed, A, &looped, DropReason::Martian);
-    let offer = between(2, mac(3)).ipv4(v4(2), v4(3)).udp(67, 68, b"");
-    refused(bed, A, &offer, DropReason::DhcpServer);
+    // Clients take offers from any source port.
+    for (from, to) in [(67, 68), (9, 68), (547, 546), (9, 546)] {
+        let offer = between(2, mac(3)).ipv4(v4(2), v4(3)).udp(from, to, b"");
+        refused(bed, A, &offer, DropReason::DhcpServer);
+    }
+}
+
+#[test]
+fn allowed_prefixes_leave_others_what_is_theirs() {
+    let everything = || IpCidr::new(Ipv4Address::UNSPECIFIED.into(), 0);
+    let everything6 = || IpCidr::new(Ipv6Address::UNSPECIFIED.into(), 0);
+    let allowed = vec![everything(), everything6()];
+    let bed = &mut Bed::new();
+    assert_eq!(bed.change(Change::Port(PortConfig { allowed, ..pod(A, 2, 1_500) })), []);
+    let all = between(2, EthernetAddress::BROADCAST);
+    let (to_b, nobody) = (between(2, mac(3)), EthernetAddress([0; 6]));
+    let advert = |target| NdiscRepr::NeighborAdvert {
+        flags: NdiscNeighborFlags::OVERRIDE,
+        target_addr: target,
+        lladdr: Some(mac(2).into()),
+    };
+    // Another pod's, the gateway's, the node's.
+    for theirs in [v4(3), v4(1), NODE4] {
+        let announcement = all.arp(true, (mac(2), theirs), (nobody, theirs));
+        refused(bed, A, &announcement, DropReason::ArpSpoofed);
+        let reply = to_b.arp(false, (mac(2), theirs), (mac(3), v4(3)));
+        refused(bed, A, &reply, DropReason::ArpSpoofed);
+        let source = between(2, mac(4)).ipv4(theirs, v4(4)).udp(1, 2, b"");
+        refused(bed, A, &source, DropReason::SourceIpSpoofed);
+    }
+    for theirs in [v6(3), v6(1), NODE6] {
+        refused(bed, A, &to_b.nd(v6(2), v6(3), advert(theirs)), DropReason::NdSpoofed);
+        let source = between(2, mac(4)).ipv6(theirs, v6(4)).udp(1, 2, b"");
+        refused(bed, A, &source, DropReason::SourceIpSpoofed);
+    }
+    // The gateway stays itself where it has no port of its own.
+    let bare = Config { ports: bed.switch.config().ports.split_off(1), ..config() };
+    let announcement = all.arp(true, (mac(2), v4(1)), (nobody, v4(1)));
+    refused(&mut Bed::with(bare), A, &announcement, DropReason::ArpSpoofed);
+    // What nobody has it may claim, in every form; and what is its own.
+    for own in [v4(9), v4(2)] {
+        let announcement = all.arp(true, (mac(2), own), (nobody, own));
+        assert_eq!(bed.send(A, &announcement), Verdict::Flood(2));
+    }
+    for own in [v6(9), v6(2)] {
+        assert_eq!(bed.send(A, &to_b.nd(v6(2), v6(3), advert(own))), Verdict::Forward(B));
+    }
 }
 
 #[test]
@@ -82,6 +127,12 @@ fn spoofed_arp_and_neighbor_discovery() {
     refused(bed, A, &to_b.nd(v6(2), v6(3), advert(v6(2), mac(9))), DropReason::NdSpoofed);
     let solicit = NdiscRepr::NeighborSolicit { target_addr: v6(3), lladdr: Some(mac(9).into()) };
     refused(bed, A, &to_b.nd(v6(2), v6(3), solicit), DropReason::NdSpoofed);
+    let routers = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+    let to_routers = between(2, EthernetAddress([0x33, 0x33, 0, 0, 0, 2]));
+    let solicit = |mac: EthernetAddress| NdiscRepr::RouterSolicit { lladdr: Some(mac.into()) };
+    refused(bed, A, &to_routers.nd(v6(2), routers, solicit(mac(9))), DropReason::NdSpoofed);
+    let honest = to_routers.nd(v6(2), routers, solicit(mac(2)));
+    assert_eq!(bed.send(A, &honest), Verdict::Flood(2));
 }
 
 #[test]
@@ -103,6 +154,10 @@ fn routers_that_are_none() {
     refused(bed, A, &link.nd(own, all_nodes, advert), DropReason::RouterMessageFromPod);
     let redirect = between(2, mac(3)).ipv4(v4(2), v4(3)).icmp(5, 1, [10, 0, 0, 1], &[0; 28]);
     refused(bed, A, &redirect, DropReason::RouterMessageFromPod);
+    let advert = between(2, EthernetAddress([1, 0, 0x5e, 0, 0, 1]))
+        .ipv4(v4(2), Ipv4Address::new(224, 0, 0, 1))
+        .icmp(9, 0, [1, 2, 7, 8], &[10, 244, 1, 2, 0, 0, 0, 0]);
+    refused(bed, A, &advert, DropReason::RouterMessageFromPod);
 }
 
 #[test]

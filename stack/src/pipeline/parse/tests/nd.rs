@@ -62,8 +62,14 @@ fn valid_messages_pass() {
         (solicit(&[&TLLA]), Nd::NeighborSolicit { target: B6, link: None }),
         (advert(&[&nonce, &TLLA, &nonce]), Nd::NeighborAdvert { target: A6, link: Some(A) }),
         (advert(&[&SLLA]), Nd::NeighborAdvert { target: A6, link: None }),
-        (message(LOCAL6, GROUP, 133, [0; 4], &[&SLLA]), Nd::RouterSolicit),
-        (message(Ipv6Address::UNSPECIFIED, GROUP, 133, [0; 4], &[]), Nd::RouterSolicit),
+        (
+            message(LOCAL6, GROUP, 133, [0; 4], &[&SLLA]),
+            Nd::RouterSolicit { link: Some(EthernetAddress([2, 0, 0, 0, 0, 1])) },
+        ),
+        (
+            message(Ipv6Address::UNSPECIFIED, GROUP, 133, [0; 4], &[]),
+            Nd::RouterSolicit { link: None },
+        ),
         (router_advert(LOCAL6), Nd::RouterAdvert),
         (redirect(LOCAL6, LOCAL6, A6), Nd::Redirect),
         (redirect(LOCAL6, A6, A6), Nd::Redirect),
