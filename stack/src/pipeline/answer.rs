@@ -75,7 +75,7 @@ fn error(cx: &mut Walk<'_>, ip: &Ip, reason: DropReason, mtu: u16) -> Verdict {
         return silent(cx, Silence::Forbidden);
     };
     let Some(port) = cx.tables.ports().get(slot) else { return silent(cx, Silence::Forbidden) };
-    if !port.errors.has(cx.now, cx.tables.error_rate()) {
+    if !port.errors.has(cx.now, cx.tables.error_rate(), 1) {
         return silent(cx, Silence::RateLimited);
     }
     cx.effect(Effect::SpendError(slot));

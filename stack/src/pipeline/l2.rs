@@ -120,13 +120,22 @@ fn group(cx: &mut Walk<'_>, slot: Slot, port: &Port, packet: &Packet) -> Step<Pa
         let reason = if anybody { DropReason::MtuExceeded } else { DropReason::FloodScopeEmpty };
         return refuse(reason);
     }
-    if !port.floods.has(cx.now, cx.tables.flood_rate()) {
+    let rate = cx.tables.flood_rate();
+    let tokens = tokens(receivers, cx.frame.len()).min(rate.burst);
+    if !port.floods.has(cx.now, rate, tokens) {
         return refuse(DropReason::StormLimited);
     }
-    cx.effect(Effect::SpendFlood(slot));
+    cx.effect(Effect::SpendFlood(slot, tokens));
     let receivers = u16::try_from(receivers).unwrap_or(u16::MAX);
     cx.hop(Hop::Group(receivers));
     Continue(Path::Group(receivers))
+}
+
+/// What a flood costs of its port's share: its work, which is bytes copied and frames written. The
+/// caller never asks for more than a full share, or a segment of many pods could carry no flood.
+fn tokens(receivers: usize, len: usize) -> u32 {
+    let copies = receivers.saturating_mul(len.max(COPY_MIN));
+    u32::try_from(copies.div_ceil(COPIES)).unwrap_or(u32::MAX)
 }
 
 /// 01:80:c2:00:00:00 to 0f, which no bridge forwards (IEEE 802.1Q table 8-1).

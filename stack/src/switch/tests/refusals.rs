@@ -262,6 +262,16 @@ fn a_storm_ends_at_the_limit_and_time_heals_it() {
     refused(bed, A, &bytes, DropReason::StormLimited);
     bed.now = bed.now + Limits::default().flood_interval;
     assert_eq!(bed.send(A, &bytes), Verdict::Flood(2));
+    bed.now = bed.now + Duration(Limits::default().flood_interval.0 * 256);
+    // Copies of 60 KB for two pods are two tokens' worth.
+    let bytes_of_many = all.ipv4(v4(2), Ipv4Address::BROADCAST).udp(1, 2, &[0; 60_000]);
+    let mut large = Frame::from_bytes(&bytes_of_many);
+    let gso = Some(Gso { kind: GsoKind::Udp, size: 1_000, ecn: false });
+    large.set_offload(Offload { gso, ..Offload::default() });
+    for _ in 0..Limits::default().flood_burst / 2 {
+        assert_eq!(bed.put(A, large.duplicate()), Verdict::Flood(2));
+    }
+    refused(bed, A, &bytes, DropReason::StormLimited);
     let alone = Config { ports: config().ports.into_iter().take(3).collect(), ..config() };
     refused(&mut Bed::with(alone), A, &bytes, DropReason::FloodScopeEmpty);
 }
