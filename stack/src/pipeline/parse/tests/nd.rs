@@ -101,7 +101,7 @@ fn every_message_needs_hop_limit_255_code_0_and_its_length() {
 }
 
 #[test]
-fn options_must_have_lengths_that_fit() {
+pub(super) fn options_must_have_lengths_that_fit() {
     for (what, option) in [
         ("length 0", &[1, 0, 2, 0, 0, 0, 0, 1][..]),
         ("beyond the message", &[1, 2, 2, 0, 0, 0, 0, 1]),
