@@ -34,5 +34,7 @@ mod trace;
 #[cfg(test)]
 mod world;
 
+mod tunnel;
+#[cfg(test)]
 #[cfg(test)]
 pub(crate) use world::{KINDS, World, turn};

@@ -47,13 +47,27 @@ fn its_node_end_is_in_a_namespace_with_nothing_else() {
         "{shown}"
     );
     let features = pod.run("ethtool -k eth0");
-    for feature in ["tx-checksum-sctp", "tx-sctp-segmentation"] {
-        let line = features.lines().find(|line| line.trim().starts_with(feature)).unwrap();
-        assert!(line.contains("off"), "{line}");
+    let has = |feature: &str| {
+        let name = format!("{feature}: ");
+        let line = features.lines().find_map(|line| line.trim().strip_prefix(&name)).unwrap();
+        line.starts_with("on")
+    };
+    for feature in [
+        "tx-checksum-sctp",
+        "tx-sctp-segmentation",
+        "tx-gre-segmentation",
+        "tx-gre-csum-segmentation",
+        "tx-ipxip4-segmentation",
+        "tx-ipxip6-segmentation",
+        "tx-udp_tnl-segmentation",
+        "tx-udp_tnl-csum-segmentation",
+        "tx-gso-list",
+    ] {
+        assert!(!has(feature), "{feature}");
     }
-    let checksum =
-        features.lines().find(|line| line.trim().starts_with("tx-checksum-ip-generic")).unwrap();
-    assert!(checksum.contains("on"), "no other offload is touched: {checksum}");
+    for feature in ["tx-checksum-ip-generic", "tx-tcp-segmentation", "tx-udp-segmentation"] {
+        assert!(has(feature), "no other offload is touched: {feature}");
+    }
     drop(port);
 }
 
