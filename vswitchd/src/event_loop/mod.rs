@@ -20,7 +20,7 @@ mod run;
 pub use clock::{monotonic, seeds, utc_offset};
 pub use run::start;
 
-/// Counted outside the core, per port. `forwarded = written + failed`.
+/// Counted outside the core, per port. `transmitted = written + failed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DriverCounters {
     /// Frames written whole.
