@@ -34,9 +34,9 @@ mod state;
 #[cfg(test)]
 mod trace;
 #[cfg(test)]
-mod world;
-
 mod tunnel;
 #[cfg(test)]
+mod world;
+
 #[cfg(test)]
 pub(crate) use world::{KINDS, World, turn};
