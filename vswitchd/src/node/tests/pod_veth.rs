@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use super::{Lab, Place, connect, inode, pod_link, sentences};
-use crate::node::{Kernel, LinkKind, NodeError, netns};
+use crate::node::{Kernel, LinkKind, NodeError, PodLink, netns};
 
 const NO_PROBLEM: &[String] = &[];
 
@@ -55,6 +55,24 @@ fn its_node_end_is_in_a_namespace_with_nothing_else() {
         features.lines().find(|line| line.trim().starts_with("tx-checksum-ip-generic")).unwrap();
     assert!(checksum.contains("on"), "no other offload is touched: {checksum}");
     drop(port);
+}
+
+#[test]
+fn a_pair_whose_end_in_the_pod_cannot_be_found_again_is_removed() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (node, pod) = (lab.netns("node"), lab.netns("pod"));
+    let linux = lab.daemon(&node);
+    let before = pod.state();
+    // The kernel makes eth0 of it, so that what was asked for is missing right after.
+    let pattern = PodLink { ifname: "eth%d".to_owned(), ..pod_link(LinkKind::Veth, 7) };
+    linux.wire(&pod.netns, &pattern).map(drop).unwrap_err();
+    assert_eq!(pod.state(), before);
+    assert!(!switch(&lab).run("ip -o link show").contains("hopt7"), "the node's end is left");
+    drop(linux.wire(&pod.netns, &pod_link(LinkKind::Veth, 7)).unwrap());
+    // Whose name is taken is another's and stays.
+    let second = linux.wire(&pod.netns, &pod_link(LinkKind::Veth, 7)).map(drop);
+    assert!(matches!(second, Err(NodeError::Exists { .. })), "{second:?}");
+    assert_eq!(sentences(linux.check(&pod.netns, &pod_link(LinkKind::Veth, 7))), NO_PROBLEM);
 }
 
 #[test]
