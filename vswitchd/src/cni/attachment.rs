@@ -155,6 +155,9 @@ impl Attachment {
     }
 
     /// The result of its ADD, after that of the plugins before it.
+    ///
+    /// The node's end of a veth pair is not in it: it is neither on the host, which is what no
+    /// sandbox means, nor the container's, as which any other sandbox is taken (CNI-ADD-4).
     #[must_use]
     pub fn result(&self, previous: Option<CniResult>) -> CniResult {
         let mut result = previous.unwrap_or_default();
@@ -166,10 +169,6 @@ impl Attachment {
             sandbox: self.netns.display().to_string(),
             ..Interface::default()
         });
-        if self.kind == LinkKind::Veth {
-            let name = self.host_ifname.clone();
-            result.interfaces.push(Interface { name, ..Interface::default() });
-        }
         for cidr in &self.addresses {
             let gateway = self.gateway_beside(cidr).map_or_else(String::new, |g| g.to_string());
             result.ips.push(Ip { address: cidr.to_string(), gateway, interface: Some(index) });
