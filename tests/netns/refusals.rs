@@ -81,6 +81,9 @@ fn nodes_that_cannot_be() {
     // Without the node's own address, but on its uplink nevertheless.
     ranges(&["192.0.2.128/25"], &["192.0.2.128/25", "up0", "another range"]);
     ranges(&["2001:db8::/32"], &["2001:db8::/32", "another range"]);
+    ranges(&["127.0.0.0/24"], &["Node node1", "spec.podCIDRs", "127.0.0.0/24", "loopback"]);
+    ranges(&["169.254.0.0/16"], &["spec.podCIDRs", "169.254.0.0/16", "link-local"]);
+    ranges(&["10.244.1.0/24", "fe80::/64"], &["spec.podCIDRs", "fe80::/64", "link-local"]);
     let world = idle(|spec| spec.object.name = "node1".to_owned());
     let mut command = world.daemon_command().unwrap();
     command.args(["--node-name", "nobody"]);
@@ -149,9 +152,24 @@ fn interfaces_of_strangers() {
 
 #[test]
 fn routes_of_strangers() {
-    let world = idle(|_| {});
-    world.netns.ip(&["route", "add", "10.244.1.0/24", "via", "192.0.2.1"]).unwrap();
-    refused(&world, world.daemon_command().unwrap(), &["10.244.1.0/24", "up0", "another range"]);
+    let mut world = idle(|_| {});
+    for prefix in ["10.244.1.0/24", "10.244.1.128/25"] {
+        world.netns.ip(&["route", "add", prefix, "via", "192.0.2.1"]).unwrap();
+        refused(&world, world.daemon_command().unwrap(), &[prefix, "up0", "another range"]);
+        world.netns.ip(&["route", "del", prefix]).unwrap();
+    }
+    // A connected subnet around the range: its hosts are neighbors there.
+    world.netns.ip(&["addr", "add", "10.9.9.9/8", "dev", "up0"]).unwrap();
+    refused(&world, world.daemon_command().unwrap(), &["10.0.0.0/8", "up0", "another range"]);
+    world.netns.ip(&["addr", "del", "10.9.9.9/8", "dev", "up0"]).unwrap();
+    // A wider route by a gateway is no such thing: the longest prefix wins.
+    world.netns.ip(&["route", "add", "10.0.0.0/8", "via", "192.0.2.1"]).unwrap();
+    world.start().unwrap();
+    let [a] = world.pods(["a"]);
+    world.netns.run("ping", &["-c", "1", "-W", "2", &a.v4().unwrap().to_string()]).unwrap();
+    let checked = world.hopctl(&["check"]).unwrap();
+    assert!(checked.contains("no overlap"), "{checked}");
+    world.settle(&[]);
 }
 
 #[test]
