@@ -12,7 +12,7 @@ use stack::{PortConfig, PortId, PortKind};
 use super::types::{CniResult, Dns, Interface, Ip, Route};
 use super::{mac, text};
 use crate::directory::Label;
-use crate::node::{LinkKind, PodLink};
+use crate::node::{END_PREFIX, LinkKind, PodLink};
 
 /// What an attachment is known by. Both names have been checked ([`shim::environment`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Key {
         let mut hasher = Hasher::new(attempt);
         hasher.bytes(self.container_id.as_bytes());
         hasher.bytes(self.ifname.as_bytes());
-        format!("hv{:013x}", hasher.finish() >> 12)
+        format!("{END_PREFIX}{:013x}", hasher.finish() >> 12)
     }
 }
 

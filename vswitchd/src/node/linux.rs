@@ -1,5 +1,6 @@
 //! [`Kernel`] on Linux: which piece runs in which namespace.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -158,6 +159,10 @@ impl Kernel for Linux {
             }
         }
         Ok(problems)
+    }
+
+    fn sweep(&self, keep: &BTreeSet<String>) -> Result<Vec<String>, NodeError> {
+        Ok(self.within_switch(|| veth::sweep(keep))?.unwrap_or_default())
     }
 
     fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError> {

@@ -1,5 +1,6 @@
 //! A veth pair between a pod and the switch's namespace.
 
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -119,6 +120,22 @@ fn it_outlives_the_daemon_and_goes_with_its_pod_or_by_name() {
     };
     assert_eq!(doing, "cannot take back hopt7: the switch's namespace is gone");
     assert!(!lab.dir.join("run/netns").exists(), "what is gone is not made anew");
+}
+
+#[test]
+fn ends_that_nobody_has_on_record_are_swept() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (node, pod, other) = (lab.netns("node"), lab.netns("pod"), lab.netns("other"));
+    let linux = lab.daemon(&node);
+    assert_eq!(linux.sweep(&BTreeSet::new()).unwrap(), Vec::<String>::new(), "no namespace yet");
+    let end = |name: &str| PodLink { host_ifname: name.into(), ..pod_link(LinkKind::Veth, 7) };
+    drop(linux.wire(&pod.netns, &end("hv1")).unwrap());
+    drop(linux.wire(&other.netns, &end("hv2")).unwrap());
+    switch(&lab).run("ip link add mine type veth peer name mine2");
+    assert_eq!(linux.sweep(&BTreeSet::from(["hv1".to_owned()])).unwrap(), ["hv2"]);
+    assert_eq!(sentences(linux.check(&pod.netns, &end("hv1"))), NO_PROBLEM);
+    assert!(!other.run("ip -o link show").contains("eth0"));
+    assert!(switch(&lab).run("ip -o link show").contains("mine"));
 }
 
 #[test]
