@@ -203,6 +203,9 @@ fn a_bad_reload_keeps_the_last_good_state() {
     let world = World::new("tap");
     let [a, b] = world.pods(["a", "b"]);
     let own = fs::read_dir(world.manifests()).unwrap().flatten().next().unwrap().path();
+    let later = "apiVersion: v1\nkind: Service\nmetadata: {name: later}\n";
+    fs::write(world.manifests().join("later.yaml"), later).unwrap();
+    status(&world, |said| said.contains("Service"));
     let good = fs::read_to_string(&own).unwrap();
     let before = state::kernel(&world.netns);
     let leases = state::left(&world);
@@ -230,6 +233,7 @@ fn a_bad_reload_keeps_the_last_good_state() {
         let expected = if stranger_too { &before_stranger } else { &before };
         fs::write(&own, text).unwrap();
         let said = status(&world, |said| parts.iter().all(|part| said.contains(part)));
+        assert!(said.contains("Service"), "what nobody acts on is still told: {said}");
         state::same(expected, &state::kernel(&world.netns), &said);
         assert_eq!(state::left(&world), leases);
         for (from, to) in [(&a, b.v4().unwrap().to_string()), (&b, a.v6().unwrap().to_string())] {
@@ -246,4 +250,23 @@ fn a_bad_reload_keeps_the_last_good_state() {
         status(&world, |said| !parts.iter().all(|part| said.contains(part)));
     }
     world.settle(&[]);
+}
+
+#[test]
+fn a_directory_of_manifests_that_is_replaced_is_taken_in() {
+    let world = World::new("tap");
+    let manifests = world.manifests();
+    let next = manifests.with_file_name("next");
+    fs::create_dir(&next).unwrap();
+    for entry in fs::read_dir(&manifests).unwrap().flatten() {
+        fs::copy(entry.path(), next.join(entry.file_name())).unwrap();
+    }
+    fs::rename(&manifests, manifests.with_file_name("before")).unwrap();
+    status(&world, |said| said.contains("manifests") && said.contains("problem"));
+    fs::rename(&next, &manifests).unwrap();
+    status(&world, |said| !said.contains("problem"));
+    fs::write(manifests.join("later.yaml"), "kind: Service\n").unwrap();
+    status(&world, |said| said.contains("Service"));
+    let [a, b] = world.pods(["a", "b"]);
+    a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
 }
