@@ -12,12 +12,15 @@ use lab::{Node, NodeSpec};
 use crate::{World, state};
 
 /// Runs a daemon that must refuse to start: it says one sentence with all these parts, and the
-/// node's kernel shows what it showed before.
+/// node's kernel and its files are as before.
 fn refused(node: &Node, command: Command, parts: &[&str]) {
-    let before = state::kernel(&node.netns);
+    let shown = || (state::kernel(&node.netns), state::all_files(node));
+    let before = shown();
     let output = node.netns.spawn(command).unwrap().finish(Duration::from_secs(10)).unwrap();
     one_sentence(&output, parts);
-    state::same(&before, &state::kernel(&node.netns), &format!("{parts:?}"));
+    let after = shown();
+    state::same(&before.0, &after.0, &format!("{parts:?}"));
+    state::same(&before.1, &after.1, &format!("{parts:?}"));
 }
 
 fn one_sentence(output: &Output, parts: &[&str]) {
@@ -148,6 +151,21 @@ fn interfaces_of_strangers() {
     let world = idle(|_| {});
     world.netns.ip(&["link", "add", "hop0", "type", "bridge"]).unwrap();
     refused(&world, world.daemon_command().unwrap(), &["hop0", "bridge", "host-port"]);
+    world.netns.ip(&["link", "del", "hop0"]).unwrap();
+    let mut command = world.daemon_command().unwrap();
+    command.args(["--node-addresses", "198.51.100.7"]);
+    refused(&world, command, &["node-addresses", "198.51.100.7"]);
+}
+
+#[test]
+fn sockets_that_cannot_be_made() {
+    // Found after the locks: what was made until then goes again.
+    for socket in ["admin.sock", "cni.sock"] {
+        let world = idle(|_| {});
+        fs::create_dir_all(world.run_dir().join(socket)).unwrap();
+        fs::set_permissions(world.run_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+        refused(&world, world.daemon_command().unwrap(), &[socket]);
+    }
 }
 
 #[test]
@@ -179,6 +197,12 @@ fn a_second_daemon_on_the_same_run_dir() {
     let left = state::left(&world);
     refused(&world, world.daemon_command().unwrap(), &["run-dir", "another vswitchd", "stop"]);
     assert_eq!(state::left(&world), left);
+    // Nor on the same state-dir: both would give out its addresses.
+    let mut command = world.daemon_command().unwrap();
+    let elsewhere = world.run_dir().with_file_name("run2");
+    command.arg("--run-dir").arg(&elsewhere);
+    refused(&world, command, &["state-dir", "another vswitchd", "stop"]);
+    assert!(!elsewhere.exists());
     a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
     let [c] = world.pods(["c"]);
     c.check().unwrap();
