@@ -69,6 +69,57 @@ fn wrong_settings() {
 }
 
 #[test]
+fn the_flag_wins_over_the_environment_and_that_over_the_file() {
+    // Each value is refused, and the sentence says which one was taken.
+    for (key, values) in [
+        ("host-port", ["flag/1", "env/1", "file/1"]),
+        ("uplink", ["flag1", "env1", "file1"]),
+        ("node-name", ["flag-node", "env-node", "file-node"]),
+        ("manifests", ["/flag/m", "/env/m", "/file/m"]),
+        ("run-dir", ["/proc/flag", "/proc/env", "/proc/file"]),
+        ("state-dir", ["/proc/flag", "/proc/env", "/proc/file"]),
+        ("node-addresses", ["198.51.100.1", "198.51.100.2", "198.51.100.3"]),
+    ] {
+        let [flag, variable, file] = values;
+        let mut world = idle(|_| {});
+        let in_file = if key == "node-addresses" {
+            serde_json::json!([file])
+        } else {
+            serde_json::json!(file)
+        };
+        world.set(key, in_file);
+        for given in 0..3 {
+            let mut command = world.daemon_command().unwrap();
+            if given > 0 {
+                let name = format!("HOPSCOPE_{}", key.to_uppercase().replace('-', "_"));
+                command.env(name, variable);
+            }
+            if given > 1 {
+                command.arg(format!("--{key}")).arg(flag);
+            }
+            refused(&world, command, &[[file, variable, flag][given]]);
+        }
+    }
+    let mut world = idle(|_| {});
+    let mut command = world.daemon_command().unwrap();
+    command.env("HOPSCOPE_MTUU", "1400");
+    refused(&world, command, &["HOPSCOPE_MTUU", "HOPSCOPE_MTU,"]);
+    world.set("mtu", 1300);
+    for (variable, flag, taken) in
+        [(None, None, "1300"), (Some("1310"), None, "1310"), (Some("1310"), Some("1320"), "1320")]
+    {
+        let mut command = world.daemon_command().unwrap();
+        command.envs(variable.map(|bytes| ("HOPSCOPE_MTU", bytes)));
+        command.args(flag.map(|bytes| ["--mtu", bytes]).into_iter().flatten());
+        let mut daemon = world.netns.spawn(command).unwrap();
+        daemon.wait_ready(Duration::from_secs(10)).unwrap();
+        let shown = world.netns.ip(&["link", "show", "hop0"]).unwrap();
+        assert!(shown.contains(&format!("mtu {taken} ")), "{taken}: {shown}");
+        daemon.terminate(Duration::from_secs(10)).unwrap().success().unwrap();
+    }
+}
+
+#[test]
 fn nodes_that_cannot_be() {
     let ranges = |ranges: &[&str], parts: &[&str]| {
         let world = idle(|spec| {
