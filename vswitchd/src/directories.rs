@@ -1,9 +1,9 @@
 //! run-dir and state-dir: private, locked by whoever works on them, and as they were again when a
 //! start is refused.
 //!
-//! One daemon each. Two on one state-dir would give an address to two pods, two on one run-dir would
-//! take each other's sockets, and a cleanup beside a daemon would take its node away. The locks go
-//! with the process, however it ends.
+//! One daemon each. Two on one state-dir would give an address to two pods, two on one run-dir
+//! would take each other's sockets, and a cleanup beside a daemon would take its node away. The
+//! locks go with the process, however it ends.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -86,13 +86,13 @@ impl Directories {
             let file = opened.map_err(|error| format!("cannot be written to: {error}"))?;
             let own = file.metadata().map_err(|error| format!("cannot be looked at: {error}"))?;
             let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-            let locked = locked.map_err(|(_file, errno)| match errno {
-                Errno::EWOULDBLOCK => {
-                    // It is that one's, not ours to remove.
-                    self.made.forget(&path);
-                    IN_USE.to_owned()
+            let locked = locked.map_err(|(_file, errno)| {
+                if errno != Errno::EWOULDBLOCK {
+                    return format!("cannot be locked: {errno}");
                 }
-                errno => format!("cannot be locked: {errno}"),
+                // It is that one's, not ours to remove.
+                self.made.forget(&path);
+                IN_USE.to_owned()
             })?;
             // Who was refused in between has removed its file, and nobody would look at this one.
             let inode = |file: &fs::Metadata| (file.dev(), file.ino());

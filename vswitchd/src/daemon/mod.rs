@@ -1,8 +1,8 @@
 //! Wiring, and the order of start and stop.
 //!
 //! Start: settings, manifests, the plan, and whether the node has room for it; only then anything
-//! is made. First run-dir and state-dir with their locks and sockets, then the node's own port, then
-//! the pods that were there before, and at last `complete`: nothing is forwarded on half a
+//! is made. First run-dir and state-dir with their locks and sockets, then the node's own port,
+//! then the pods that were there before, and at last `complete`: nothing is forwarded on half a
 //! configuration. SIGTERM leaves pods, interfaces and routes in place.
 
 use std::error::Error;
@@ -156,7 +156,7 @@ async fn serve(
         Ok(Ok(Err(error))) => tracing::warn!(%error, "the admin socket ended with an error"),
         Ok(_ended) => {}
         Err(_late) => {
-            tracing::warn!("a client of the admin socket does not read; it is hung up on")
+            tracing::warn!("a client of the admin socket does not read; it is hung up on");
         }
     }
     running.context.handle.stop()?;
