@@ -277,7 +277,7 @@ fn the_daemon_takes_everything_back_however_it_ended() {
             let [c] = world.pods(["c"]);
             let target = a.v6().unwrap().to_string();
             c.run("ping", &["-c", "1", "-W", "2", &target]).unwrap();
-            world.settle(&["ConfigurationPending"]);
+            world.settle(&[]);
             for pod in [a, b, c] {
                 pod.remove().unwrap();
             }

@@ -220,12 +220,23 @@ impl Node {
     /// Ends the daemon by SIGTERM: pods and flows stay. Gives back what it printed.
     ///
     /// # Errors
-    /// When there is none, or it does not end.
+    /// When there is none, it does not end, not with 0, or has said anything but `ready` on its
+    /// standard output: who starts it waits for that one line.
     pub fn stop(&mut self) -> Result<Output> {
         let daemon = self.daemon.take();
-        daemon
-            .ok_or_else(|| Error::new(format!("{}: no daemon runs", self.name())))?
-            .terminate(DAEMON_TIMEOUT)
+        let daemon =
+            daemon.ok_or_else(|| Error::new(format!("{}: no daemon runs", self.name())))?;
+        let output = daemon.terminate(DAEMON_TIMEOUT)?.success()?;
+        if output.stdout != "ready\n" {
+            let said = format!("{:?} instead of one line `ready`", output.stdout);
+            return Err(Error::new(format!("{}: {said}", output.what)));
+        }
+        Ok(output)
+    }
+
+    /// Whether a daemon was started and not ended by [`Node::stop`] or [`Node::kill`].
+    pub fn has_daemon(&self) -> bool {
+        self.daemon.is_some()
     }
 
     /// Ends the daemon by SIGKILL.
