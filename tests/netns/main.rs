@@ -14,6 +14,8 @@ mod demo;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod foretell;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod hostile;
