@@ -6,6 +6,7 @@ use std::path::Path;
 
 use lab::{Pod, tshark};
 
+use crate::foretell::whole;
 use crate::frames::{ethernet, hex, mac, udp4};
 use crate::{KINDS, World};
 
@@ -40,8 +41,9 @@ fn wireshark_finds_no_fault_and_ids_tie_the_hops() {
         let file = world.file("all.pcapng");
         let capture = world.capture(&file, &["--hop", "all"]).unwrap();
         traffic(&a, &b);
-        let notices = capture.stop().unwrap().stderr;
-        assert!(tshark::judge(&file).unwrap() > 50, "{notices}");
+        let ended = capture.stop().unwrap();
+        whole(&ended);
+        assert!(tshark::judge(&file).unwrap() > 50, "{ended:?}");
         let syn =
             tshark::fields(&file, "tcp.flags.syn == 1 && tcp.flags.ack == 0", &["frame.packet_id"]);
         let syns: BTreeSet<String> = syn.unwrap().into_iter().flatten().collect();
@@ -62,46 +64,91 @@ fn wireshark_finds_no_fault_and_ids_tie_the_hops() {
     }
 }
 
+/// The ports alone, and every hop.
+const VIEWS: [&[&str]; 2] = [&[], &["--hop", "all"]];
+
 #[test]
 fn a_filter_chooses_what_tshark_would() {
-    let world = World::new("tap");
-    let [a, b] = world.pods(["a", "b"]);
-    let v6 = b.v6().unwrap().to_string();
-    // A capture filter, and the display filter that means the same.
-    let filters = [
-        ("icmp", "icmp".to_owned()),
-        ("tcp port 7001", "tcp.port == 7001".to_owned()),
-        (&*format!("ip6 and dst host {v6}"), format!("ipv6.dst == {v6}")),
-        (
-            "udp and less 200",
-            "(ip.proto == 17 || ipv6.nxt == 17 || ipv6.fraghdr.nxt == 17) && frame.len <= 200"
-                .to_owned(),
-        ),
-    ]
-    .map(|(capture, display)| (capture.to_owned(), display));
+    for kind in KINDS {
+        let world = World::new(kind);
+        let [a, b] = world.pods(["a", "b"]);
+        let v6 = b.v6().unwrap().to_string();
+        // A capture filter, and the display filter that means the same.
+        let filters = [
+            ("icmp", "icmp".to_owned()),
+            ("tcp port 7001", "tcp.port == 7001".to_owned()),
+            (&*format!("ip6 and dst host {v6}"), format!("ipv6.dst == {v6}")),
+            (
+                "udp and less 200",
+                "(ip.proto == 17 || ipv6.nxt == 17 || ipv6.fraghdr.nxt == 17) && frame.len <= 200"
+                    .to_owned(),
+            ),
+            // Only the answer, and only what a hop has changed: the routed packet as it leaves.
+            ("icmp[icmptype] == icmp-echoreply", "icmp.type == 0".to_owned()),
+            (
+                "icmp and ip[8] == 63 and ether src 02:48:4f:50:00:01",
+                "icmp && ip.ttl == 63 && eth.src == 02:48:4f:50:00:01".to_owned(),
+            ),
+        ]
+        .map(|(capture, display)| (capture.to_owned(), display));
+        for view in VIEWS {
+            chosen(&world, [&a, &b], view, &filters);
+        }
+        world.settle(&[]);
+    }
+}
+
+/// Captures of the same traffic, one with each filter and one without, agree.
+fn chosen(world: &World, [a, b]: [&Pod; 2], view: &[&str], filters: &[(String, String)]) {
     let all = world.file("unfiltered.pcapng");
-    let everything = world.capture(&all, &[]).unwrap();
+    let everything = world.capture(&all, view).unwrap();
     let captures: Vec<_> = filters
         .iter()
         .enumerate()
         .map(|(index, (filter, display))| {
             let file = world.file(&format!("filter{index}.pcapng"));
-            (world.capture(&file, &[filter]).unwrap(), file, filter, display)
+            let args = [view, &[filter.as_str()]].concat();
+            (world.capture(&file, &args).unwrap(), file, filter, display)
         })
         .collect();
-    traffic(&a, &b);
-    everything.stop().unwrap();
-    let names = ["frame.packet_id", "frame.interface_name", "frame.len", "ip.id"];
+    traffic(a, b);
+    a.run("ping", &["-c", "1", "-W", "2", "192.0.2.11"]).unwrap();
+    a.run("ping", &["-c", "1", "-W", "2", "10.244.1.1"]).unwrap();
+    whole(&everything.stop().unwrap());
+    let everything = packets(&all, "");
     for (capture, file, filter, display) in captures {
-        capture.stop().unwrap();
-        let mut own = tshark::fields(&file, "", &names).unwrap();
-        let mut judged = tshark::fields(&all, display, &names).unwrap();
-        own.sort();
-        judged.sort();
+        whole(&capture.stop().unwrap());
+        let own = packets(&file, "");
         assert!(!own.is_empty(), "{filter}");
-        assert_eq!(own, judged, "{filter} and {display}");
+        // A packet is kept whole if its form at any hop matches.
+        let matching = packets(&all, display);
+        let kept: BTreeSet<String> = matching.iter().map(|packet| one(packet)).collect();
+        let judged = everything.iter().filter(|packet| kept.contains(&one(packet)));
+        let judged: Vec<_> = judged.cloned().collect();
+        assert_eq!(own, judged, "{view:?} {filter} and {display}");
     }
-    world.settle(&[]);
+}
+
+/// What tells one packet of a file from another, the comment last; sorted.
+fn packets(file: &Path, display: &str) -> Vec<Vec<String>> {
+    let names = [
+        "frame.packet_id",
+        "frame.interface_name",
+        "frame.len",
+        "ip.id",
+        "ip.ttl",
+        "frame.comment",
+    ];
+    let mut packets = tshark::fields(file, display, &names).unwrap();
+    packets.sort();
+    packets
+}
+
+/// What all hops of one packet have in common: its id, and its walk, in which a request and the
+/// switch's answer to it are two.
+fn one(packet: &[String]) -> String {
+    let (_, walk) = packet.last().unwrap().rsplit_once("; walk ").unwrap();
+    format!("{} {walk}", packet[0])
 }
 
 #[test]
@@ -117,7 +164,7 @@ fn a_drop_is_shown_with_its_reason() {
     std::fs::write(&frames, hex(&[frame])).unwrap();
     a.lab(&["raw", "--interface", "eth0", "--frames", &frames.to_string_lossy()]).unwrap();
     a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
-    capture.stop().unwrap();
+    whole(&capture.stop().unwrap());
     let spoofed = tshark::fields(&file, "ip.src == 10.244.1.77", &["frame.comment"]).unwrap();
     let comments = spoofed.concat().join("\n");
     assert!(comments.contains("SourceIpSpoofed"), "{comments}");
