@@ -18,6 +18,8 @@ mod foretell;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod hopctl;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod lies;

@@ -19,7 +19,7 @@ use crate::{KINDS, World};
 const GIGABYTE: &str = "1000000000";
 
 /// `ADDRESS:PORT`, brackets where they belong.
-fn at(address: IpAddr, l4_port: u16) -> String {
+pub(crate) fn at(address: IpAddr, l4_port: u16) -> String {
     std::net::SocketAddr::new(address, l4_port).to_string()
 }
 
