@@ -168,7 +168,7 @@ fn play(world: &World, cases: &[Case]) {
         assert_eq!(output.code, Some(*code), "{args:?}: {output:?}");
         assert!(output.stdout.contains(stdout), "{args:?}: {output:?}");
         assert!(output.stderr.contains(stderr), "{args:?}: {output:?}");
-        // Where nothing is expected nothing is said: answers go out, what went wrong goes to stderr.
+        // Where nothing is expected nothing is said: answers go out, what is wrong goes to stderr.
         assert_eq!(stdout.is_empty(), output.stdout.is_empty(), "{args:?}: {output:?}");
         assert_eq!(stderr.is_empty(), output.stderr.is_empty(), "{args:?}: {output:?}");
     }
