@@ -123,7 +123,7 @@ fn lists_are_sorted_and_chosen_from() {
 type Case = (&'static [&'static str], i32, &'static str, &'static str);
 
 /// With a daemon and two pods.
-const ANSWERED: [Case; 24] = [
+const ANSWERED: [Case; 25] = [
     (&["--help"], 0, "Exit codes", ""),
     (&["--version"], 0, "hopctl", ""),
     (&["version"], 0, "vswitchd  ", ""),
@@ -138,6 +138,7 @@ const ANSWERED: [Case; 24] = [
     (&["trace", "default/a", "10.244.1.99"], 1, "drop NeighborUnknown", "hint: "),
     (&["trace", "default/a", "10.244.1.99", "-o", "yaml"], 1, "passed: false", ""),
     (&["trace", "default/a", "default/none"], 2, "", "no pod default/none"),
+    (&["trace", "10.244.1.1", "default/a"], 2, "", "which only answers"),
     (&["trace", "default/a", "svc/default/x"], 2, "", "knows no Services"),
     (&["trace", "default/a", "10.244.1.9", "-6"], 2, "", "no IPv6 addresses in common"),
     (&["trace", "default/a"], 2, "", "<TO>"),

@@ -91,6 +91,13 @@ fn a_gigabyte_arrives_equal_between_every_two_kinds() {
     let [veth, beside] = world.pods(["veth", "beside"]);
     ping(&tap, &veth);
     ping(&veth, &tap);
+    let mut questions = Vec::new();
+    for six in [false, true] {
+        let how = (How::Tcp(7001), six);
+        questions.push(passes(("default/tap", &tap), "default/veth", how, "pod/default/veth"));
+        questions.push(passes(("default/veth", &veth), "default/tap", how, "pod/default/tap"));
+    }
+    world.foretell(&questions);
     let v4 = |pod: &Pod| IpAddr::from(pod.v4().unwrap());
     let v6 = |pod: &Pod| IpAddr::from(pod.v6().unwrap());
     // A gigabyte for each pair of kinds, and each family from and to each kind.
