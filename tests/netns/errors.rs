@@ -12,6 +12,7 @@ use lab::pod::lab_run;
 use lab::router::Router;
 use lab::{Namespace, Pod};
 
+use crate::foretell::{How, fails, passes};
 use crate::frames::{GATEWAY, Mac, ethernet, hex, mac, udp4, udp6, unhex};
 use crate::{World, turn};
 
@@ -229,6 +230,12 @@ fn errors_equal_the_kernels() {
         };
         assert_eq!(facts(&switch), facts(&kernel), "{name}: type, code, MTU, source, quote");
     }
+    // A trace foretells the same type and code to who is routed there.
+    let node = ("node", &world.netns);
+    world.foretell(&[
+        fails(node, "10.244.1.99", (How::Icmp, false), "ICMP type 3 code 1"),
+        fails(node, "fd00:10:244:1::99", (How::Tcp(80), true), "ICMP type 1 code 3"),
+    ]);
     // Without a way out of the node.
     for family in ["-4", "-6"] {
         let _none = world.netns.ip(&[family, "route", "del", "default"]);
@@ -257,6 +264,9 @@ fn traceroute_and_tracepath_show_the_gateway() {
             assert!(shows("1", gateway), "{program}: the first hop is the gateway: {output}");
             assert!(shows("2", node), "{program}: the second is the node: {output}");
         }
+        // The probe that gets there, as a trace tells it.
+        let how = (How::Udp(33_434), node.contains(':'));
+        world.foretell(&[passes(("default/a", &pod), node, how, "forward to host")]);
     }
     world.settle(&["HopLimitExceeded"]);
 }

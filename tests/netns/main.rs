@@ -1,7 +1,8 @@
 //! Real pods in network namespaces, against the built binaries: `make netns`, as root.
 //!
 //! Every test makes a node of its own, and ends with the law of conservation: [`World::settle`]
-//! names the drop reasons that the test means to cause; any other fails it.
+//! names the drop reasons that the test means to cause; any other fails it. A [`World`] that is
+//! dropped while its daemon runs checks the laws once more, so that no test can forget them.
 
 #[cfg(test)]
 mod captures;
@@ -16,11 +17,17 @@ mod errors;
 #[cfg(test)]
 mod failed;
 #[cfg(test)]
+mod foretell;
+#[cfg(test)]
 mod frames;
+#[cfg(test)]
+mod hopctl;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod lies;
+#[cfg(test)]
+mod load;
 #[cfg(test)]
 mod node;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use lab::cni::{Attachment, VERSION, error_of};
 use lab::{Namespace, Node, Pod, binaries};
 use serde_json::Value;
 
+use crate::foretell::{How, passes};
 use crate::{KINDS, World, state};
 
 fn attachment(netns: &Namespace, name: &str) -> Attachment {
@@ -379,9 +380,14 @@ fn the_daemon_takes_everything_back_however_it_ended() {
                 pod.check().unwrap();
             }
             let [c] = world.pods(["c"]);
+            world.foretell(&[
+                passes(("default/a", &a), "default/b", (How::Tcp(22), false), "pod/default/b"),
+                passes(("node", &world.netns), "default/a", (How::Icmp, true), "pod/default/a"),
+                passes(("default/c", &c), "default/a", (How::Udp(53), true), "pod/default/a"),
+            ]);
             let target = a.v6().unwrap().to_string();
             c.run("ping", &["-c", "1", "-W", "2", &target]).unwrap();
-            world.settle(&["ConfigurationPending"]);
+            world.settle(&[]);
             for pod in [a, b, c] {
                 pod.remove().unwrap();
             }

@@ -24,13 +24,16 @@ use super::wiring::{Wiring, WiringError};
 use super::{server, store};
 use crate::node::{LinkKind, Netns, NodeError, Problem};
 
+/// Makes the error of a step.
+type Break = Box<dyn Fn() -> WiringError + Send>;
+
 /// A node whose namespaces are files of a directory.
 #[derive(Default)]
 struct Fake {
     /// Interfaces by namespace and name, with their ports.
     live: Mutex<BTreeMap<(u64, String), u32>>,
-    /// Steps that fail from now on.
-    broken: Mutex<BTreeSet<&'static str>>,
+    /// Steps that fail from now on, each by what makes its error.
+    broken: Mutex<BTreeMap<String, Break>>,
     /// The node's ends of veth pairs.
     ends: Mutex<BTreeSet<String>>,
     /// What CHECK finds.
@@ -41,12 +44,8 @@ struct Fake {
 }
 
 impl Fake {
-    fn step(&self, name: &'static str) -> Result<(), WiringError> {
-        if self.broken.lock().unwrap().contains(name) {
-            let source = std::io::Error::from_raw_os_error(libc::EIO);
-            return Err(NodeError::Kernel { doing: name.into(), source }.into());
-        }
-        Ok(())
+    fn step(&self, name: &str) -> Result<(), WiringError> {
+        self.broken.lock().unwrap().get(name).map_or(Ok(()), |error| Err(error()))
     }
     fn link(attachment: &Attachment) -> (u64, String) {
         (attachment.netns_inode, attachment.key.ifname.clone())
@@ -95,6 +94,7 @@ impl Wiring for Node {
         _netns: Option<Netns>,
     ) -> Result<(), WiringError> {
         self.0.step("detach")?;
+        self.0.step(&format!("detach {}", attachment.key.container_id))?;
         let mut live = self.0.live.lock().unwrap();
         if live.get(&Fake::link(attachment)) == Some(&attachment.port) {
             live.remove(&Fake::link(attachment));
@@ -176,8 +176,15 @@ impl World {
         }
         left
     }
+    /// The kernel refuses that step, which the error names.
     fn break_(&self, step: &'static str) {
-        self.node.0.broken.lock().unwrap().insert(step);
+        self.break_with(step, move || {
+            let source = std::io::Error::from_raw_os_error(libc::EIO);
+            NodeError::Kernel { doing: step.into(), source }.into()
+        });
+    }
+    fn break_with(&self, step: &str, error: impl Fn() -> WiringError + Send + 'static) {
+        self.node.0.broken.lock().unwrap().insert(step.to_owned(), Box::new(error));
     }
     fn mend(&self) {
         self.node.0.broken.lock().unwrap().clear();
@@ -288,6 +295,69 @@ async fn whatever_fails_leaves_nothing() {
     assert_eq!(cni.registry().usage()[0].used, 1, "{first} is still held");
     world.mend();
     assert_eq!(del(&cni, "a").await.exit, 0);
+    assert_eq!(world.left(&cni), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_switch_and_a_dead_task_have_their_codes() {
+    let world = World::new("codes");
+    let cni = world.boot("boot", &BOTH).await;
+    let dead = || {
+        let task = tokio::spawn(std::future::pending::<()>());
+        task.abort();
+        task
+    };
+    let dead = Mutex::new(vec![dead().await.unwrap_err(), dead().await.unwrap_err()]);
+    world.break_with("attach", move || match dead.lock().unwrap().pop() {
+        Some(error) => error.into(),
+        None => WiringError::Refused(stack::ConfigError::OverLimit { what: "ports", max: 7 }),
+    });
+    for (expected, says) in [(999, "task"), (999, "task"), (104, "more than 7 ports")] {
+        let failed = add(&cni, "a", &world.netns()).await;
+        assert_eq!(code(&failed), expected);
+        assert!(failed.stdout.contains(says), "{failed:?}");
+        assert_eq!(world.left(&cni), Vec::<String>::new());
+    }
+    world.mend();
+    assert_eq!(add(&cni, "a", &world.netns()).await.exit, 0);
+    assert_eq!(del(&cni, "a").await.exit, 0);
+    assert_eq!(world.left(&cni), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_collection_goes_on_after_errors_and_tells_them_all() {
+    let world = World::new("collection");
+    let cni = world.boot("boot", &BOTH).await;
+    for container in ["a", "b", "c", "d", "kept"] {
+        assert_eq!(add(&cni, container, &world.netns()).await.exit, 0);
+    }
+    let valid = json!([{"containerID": "kept", "ifname": "eth0"}]);
+    let gc = || {
+        let request = request("GC", "", "", json!({"cni.dev/valid-attachments": &valid}));
+        async { cni.answer(&{ request }).await }
+    };
+    let there = || -> Vec<String> {
+        let list = cni.registry().list();
+        list.iter().map(|attachment| attachment.key.container_id.clone()).collect()
+    };
+    // The first and one in the middle: what comes behind them is removed all the same.
+    world.break_("detach a");
+    world.break_("detach c");
+    for _again in 0..2 {
+        let failed = gc().await;
+        assert_eq!(code(&failed), 106);
+        let printed: Printed = serde_json::from_str(&failed.stdout).unwrap();
+        assert!(printed.msg.starts_with("2 attachments"), "{printed:?}");
+        for said in ["container a", "detach a", "container c", "detach c", "os error 5"] {
+            assert!(printed.details.contains(said), "{said}: {printed:?}");
+        }
+        assert!(!printed.details.contains("container b"), "{printed:?}");
+        assert_eq!(there(), ["a", "c", "kept"], "these are still held");
+    }
+    world.mend();
+    assert_eq!(gc().await.exit, 0);
+    assert_eq!(there(), ["kept"]);
+    assert_eq!(del(&cni, "kept").await.exit, 0);
     assert_eq!(world.left(&cni), Vec::<String>::new());
 }
 
