@@ -71,8 +71,18 @@ fn files(dir: &Path, found: &mut Vec<String>) {
 /// All that the kernel shows of a namespace: links, addresses, rules, routes, neighbors set for
 /// good, settings.
 pub(crate) fn kernel(netns: &Namespace) -> BTreeMap<String, String> {
-    // The kernel takes a moment to be sure of its own link-local addresses.
-    let settled = || !netns.ip(&["-6", "addr", "show", "tentative"]).unwrap().contains("inet6");
+    // The kernel takes a moment to be sure of its own addresses, and on a busy machine another one
+    // to have a route for each.
+    let settled = || {
+        let addresses = netns.ip(&["-6", "-o", "addr", "show"]).unwrap();
+        let routes = netns.ip(&["-6", "route", "show", "table", "local"]).unwrap();
+        let routed = |line: &str| {
+            let address = line.split_whitespace().skip_while(|word| *word != "inet6").nth(1);
+            let address = address.and_then(|address| address.split('/').next());
+            address.is_none_or(|address| routes.contains(&format!("local {address} dev")))
+        };
+        !addresses.contains("tentative") && addresses.lines().all(routed)
+    };
     for _ in 0..50 {
         if settled() {
             break;
