@@ -82,7 +82,7 @@ fn limits() -> Limits {
     Limits {
         ports_max: 8,
         errors_burst: 3,
-        flood_burst: 3,
+        flood_burst: 5,
         flood_interval: Duration::from_millis(20),
         ..Limits::default()
     }
@@ -294,13 +294,22 @@ impl World {
         self.seen.super_frames += u64::from(kind == 0 && frame.offload().gso.is_some());
         let (port, now) = (trace.ingress, self.now);
         match trace.verdict {
-            Verdict::Flood(_) => self.floods.judge(port, now, true),
-            Verdict::Drop(DropReason::StormLimited) => self.floods.judge(port, now, false),
-            Verdict::Answer(stack::AnswerKind::Error { .. }) => self.errors.judge(port, now, true),
-            Verdict::Drop(_) if trace.hops().contains(&Hop::Silent(Silence::RateLimited)) => {
-                self.errors.judge(port, now, false);
+            Verdict::Flood(_) | Verdict::Drop(DropReason::StormLimited) => {
+                let granted = matches!(trace.verdict, Verdict::Flood(_));
+                let copies = laws::receivers(&self.switch, port, &frame).len();
+                // A token for each 64 KiB of copies, of which each counts 4 KiB at least.
+                let tokens = (copies * frame.len().max(4_096)).div_ceil(65_536);
+                self.floods.judge(port, now, u64::try_from(tokens).unwrap(), granted);
             }
-            Verdict::Answer(_) | Verdict::Forward(_) | Verdict::Deliver(_) | Verdict::Drop(_) => {}
+            // What the gateway hears comes out of the share of errors as well.
+            Verdict::Answer(stack::AnswerKind::Error { .. }) | Verdict::Deliver(_) => {
+                self.errors.judge(port, now, 1, true);
+            }
+            Verdict::Drop(DropReason::GatewayBusy) => self.errors.judge(port, now, 1, false),
+            Verdict::Drop(_) if trace.hops().contains(&Hop::Silent(Silence::RateLimited)) => {
+                self.errors.judge(port, now, 1, false);
+            }
+            Verdict::Answer(_) | Verdict::Forward(_) | Verdict::Drop(_) => {}
         }
         if self.recent.len() == RECENT {
             self.recent.pop_front();

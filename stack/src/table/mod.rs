@@ -46,8 +46,8 @@ pub struct Neighbor {
 pub enum Effect {
     /// One error of the port's share is used.
     SpendError(Slot),
-    /// One flood of the port's share is used.
-    SpendFlood(Slot),
+    /// So many tokens of the port's share of floods are used.
+    SpendFlood(Slot, u32),
 }
 
 /// The effects of one walk.
@@ -185,9 +185,9 @@ impl Tables {
 
     /// The pods that a group frame of `len` bytes behind its Ethernet header goes to from
     /// `ingress`, in slot order: those that can take it.
-    pub fn segment(&self, ingress: Slot, len: usize) -> impl Iterator<Item = (Slot, &Port)> + '_ {
+    pub fn segment(&self, ingress: Slot, len: u32) -> impl Iterator<Item = (Slot, &Port)> + '_ {
         self.ports.iter().filter(move |(slot, port)| {
-            *slot != ingress && port.on_segment() && len <= usize::from(port.config.mtu)
+            *slot != ingress && port.on_segment() && len <= u32::from(port.config.mtu)
         })
     }
 
@@ -198,12 +198,12 @@ impl Tables {
             match effect {
                 Effect::SpendError(slot) => {
                     if let Some(port) = self.ports.change(*slot) {
-                        port.errors.spend(now, errors);
+                        port.errors.spend(now, errors, 1);
                     }
                 }
-                Effect::SpendFlood(slot) => {
+                Effect::SpendFlood(slot, tokens) => {
                     if let Some(port) = self.ports.change(*slot) {
-                        port.floods.spend(now, floods);
+                        port.floods.spend(now, floods, *tokens);
                     }
                 }
             }

@@ -16,7 +16,7 @@ use crate::pipeline::packet::{Arp, Fragment, Inner, Ip, L4, Nd, Packet, Quoted};
 use crate::wire::ETHERNET_HEADER;
 use crate::wire::Mac;
 
-/// See [`super::describe`].
+/// See [`super::describe()`].
 pub(super) fn describe(window: &[u8], f: &mut dyn Write) -> Result {
     match super::parse(window, spoken_len(window), &Offload::default()) {
         Ok(Packet { inner: Inner::Arp(packet), .. }) => arp(&packet, f),
@@ -208,7 +208,7 @@ fn about(quoted: &Quoted, f: &mut dyn Write) -> Result {
 
 fn nd(message: &Nd, f: &mut dyn Write) -> Result {
     match message {
-        Nd::RouterSolicit => f.write_str(" nd router solicit"),
+        Nd::RouterSolicit { .. } => f.write_str(" nd router solicit"),
         Nd::RouterAdvert => f.write_str(" nd router advert"),
         Nd::NeighborSolicit { target, .. } => write!(f, " nd neighbor solicit {target}"),
         Nd::NeighborAdvert { target, link: None } => write!(f, " nd neighbor advert {target}"),

@@ -156,9 +156,28 @@ fn a_quote_has_the_checksum_of_the_wire() {
 }
 
 #[test]
+fn a_quote_ends_with_its_packet() {
+    let mut bed = Bed::new();
+    for bytes in [
+        between(2, GATEWAY).ipv4(v4(2), v4(77)).udp(1, 2, b"x"),
+        between(2, GATEWAY).ipv6(v6(2), v6(77)).udp(1, 2, b"x"),
+    ] {
+        let mut padded = bytes.clone();
+        padded.resize(100, 0xee);
+        assert!(matches!(bed.send(A, &padded), Verdict::Answer(_)));
+        let (_, reply) = bed.only();
+        let outer = if bytes[12] == 8 { 20 } else { 40 };
+        assert_eq!(reply.len() - outer - 8, bytes.len(), "what pads the frame is not quoted");
+        assert_eq!(reply[reply.len() - 9..], bytes[bytes.len() - 9..], "the datagram is");
+    }
+}
+
+#[test]
 fn errors_over_ipv6() {
     let bare = Config { routes: config().routes.into_iter().take(2).collect(), ..config() };
     let mut bed = Bed::with(bare);
+    let nowhere = between(2, GATEWAY).ipv4(v4(2), OUTSIDE4).udp(1, 2, b"x");
+    assert_eq!(error(&mut bed, A, &nowhere), (DropReason::NoRoute, 3, 0, 0), "IPv4 as well");
     let to = |dst, hops| between(2, GATEWAY).ipv6(v6(2), dst).hop_limit(hops).udp(1, 2, b"x");
     for (bytes, reason, icmp_type, code) in [
         (to(OUTSIDE6, 64), DropReason::NoRoute, 1, 0),
@@ -170,6 +189,22 @@ fn errors_over_ipv6() {
         assert_eq!(reply[22..38], v6(1).octets(), "from the gateway");
         icmp6_ok(&reply);
     }
+}
+
+#[test]
+fn beyond_the_scope_of_its_source() {
+    let mut bed = Bed::new();
+    let own = crate::config::link_local(mac(2));
+    let to = |dst, hops| between(2, GATEWAY).ipv6(own, dst).hop_limit(hops).udp(1, 2, b"x");
+    for dst in [OUTSIDE6, NODE6, v6(3)] {
+        assert_eq!(error(&mut bed, A, &to(dst, 64)), (DropReason::LinkScope, 1, 2, 0));
+        let (_, reply) = bed.only();
+        let gateway = NodeConfig::default().gateway_link_local();
+        assert_eq!(reply[22..38], gateway.octets(), "in the scope of the sender");
+        assert_eq!(reply[62..], to(dst, 64)[14..], "its hop limit is not lowered yet");
+        icmp6_ok(&reply);
+    }
+    assert_eq!(error(&mut bed, A, &to(OUTSIDE6, 1)).0, DropReason::HopLimitExceeded, "first");
 }
 
 #[test]
