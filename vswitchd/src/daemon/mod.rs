@@ -1,8 +1,9 @@
 //! Wiring, and the order of start and stop.
 //!
-//! Start: settings, manifests, the lock on run-dir, the plan; then the switch and its thread, the
-//! node's own port, the pods that were there before, and only then `complete`: nothing is forwarded
-//! on half a configuration. SIGTERM leaves pods, interfaces and routes in place.
+//! Start: settings, manifests, the lock on run-dir, the plan; then the switch, recovered from the
+//! journal or empty, and its thread, the node's own port, the pods that were there before, and only
+//! then `complete`: nothing is forwarded on half a configuration. SIGTERM leaves pods, interfaces
+//! and routes in place.
 
 use std::error::Error;
 use std::fs::{DirBuilder, File};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use nix::fcntl::{Flock, FlockArg};
-use stack::{Change, Config, ConfigError, Limits, Switch};
+use stack::{Change, ConfigError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Context, objects::Problem};
@@ -25,9 +26,11 @@ use crate::kube::manifests::{self, ManifestError, Watcher};
 use crate::kube::objects::{self, Desired, ObjectError};
 use crate::node::preflight::{self, Check, Outcome};
 use crate::node::{Kernel, Linux, NodeError};
+use crate::recorder::{HomeError, OpenError};
 use crate::settings::Settings;
 
 mod plan;
+mod recorded;
 mod sources;
 
 pub use plan::{GATEWAY_PORT, HOST_PORT, Plan, PlanError, plan};
@@ -67,6 +70,12 @@ pub enum DaemonError {
     /// The switch refused its own start.
     #[error("the switch refuses its configuration: {0}")]
     Refused(#[from] ConfigError),
+    /// The journal's directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
     /// The data thread is gone.
     #[error(transparent)]
     Ended(#[from] Ended),
@@ -212,11 +221,11 @@ impl Running {
     ) -> Result<Self, DaemonError> {
         let kernel: Arc<dyn Kernel> = linux.clone();
         let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
-        let switch = Switch::new(Config::default(), Limits::default(), seeds);
-        let (handle, data) =
-            event_loop::start(switch).map_err(io("cannot start the data thread"))?;
+        let recorded = recorded::open(settings, seeds)?;
+        let (handle, data) = event_loop::start_recorded(recorded.switch, recorded.journal)
+            .map_err(io("cannot start the data thread"))?;
         let directory = directory(&desired);
-        handle.change(plan.changes()).await??;
+        recorded::reconcile(&handle, &plan.changes()).await?;
         let opened = cni::Opened::new(CniOptions {
             run_dir: settings.run_dir.clone(),
             state_dir: settings.state_dir.clone(),
@@ -228,15 +237,16 @@ impl Running {
         // From here on the node is changed.
         handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
         let cni = opened.serve(kernel.clone(), handle.clone(), directory.clone()).await?;
-        handle.change(Change::Complete(true)).await??;
+        recorded::serve(&handle, &directory).await?;
         let taken_back = cni.reconciled().taken_back;
         tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
         let host = plan.host.clone();
-        let state = Arc::new(State::new(settings, linux.clone(), cni, host));
+        let state = Arc::new(State::new(settings, linux.clone(), cni, host, recorded.problems));
         let context = Context {
             handle,
             directory,
             sources: state.clone(),
+            past: recorded.past,
             captures: admin::Captures::default(),
         };
         state.set_problems(idle(&desired));
