@@ -19,12 +19,19 @@ use crate::time::Instant;
 
 /// Where records go: a ring in memory, or a [`Tape`].
 pub trait Place {
-    /// Room for a record of `len` bytes ([`super::RECORD_MAX`] at most).
-    fn room(&mut self, len: usize) -> &mut [u8];
+    /// Room for a record of `len` bytes ([`super::RECORD_MAX`] at most), of that time and with that
+    /// chain before it.
+    fn room(&mut self, len: usize, now: Instant, before: &Chain) -> &mut [u8];
 
     /// The record of `len` bytes at the begin of the room given last is complete: from now on it is
-    /// part of the journal.
-    fn publish(&mut self, len: usize);
+    /// part of the journal. `after` is the chain with it.
+    fn publish(&mut self, len: usize, after: &Chain);
+
+    /// What the records so far stand for was carried out; `after` is the chain with what came of
+    /// it. After a crash, a record beyond this point is the one it happened on.
+    fn carried_out(&mut self, after: &Chain) {
+        let _not_kept = after;
+    }
 }
 
 /// Where a record's check stands.
@@ -74,6 +81,7 @@ impl<P: Place> Recorder<P> {
     pub fn begin(&mut self, now: Instant, begin: &Begin) {
         self.chain = Chain::new();
         self.value(Kind::Begin, now, &pieces(begin));
+        self.place.carried_out(&self.chain);
     }
 
     /// A frame is about to go in.
@@ -84,13 +92,13 @@ impl<P: Place> Recorder<P> {
             Door::Port(_) => self.payload || frame::is_fragment(frame.window()),
         };
         let body = if whole { frame.len().min(BODY_MAX) } else { frame.window().len() };
-        let room = self.place.room(HEAD + body);
+        let room = self.place.room(HEAD + body, now, &self.chain);
         let written = frame::write(room, now, door, frame, whole);
         debug_assert!(written.is_some(), "a place has room for every record");
         if let Some(record) = written {
             vouch(&mut self.chain, record);
             let len = record.len();
-            self.place.publish(len);
+            self.place.publish(len, &self.chain);
         }
     }
 
@@ -108,47 +116,49 @@ impl<P: Place> Recorder<P> {
     #[inline]
     pub fn outcome(&mut self, out: &Outbox) {
         self.chain.outcome(out);
+        self.place.carried_out(&self.chain);
     }
 
     /// The chain so far, for whoever replays: `walks` is the switch's count.
     pub fn digest(&mut self, now: Instant, walks: u64) {
         let words = digest(&self.chain, walks);
-        self.words(Kind::Digest, now, &words);
+        self.note(Kind::Digest, now, bytes_of(&words).as_flattened());
     }
 
     /// The offset to UTC, in nanoseconds.
     pub fn clock(&mut self, now: Instant, utc_offset: i64) {
-        self.put(Kind::Clock, 0, now, &utc_offset.to_le_bytes());
+        self.note(Kind::Clock, now, &utc_offset.to_le_bytes());
     }
 
     /// A snapshot begins here.
     pub fn mark(&mut self, now: Instant, number: u64) {
-        self.words(Kind::Mark, now, &[number]);
+        self.note(Kind::Mark, now, &number.to_le_bytes());
     }
 
     /// The snapshot of a mark is whole; this was the state's digest there.
     pub fn state(&mut self, now: Instant, number: u64, digest: u64) {
-        self.words(Kind::State, now, &[number, digest]);
+        self.note(Kind::State, now, bytes_of(&[number, digest]).as_flattened());
     }
 
     /// A record before this one is skipped, and why.
     pub fn skip(&mut self, now: Instant, why: &str) {
-        self.put(Kind::Skip, 0, now, why.as_bytes());
+        self.note(Kind::Skip, now, why.as_bytes());
     }
 
     /// A worker took over here, and why.
     pub fn resume(&mut self, now: Instant, why: &str) {
-        self.put(Kind::Resume, 0, now, why.as_bytes());
+        self.note(Kind::Resume, now, why.as_bytes());
     }
 
     /// A port's name, for people.
     pub fn label(&mut self, now: Instant, port: PortId, name: &str) {
-        self.put(Kind::Label, 0, now, &label(port, name));
+        self.note(Kind::Label, now, &label(port, name));
     }
 
-    fn words(&mut self, kind: Kind, now: Instant, words: &[u64]) {
-        let body: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.put(kind, 0, now, &body);
+    /// A record that is no input: nothing comes of it.
+    fn note(&mut self, kind: Kind, now: Instant, body: &[u8]) {
+        self.put(kind, 0, now, body);
+        self.place.carried_out(&self.chain);
     }
 
     fn value(&mut self, kind: Kind, now: Instant, pieces: &[Vec<u8>]) {
@@ -164,7 +174,7 @@ impl<P: Place> Recorder<P> {
         let body = body.get(..BODY_MAX).unwrap_or(body);
         let len = HEAD + body.len();
         let head = Head { kind, flags, time: now, check: 0, skipped: false, len };
-        let record = self.place.room(len).get_mut(..len);
+        let record = self.place.room(len, now, &self.chain).get_mut(..len);
         debug_assert!(record.is_some(), "a place has room for every record");
         let Some(record) = record else { return };
         head.write(record);
@@ -174,7 +184,7 @@ impl<P: Place> Recorder<P> {
         if !kind.is_comment() {
             vouch(&mut self.chain, record);
         }
-        self.place.publish(len);
+        self.place.publish(len, &self.chain);
     }
 }
 
@@ -185,6 +195,10 @@ fn vouch(chain: &mut Chain, record: &mut [u8]) {
     if let Some(place) = record.get_mut(CHECK) {
         place.copy_from_slice(&chain.check().to_le_bytes());
     }
+}
+
+fn bytes_of<const N: usize>(words: &[u64; N]) -> [[u8; 8]; N] {
+    words.map(u64::to_le_bytes)
 }
 
 /// Records one behind the other in memory that grows: for tests and simulations.
@@ -203,12 +217,12 @@ impl Tape {
 }
 
 impl Place for Tape {
-    fn room(&mut self, len: usize) -> &mut [u8] {
+    fn room(&mut self, len: usize, _now: Instant, _before: &Chain) -> &mut [u8] {
         self.bytes.resize(self.end + stride(len), 0);
         self.bytes.get_mut(self.end..).unwrap_or(&mut [])
     }
 
-    fn publish(&mut self, len: usize) {
+    fn publish(&mut self, len: usize, _after: &Chain) {
         self.end += stride(len);
     }
 }

@@ -1,9 +1,10 @@
 //! Wiring, and the order of start and stop.
 //!
 //! Start: settings, manifests, the plan, and whether the node has room for it; only then anything
-//! is made. First run-dir and state-dir with their locks and sockets, then the node's own port,
-//! then the pods that were there before, and at last `complete`: nothing is forwarded on half a
-//! configuration. SIGTERM leaves pods, interfaces and routes in place.
+//! is made. First run-dir and state-dir with their locks and sockets, the switch, recovered from
+//! the journal or empty, then the node's own port, the pods that were there before, and at last
+//! `complete`: nothing is forwarded on half a configuration. SIGTERM leaves pods, interfaces and
+//! routes in place.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -23,9 +24,11 @@ use crate::kube::objects::{self, Desired, ObjectError};
 use crate::kube::watch::Watcher;
 use crate::node::preflight::{self, Check, Outcome};
 use crate::node::{Kernel, Linux, NodeError};
+use crate::recorder::{HomeError, OpenError};
 use crate::settings::Settings;
 
 mod plan;
+mod recorded;
 mod running;
 mod sources;
 
@@ -65,6 +68,12 @@ pub enum DaemonError {
     /// The switch refused its own start.
     #[error("the switch refuses its configuration: {0}")]
     Refused(#[from] ConfigError),
+    /// The journal's directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
     /// The data thread is gone.
     #[error(transparent)]
     Ended(#[from] Ended),

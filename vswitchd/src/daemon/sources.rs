@@ -18,6 +18,8 @@ pub struct State {
     linux: Arc<Linux>,
     uplink: Option<String>,
     cni: cni::Server,
+    /// What was found at start and stays true.
+    found: Vec<Problem>,
     inner: Mutex<Inner>,
 }
 
@@ -29,10 +31,16 @@ struct Inner {
 impl State {
     /// The state of a daemon that is ready.
     #[must_use]
-    pub fn new(settings: &Settings, linux: Arc<Linux>, cni: cni::Server, host: HostLink) -> Self {
+    pub fn new(
+        settings: &Settings,
+        linux: Arc<Linux>,
+        cni: cni::Server,
+        host: HostLink,
+        found: Vec<Problem>,
+    ) -> Self {
         let inner = Mutex::new(Inner { host, problems: Vec::new() });
         let (node_name, uplink) = (settings.node_name.clone(), settings.uplink.clone());
-        Self { node_name, started: Instant::now(), linux, uplink, cni, inner }
+        Self { node_name, started: Instant::now(), linux, uplink, cni, found, inner }
     }
 
     /// The CNI side.
@@ -94,7 +102,8 @@ impl Sources for State {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let mut problems = self.lock().problems.clone();
+        let mut problems = self.found.clone();
+        problems.extend(self.lock().problems.clone());
         let there = self.cni.attachments();
         let found = self.cni.reconciled();
         let still = found
