@@ -9,12 +9,12 @@ use crate::config::{Change, Config, Limits, PortKind, Seeds, diff};
 use crate::counters::Counters;
 use crate::endpoint;
 use crate::input::{EndpointId, Event, Frame, Input, Outbox, PortId, Transmit};
-use crate::pipeline::l2::flooded_len;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::{Walk, answer, rewrite, walk};
 use crate::table::{Effects, RestoreError, Tables};
 use crate::time::Instant;
 use crate::trace::{AnswerKind, Trace, Verdict};
+use crate::wire::ETHERNET_HEADER;
 
 /// The switch: everything it does follows from its state, the given time and the input.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ struct Decision {
     verdict: Verdict,
     packet: Option<Packet>,
     fragment_mtu: Option<u16>,
+    routed_len: Option<usize>,
 }
 
 impl Switch {
@@ -150,10 +151,12 @@ impl Switch {
         trace: &mut Trace,
         effects: &mut Effects,
     ) -> Decision {
-        let mut cx =
-            Walk { tables: &self.tables, now, ingress, frame, trace, effects, fragment_mtu: None };
+        let tables = &self.tables;
+        let (fragment_mtu, routed_len) = (None, None);
+        let mut cx = Walk { tables, now, ingress, frame, trace, effects, fragment_mtu, routed_len };
         let (verdict, packet) = walk(&mut cx);
-        Decision { verdict, packet, fragment_mtu: cx.fragment_mtu }
+        let (fragment_mtu, routed_len) = (cx.fragment_mtu, cx.routed_len);
+        Decision { verdict, packet, fragment_mtu, routed_len }
     }
 
     fn frame(&mut self, ingress: PortId, frame: Frame, out: &mut Outbox) {
@@ -198,12 +201,19 @@ impl Switch {
         match decision.verdict {
             Verdict::Forward(port) => {
                 edit(&mut frame, walk, out);
+                // A router takes the packet out of its frame, so padding is not carried on.
+                if let Some(len) = decision.routed_len {
+                    frame.set_len(frame.len().min(ETHERNET_HEADER + len));
+                }
                 let mut offload = *frame.offload();
                 offload.fragment_mtu = decision.fragment_mtu;
                 frame.set_offload(offload);
                 self.transmit(walk, port, frame, out);
             }
-            Verdict::Flood(_) => self.flood(walk, ingress, frame, out),
+            Verdict::Flood(_) => {
+                let len = decision.packet.as_ref().map_or(0, |packet| packet.carried_len(&frame));
+                self.flood(walk, ingress, len, frame, out);
+            }
             Verdict::Deliver(endpoint) => out.deliveries.push((endpoint, frame)),
             Verdict::Answer(AnswerKind::Echo) => {
                 edit(&mut frame, walk, out);
@@ -224,14 +234,12 @@ impl Switch {
         }
     }
 
-    /// A copy to each pod of the segment but the sender, the frame itself to the last.
-    fn flood(&mut self, walk: u32, ingress: PortId, frame: Frame, out: &mut Outbox) {
+    /// A copy to each pod of the segment but the sender that takes `len` bytes, the frame itself to
+    /// the last.
+    fn flood(&mut self, walk: u32, ingress: PortId, len: u32, frame: Frame, out: &mut Outbox) {
         let Some(slot) = self.tables.ports().slot(ingress) else { return };
-        let receivers: Vec<PortId> = self
-            .tables
-            .segment(slot, flooded_len(&frame))
-            .map(|(_, port)| port.config.id)
-            .collect();
+        let receivers: Vec<PortId> =
+            self.tables.segment(slot, len).map(|(_, port)| port.config.id).collect();
         let Some((last, others)) = receivers.split_last() else { return };
         for port in others {
             self.transmit(walk, *port, frame.duplicate(), out);

@@ -5,13 +5,39 @@ use smoltcp::wire::{
     UdpPacket,
 };
 
-use stack::input::{Checksum, Frame};
-use stack::pipeline::packet::{Fragment, Inner, Ip};
+use stack::input::{Checksum, Frame, GsoKind};
+use stack::pipeline::packet::{Fragment, Inner, Ip, Packet};
 use stack::pipeline::parse::parse;
 use stack::wire::checksum;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
+
+/// Bytes behind the Ethernet header of the largest frame that a driver makes of this one.
+pub(super) fn carried(frame: &Frame) -> usize {
+    let bytes = frame.bytes();
+    let Some(gso) = frame.offload().gso else { return bytes.len() - ETHERNET };
+    let Ok(Packet { inner: Inner::Ip(ip), .. }) =
+        parse(frame.window(), bytes.len(), frame.offload())
+    else {
+        panic!("a super-frame that goes on is an IP packet")
+    };
+    let start = usize::from(ip.l4_offset);
+    let l4 = if gso.kind == GsoKind::Udp { 8 } else { usize::from(bytes[start + 12] >> 4) * 4 };
+    (start - ETHERNET + l4 + usize::from(gso.size)).min(unpadded(frame).len() - ETHERNET)
+}
+
+/// The frame without what pads it: its length is that of the IP header, or its own for ARP.
+pub(super) fn unpadded(frame: &Frame) -> &[u8] {
+    let bytes = frame.bytes();
+    let field = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+    let len = match field(12) {
+        0x0800 => field(ETHERNET + 2),
+        0x86dd => 40 + field(ETHERNET + 4),
+        _ => return bytes,
+    };
+    &bytes[..ETHERNET + len]
+}
 
 /// What left is what came with new MACs and the hop limit lowered by one.
 pub(super) fn one_hop_less(given: &[u8], sent: &[u8], src: EthernetAddress, dst: EthernetAddress) {
@@ -79,11 +105,11 @@ fn judge(ip: &Ip, l4: &[u8]) -> Option<bool> {
 }
 
 /// An error quotes the packet as it came, its hop limit lowered if it fell on the way out.
-pub(super) fn quotes(given: &[u8], answer: &[u8]) {
-    let v4 = given[ETHERNET] >> 4 == 4;
+pub(super) fn quotes(given: &Frame, answer: &[u8]) {
+    let original = wire(given).split_off(ETHERNET);
+    let v4 = original[0] >> 4 == 4;
     let (limit, header) = if v4 { (8, 20) } else { (7, 40) };
     let quote = &answer[ETHERNET + header + 8..];
-    let original = &given[ETHERNET..];
     let wanted = original.len().min(Frame::WINDOW - ETHERNET);
     assert_eq!(quote.len(), wanted, "as much as the window holds");
     assert!(original[limit] - quote[limit] <= 1, "the hop limit falls by one at most");
@@ -95,4 +121,21 @@ pub(super) fn quotes(given: &[u8], answer: &[u8]) {
         quote[10..12].fill(0);
     }
     assert_eq!(quote, expected, "the packet itself is quoted");
+}
+
+/// The frame without padding, and as a wire would carry it: a checksum that its sender left to be
+/// completed is, when all that it covers is in the window.
+fn wire(given: &Frame) -> Vec<u8> {
+    let mut bytes = unpadded(given).to_vec();
+    if let Checksum::Partial { start, offset } = given.offload().checksum
+        && bytes.len() <= Frame::WINDOW
+    {
+        let (start, at) = (usize::from(start), usize::from(start) + usize::from(offset));
+        let value = match !checksum::fold(checksum::sum(&bytes[start..])) {
+            0 => 0xffff,
+            value => value,
+        };
+        bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+    }
+    bytes
 }

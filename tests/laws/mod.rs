@@ -91,13 +91,15 @@ fn buffers(switch: &Switch, ingress: PortId, given: &Frame, out: &Outbox) {
     match out.walked[0].verdict {
         Verdict::Forward(port) => assert_eq!((ports, counts), (vec![port], (0, 0))),
         Verdict::Flood(count) => {
-            let pod =
-                |port: &stack::table::Port| port.config.kind == PortKind::Pod && port.config.up;
-            let others = switch.tables().ports().iter().map(|(_, port)| port);
+            let len = bytes::carried(given);
+            let takes = |port: &stack::PortConfig| {
+                let other = port.kind == PortKind::Pod && port.up && port.id != ingress;
+                other && len <= usize::from(port.mtu)
+            };
+            let ports_of = switch.tables().ports().iter().map(|(_, port)| &port.config);
             let others: Vec<PortId> =
-                others.filter(|port| pod(port)).map(|port| port.config.id).collect();
-            let others: Vec<PortId> = others.into_iter().filter(|id| *id != ingress).collect();
-            assert_eq!(usize::from(count), others.len(), "every other pod");
+                ports_of.filter(|port| takes(port)).map(|port| port.id).collect();
+            assert_eq!(usize::from(count), others.len(), "every other pod that takes it");
             assert_eq!((ports, counts), (others, (0, 0)));
         }
         Verdict::Deliver(endpoint) => {
@@ -166,7 +168,8 @@ fn forwarded(switch: &Switch, ingress: PortId, given: &Frame, out: &Outbox) {
     if routed(trace) {
         assert_eq!(egress.mac, understood(&sent.frame).dst, "to the egress port's MAC");
         let gateway = switch.tables().node().gateway_mac;
-        bytes::one_hop_less(given.bytes(), sent.frame.bytes(), gateway, egress.mac);
+        let packet = bytes::unpadded(given);
+        bytes::one_hop_less(packet, sent.frame.bytes(), gateway, egress.mac);
     } else {
         assert_ne!(sent.port, ingress, "a bridged frame does not go back");
         assert_eq!(sent.frame.bytes(), given.bytes(), "bridged untouched");
@@ -198,7 +201,7 @@ fn answered(switch: &Switch, given: &Frame, kind: AnswerKind, out: &Outbox) {
             let Inner::Ip(ip) = request.inner else { panic!("an error is about an IP packet") };
             assert!(!ip.is_icmp_error(), "no error about an error");
             bytes::valid(answer);
-            bytes::quotes(given.bytes(), answer.bytes());
+            bytes::quotes(given, answer.bytes());
             assert_eq!((reply.dst, reply.src), (request.src, switch.tables().node().gateway_mac));
         }
     }

@@ -296,11 +296,15 @@ impl World {
         match trace.verdict {
             Verdict::Flood(_) => self.floods.judge(port, now, true),
             Verdict::Drop(DropReason::StormLimited) => self.floods.judge(port, now, false),
-            Verdict::Answer(stack::AnswerKind::Error { .. }) => self.errors.judge(port, now, true),
+            // What the gateway hears comes out of the share of errors as well.
+            Verdict::Answer(stack::AnswerKind::Error { .. }) | Verdict::Deliver(_) => {
+                self.errors.judge(port, now, true);
+            }
+            Verdict::Drop(DropReason::GatewayBusy) => self.errors.judge(port, now, false),
             Verdict::Drop(_) if trace.hops().contains(&Hop::Silent(Silence::RateLimited)) => {
                 self.errors.judge(port, now, false);
             }
-            Verdict::Answer(_) | Verdict::Forward(_) | Verdict::Deliver(_) | Verdict::Drop(_) => {}
+            Verdict::Answer(_) | Verdict::Forward(_) | Verdict::Drop(_) => {}
         }
         if self.recent.len() == RECENT {
             self.recent.pop_front();

@@ -139,7 +139,7 @@ pub(crate) fn frame(
         (AnswerKind::Error { icmp_type, code, mtu, .. }, Inner::Ip(ip)) => {
             let addresses = (source(tables, ip)?, ip.src);
             let header = emit::Header { gateway, dst: packet.src, icmp_type, code, mtu };
-            emit::error(&header, addresses, refused)
+            emit::error(&header, addresses, ip, refused)
         }
         (AnswerKind::Echo, _)
         | (AnswerKind::Arp(_), Inner::Ip(_))

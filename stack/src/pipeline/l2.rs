@@ -15,10 +15,8 @@ use super::packet::{Arp, Inner, Ip, L4, Nd, Packet};
 use super::{Step, Stop, Walk};
 use crate::config::PortKind;
 use crate::drop::DropReason;
-use crate::input::Frame;
 use crate::table::{Effect, Port, Slot};
 use crate::trace::Hop;
-use crate::wire::ETHERNET_HEADER;
 
 /// Which way a frame goes on.
 #[derive(Clone, Copy, Debug)]
@@ -175,9 +173,11 @@ fn group(cx: &mut Walk<'_>, slot: Slot, port: &Port, packet: &Packet) -> Step<Pa
     if port.config.kind == PortKind::Host {
         return refuse(DropReason::GroupRouted);
     }
-    let receivers = cx.tables.segment(slot, flooded_len(cx.frame)).count();
+    let receivers = cx.tables.segment(slot, packet.carried_len(cx.frame)).count();
     if receivers == 0 {
-        return refuse(DropReason::FloodScopeEmpty);
+        let anybody = cx.tables.segment(slot, 0).next().is_some();
+        let reason = if anybody { DropReason::MtuExceeded } else { DropReason::FloodScopeEmpty };
+        return refuse(reason);
     }
     if !port.floods.has(cx.now, cx.tables.flood_rate()) {
         return refuse(DropReason::StormLimited);
@@ -186,12 +186,6 @@ fn group(cx: &mut Walk<'_>, slot: Slot, port: &Port, packet: &Packet) -> Step<Pa
     let receivers = u16::try_from(receivers).unwrap_or(u16::MAX);
     cx.hop(Hop::Group(receivers));
     Continue(Path::Group(receivers))
-}
-
-/// Bytes behind the Ethernet header, as each receiver of a flood gets them. What a super-frame
-/// splits into is small enough by its sender's own MTU.
-pub(crate) fn flooded_len(frame: &Frame) -> usize {
-    if frame.offload().gso.is_some() { 0 } else { frame.len().saturating_sub(ETHERNET_HEADER) }
 }
 
 /// 01:80:c2:00:00:00 to 0f, which no bridge forwards (IEEE 802.1Q table 8-1).

@@ -10,14 +10,12 @@ use smoltcp::wire::{EthernetAddress, IpAddress};
 
 use super::answer::Reply;
 use super::l2::Path;
-use super::packet::{Fragment, Inner, Ip, L4, Packet};
+use super::packet::{Fragment, Inner, Ip, Packet};
 use super::{Step, Stop, Walk};
 use crate::config::{PortKind, RouteTarget};
 use crate::drop::DropReason;
-use crate::input::{Frame, GsoKind};
 use crate::table::{Port, Slot};
 use crate::trace::{Edit, Hop};
-use crate::wire::ETHERNET_HEADER;
 
 /// Where the packet goes.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +43,7 @@ pub(crate) fn route(cx: &mut Walk<'_>, packet: &Packet, path: Path) -> Step<Next
             cx.hop(Hop::Local);
             Continue(Next::Group(receivers))
         }
-        (Path::Bridged(slot), Inner::Ip(ip)) => bridged(cx, slot, segment_len(cx.frame, ip)),
-        (Path::Bridged(slot), Inner::Arp(_)) => bridged(cx, slot, carried_len(cx.frame)),
+        (Path::Bridged(slot), _) => bridged(cx, slot, packet.carried_len(cx.frame)),
         (Path::Routed, Inner::Ip(ip)) => routed(cx, ip),
         (Path::Routed, Inner::Arp(_)) => refuse(DropReason::NeighborUnasked),
     }
@@ -109,6 +106,7 @@ fn routed(cx: &mut Walk<'_>, ip: &Ip) -> Step<Next> {
         return refuse(DropReason::EgressDown);
     }
     let fragment = fits(cx, ip, port)?;
+    cx.routed_len = usize::try_from(ip.total_len).ok();
     cx.edit(Edit::Macs { dst: mac, src: tables.node().gateway_mac });
     cx.edit(Edit::HopLimit(ip.hop_limit - 1));
     if let Some(mtu) = fragment {
@@ -120,7 +118,7 @@ fn routed(cx: &mut Walk<'_>, ip: &Ip) -> Step<Next> {
 /// Whether the packet fits the port, whole or in fragments.
 fn fits(cx: &Walk<'_>, ip: &Ip, port: &Port) -> Step<Option<u16>> {
     let mtu = port.config.mtu;
-    if segment_len(cx.frame, ip) <= u32::from(mtu) {
+    if ip.segment_len(cx.frame) <= u32::from(mtu) {
         return Continue(None);
     }
     if ip.keep_whole {
@@ -155,23 +153,4 @@ fn link_local(address: &IpAddress) -> bool {
         IpAddress::Ipv4(v4) => v4.is_link_local(),
         IpAddress::Ipv6(v6) => v6.is_unicast_link_local(),
     }
-}
-
-/// Bytes behind the Ethernet header.
-fn carried_len(frame: &Frame) -> u32 {
-    u32::try_from(frame.len().saturating_sub(ETHERNET_HEADER)).unwrap_or(u32::MAX)
-}
-
-/// Bytes of the largest IP packet that the frame becomes on a wire.
-fn segment_len(frame: &Frame, ip: &Ip) -> u32 {
-    // Padding behind the packet is carried as well, so it counts.
-    let Some(gso) = frame.offload().gso else { return carried_len(frame) };
-    let headers = usize::from(ip.l4_offset) - ETHERNET_HEADER.min(usize::from(ip.l4_offset));
-    let l4 = match (gso.kind, ip.l4) {
-        (GsoKind::Tcp4 | GsoKind::Tcp6, L4::Tcp { header_len, .. }) => u32::from(header_len),
-        _ => 8,
-    };
-    let segment =
-        u32::try_from(headers).unwrap_or(u32::MAX).saturating_add(l4 + u32::from(gso.size));
-    segment.min(ip.total_len)
 }

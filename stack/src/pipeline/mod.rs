@@ -49,6 +49,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) effects: &'a mut Effects,
     /// Bytes of an IP packet that the egress port's driver fragments to.
     pub(crate) fragment_mtu: Option<u16>,
+    /// Bytes of the IP packet that was routed: what padded its frame stays behind.
+    pub(crate) routed_len: Option<usize>,
 }
 
 /// The life of a frame. The packet, when there was one, is what answers are made from.

@@ -2,6 +2,9 @@
 
 use smoltcp::wire::{EthernetAddress, IpAddress, IpProtocol, Ipv4Address, Ipv6Address};
 
+use crate::input::{Frame, GsoKind};
+use crate::wire::ETHERNET_HEADER;
+
 /// A frame, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
@@ -158,7 +161,33 @@ pub struct Quoted {
     pub ports: Option<(u16, u16)>,
 }
 
+impl Packet {
+    /// Bytes behind the Ethernet header of the largest frame that this one becomes on a wire.
+    /// Padding behind the packet is carried as well where nobody routes, so it counts.
+    #[must_use]
+    pub fn carried_len(&self, frame: &Frame) -> u32 {
+        match (&self.inner, frame.offload().gso) {
+            (Inner::Ip(ip), Some(_)) => ip.segment_len(frame),
+            (Inner::Ip(_) | Inner::Arp(_), _) => {
+                u32::try_from(frame.len().saturating_sub(ETHERNET_HEADER)).unwrap_or(u32::MAX)
+            }
+        }
+    }
+}
+
 impl Ip {
+    /// Bytes of the largest IP packet that the frame becomes on a wire.
+    #[must_use]
+    pub fn segment_len(&self, frame: &Frame) -> u32 {
+        let Some(gso) = frame.offload().gso else { return self.total_len };
+        let l4 = match (gso.kind, self.l4) {
+            (GsoKind::Tcp4 | GsoKind::Tcp6, L4::Tcp { header_len, .. }) => u32::from(header_len),
+            _ => 8,
+        };
+        let headers = u32::from(self.l4_offset).saturating_sub(ETHERNET_HEADER as u32);
+        (headers + l4 + u32::from(gso.size)).min(self.total_len)
+    }
+
     /// Source and destination port, when there are any.
     #[must_use]
     pub fn ports(&self) -> Option<(u16, u16)> {

@@ -183,9 +183,9 @@ impl Tables {
 
     /// The pods that a group frame of `len` bytes behind its Ethernet header goes to from
     /// `ingress`, in slot order: those that can take it.
-    pub fn segment(&self, ingress: Slot, len: usize) -> impl Iterator<Item = (Slot, &Port)> + '_ {
+    pub fn segment(&self, ingress: Slot, len: u32) -> impl Iterator<Item = (Slot, &Port)> + '_ {
         self.ports.iter().filter(move |(slot, port)| {
-            *slot != ingress && port.on_segment() && len <= usize::from(port.config.mtu)
+            *slot != ingress && port.on_segment() && len <= u32::from(port.config.mtu)
         })
     }
 

@@ -99,13 +99,14 @@ pub(super) fn neighbor_advert(
     frame
 }
 
-/// An ICMP or ICMPv6 error that quotes the header window of `refused`.
+/// An ICMP or ICMPv6 error that quotes what the header window of `refused` holds of `packet`.
 pub(super) fn error(
     header: &Header,
     (src, dst): (IpAddress, IpAddress),
+    packet: &Ip,
     refused: &Frame,
 ) -> Option<Frame> {
-    let icmp = icmp(header, src, dst, quote(refused).get(ETHERNET_HEADER..)?);
+    let icmp = icmp(header, src, dst, quote(packet, refused).get(ETHERNET_HEADER..)?);
     match (src, dst) {
         (IpAddress::Ipv4(src_addr), IpAddress::Ipv4(dst_addr)) => {
             let ip = Ipv4Repr {
@@ -143,12 +144,15 @@ pub(super) fn error(
     }
 }
 
-/// The header window, with its L4 checksum completed when all that it covers is there: the quote is
-/// what would have gone over the wire. Of a longer packet nobody can verify the checksum anyway.
-fn quote(refused: &Frame) -> Vec<u8> {
+/// The header window as far as it is the packet's, with its L4 checksum completed when all that it
+/// covers is there: the quote is what would have gone over the wire. Of a longer packet nobody can
+/// verify the checksum anyway.
+fn quote(packet: &Ip, refused: &Frame) -> Vec<u8> {
     let mut window = refused.window().to_vec();
+    let end = usize::try_from(packet.total_len).map_or(usize::MAX, |len| ETHERNET_HEADER + len);
+    window.truncate(end);
     if let Checksum::Partial { start, offset } = refused.offload().checksum
-        && refused.len() == window.len()
+        && window.len() == end
     {
         let (start, at) = (usize::from(start), usize::from(start) + usize::from(offset));
         let check = !window.get(start..).map_or(0, |bytes| checksum::fold(checksum::sum(bytes)));

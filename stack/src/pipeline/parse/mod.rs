@@ -81,7 +81,7 @@ pub fn parse(window: &[u8], len: usize, offload: &Offload) -> Result<Packet, Dro
         // Below 0x600 it is a length (802.3): spanning tree and the like, nothing for pods.
         _ => return Err(DropReason::EthertypeUnknown),
     };
-    offload::check(offload, len, &inner)?;
+    offload::check(offload, &inner)?;
     Ok(Packet {
         dst: EthernetAddress([d0, d1, d2, d3, d4, d5]),
         src: EthernetAddress([s0, s1, s2, s3, s4, s5]),

@@ -9,10 +9,10 @@ use smoltcp::wire::IpAddress;
 use crate::drop::DropReason;
 use crate::input::{Checksum, Gso, GsoKind, Offload};
 use crate::pipeline::packet::{Fragment, Inner, Ip, L4};
+use crate::wire::ETHERNET_HEADER;
 
-/// `len` is the frame's.
 #[inline]
-pub(super) fn check(offload: &Offload, len: usize, inner: &Inner) -> Result<(), DropReason> {
+pub(super) fn check(offload: &Offload, inner: &Inner) -> Result<(), DropReason> {
     let partial = match offload.checksum {
         Checksum::Partial { start, offset } => Some((usize::from(start), usize::from(offset))),
         Checksum::Complete | Checksum::Valid => None,
@@ -25,7 +25,7 @@ pub(super) fn check(offload: &Offload, len: usize, inner: &Inner) -> Result<(), 
         // A sum over one part of a datagram, or a part that splits, is none.
         Inner::Ip(ip) => {
             ip.fragment == Fragment::Whole
-                && partial.is_none_or(|(start, offset)| partial_fits(start, offset, len, ip))
+                && partial.is_none_or(|(start, offset)| partial_fits(start, offset, ip))
                 && offload.gso.is_none_or(|gso| gso_fits(gso, ip))
         }
     };
@@ -34,9 +34,11 @@ pub(super) fn check(offload: &Offload, len: usize, inner: &Inner) -> Result<(), 
 
 /// The sum starts at the upper header and its result belongs into that header's field. Where a pod
 /// made a tunnel itself, both are further in: behind the UDP header, or in a protocol unknown here.
-fn partial_fits(start: usize, offset: usize, len: usize, ip: &Ip) -> bool {
+fn partial_fits(start: usize, offset: usize, ip: &Ip) -> bool {
     let upper = usize::from(ip.l4_offset);
-    if start + offset + 2 > len {
+    // Not in what pads the frame: a router cuts it off.
+    let end = usize::try_from(ip.total_len).map_or(usize::MAX, |len| ETHERNET_HEADER + len);
+    if start + offset + 2 > end {
         return false;
     }
     match ip.l4 {

@@ -156,6 +156,23 @@ fn a_quote_has_the_checksum_of_the_wire() {
 }
 
 #[test]
+fn a_quote_ends_with_its_packet() {
+    let mut bed = Bed::new();
+    for bytes in [
+        between(2, GATEWAY).ipv4(v4(2), v4(77)).udp(1, 2, b"x"),
+        between(2, GATEWAY).ipv6(v6(2), v6(77)).udp(1, 2, b"x"),
+    ] {
+        let mut padded = bytes.clone();
+        padded.resize(100, 0xee);
+        assert!(matches!(bed.send(A, &padded), Verdict::Answer(_)));
+        let (_, reply) = bed.only();
+        let outer = if bytes[12] == 8 { 20 } else { 40 };
+        assert_eq!(reply.len() - outer - 8, bytes.len(), "what pads the frame is not quoted");
+        assert_eq!(reply[reply.len() - 9..], bytes[bytes.len() - 9..], "the datagram is");
+    }
+}
+
+#[test]
 fn errors_over_ipv6() {
     let bare = Config { routes: config().routes.into_iter().take(2).collect(), ..config() };
     let mut bed = Bed::with(bare);

@@ -72,10 +72,39 @@ fn a_broadcast_goes_to_those_who_can_take_it() {
     let mut bed = Bed::new();
     let from_c = Link { src: mac(4), dst: EthernetAddress::BROADCAST };
     let large = from_c.ipv4(v4(4), Ipv4Address::BROADCAST).udp(1, 2, &[0; 4_000]);
-    assert_eq!(bed.send(C, &large), Verdict::Drop(DropReason::FloodScopeEmpty));
+    assert_eq!(bed.send(C, &large), Verdict::Drop(DropReason::MtuExceeded), "there are some");
     assert!(bed.change(Change::Port(pod(A, 2, 9_000))).is_empty());
     assert_eq!(bed.send(C, &large), Verdict::Flood(1));
     assert_eq!(bed.only(), (A, large));
+}
+
+#[test]
+fn a_super_frame_is_flooded_to_those_who_take_its_segments() {
+    let mut bed = Bed::new();
+    assert!(bed.change(Change::Port(pod(A, 2, 9_000))).is_empty());
+    let from_c = Link { src: mac(4), dst: EthernetAddress::BROADCAST };
+    let bytes = from_c.ipv4(v4(4), Ipv4Address::BROADCAST).udp(1, 2, &[0; 30_000]);
+    let mut of = |size| {
+        let mut frame = Frame::from_bytes(&bytes);
+        let gso = Some(Gso { kind: GsoKind::Udp, size, ecn: false });
+        let checksum = crate::Checksum::Partial { start: 34, offset: 6 };
+        frame.set_offload(Offload { checksum, gso, fragment_mtu: None });
+        bed.put(C, frame)
+    };
+    assert_eq!(of(1_472), Verdict::Flood(2), "1,500 bytes each");
+    assert_eq!(of(1_473), Verdict::Flood(1), "too much for b");
+    assert_eq!(of(8_973), Verdict::Drop(DropReason::MtuExceeded), "too much for both");
+}
+
+#[test]
+fn padding_is_not_routed() {
+    let mut bed = Bed::new();
+    let bytes = between(2, GATEWAY).ipv4(v4(2), OUTSIDE4).udp(4_000, 53, b"x");
+    let mut padded = bytes.clone();
+    padded.resize(1_600, 0xee);
+    assert_eq!(bed.send(A, &padded), Verdict::Forward(HOST), "the packet itself is small");
+    let (_, sent) = bed.only();
+    assert_eq!((sent.len(), &sent[26..]), (bytes.len(), &bytes[26..]), "as long as the packet");
 }
 
 #[test]
