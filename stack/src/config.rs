@@ -43,6 +43,30 @@ pub struct Limits {
     pub flood_interval: Duration,
 }
 
+impl Limits {
+    /// What a file may ask to be allocated at most; no switch of ours has more.
+    const MOST: Self = Self {
+        ports_max: 65_536,
+        addresses_max: 1_024,
+        allowed_max: 1_024,
+        routes_max: 1 << 20,
+        errors_burst: u32::MAX,
+        errors_interval: Duration(u64::MAX),
+        flood_burst: u32::MAX,
+        flood_interval: Duration(u64::MAX),
+    };
+
+    /// Whether a switch can be made with these limits, whoever wrote them.
+    #[must_use]
+    pub fn are_possible(&self) -> bool {
+        let Self { ports_max, addresses_max, allowed_max, routes_max, .. } = Self::MOST;
+        self.ports_max <= ports_max
+            && self.addresses_max <= addresses_max
+            && self.allowed_max <= allowed_max
+            && self.routes_max <= routes_max
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

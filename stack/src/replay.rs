@@ -247,9 +247,13 @@ impl Replay {
             self.input(head.time, Input::Change(change), record)?;
             return Ok(Step::Done(head.kind));
         }
-        let begin = journal::begin(&whole).ok_or(unreadable)?;
+        let Some(begin) = journal::begin(&whole) else { return Err(unreadable) };
         if begin.version != journal::VERSION || begin.reasons != journal::reasons() {
             return Err(ReplayError::Version { theirs: begin.version, ours: journal::VERSION });
+        }
+        // Nothing vouches for the first record before the second is read.
+        if !begin.limits.are_possible() {
+            return Err(unreadable);
         }
         let mut seeds = begin.seeds;
         seeds.table = self.table_seed;

@@ -182,6 +182,14 @@ impl Tape {
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.end).unwrap_or(&[])
     }
+
+    /// Takes the first `at` bytes away, whole records and no more than there are: what a snapshot
+    /// made needless.
+    pub fn cut(&mut self, at: usize) -> Vec<u8> {
+        let at = at.min(self.end);
+        self.end -= at;
+        self.bytes.drain(..at).collect()
+    }
 }
 
 impl Place for Tape {

@@ -24,18 +24,6 @@ use crate::words::{self, Take, Words};
 /// In place of a table: the last row of a snapshot.
 const END: u16 = u16::MAX;
 
-/// What a snapshot may ask to be allocated at most; no switch of ours has more.
-const LIMITS_MAX: Limits = Limits {
-    ports_max: 65_536,
-    addresses_max: 1_024,
-    allowed_max: 1_024,
-    routes_max: 1 << 20,
-    errors_burst: u32::MAX,
-    errors_interval: crate::time::Duration(u64::MAX),
-    flood_burst: u32::MAX,
-    flood_interval: crate::time::Duration(u64::MAX),
-};
-
 /// How far an open snapshot has come.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Open {
@@ -149,7 +137,7 @@ impl Tables {
             Row::Of(Table::Limits, 0) => whole::<Limits>(Table::Limits, 0, &rows.words)?,
             Row::Of(..) | Row::End => return Err(RestoreError::Begin),
         };
-        if !possible(&limits) {
+        if !limits.are_possible() {
             return Err(RestoreError::Limits);
         }
         let mut tables = Self::new(limits, Seeds { table: table_seed, choice: 0 });
@@ -218,15 +206,6 @@ impl Tables {
 
 fn whole<T: Words>(table: Table, slot: usize, words: &[u64]) -> Result<T, RestoreError> {
     words::whole(words).ok_or_else(|| RestoreError::Row { table: table.name(), slot })
-}
-
-/// Whether a switch can be made with these limits, whoever wrote them.
-fn possible(limits: &Limits) -> bool {
-    let Limits { ports_max, addresses_max, allowed_max, routes_max, .. } = LIMITS_MAX;
-    limits.ports_max <= ports_max
-        && limits.addresses_max <= addresses_max
-        && limits.allowed_max <= allowed_max
-        && limits.routes_max <= routes_max
 }
 
 /// A row that was read; its words are beside it.
