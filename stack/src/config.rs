@@ -37,9 +37,10 @@ pub struct Limits {
     pub errors_burst: u32,
     /// Time after which one more error may be caused by a port.
     pub errors_interval: Duration,
-    /// Flooded frames a port may send in a burst (a storm hurts every pod of the node).
+    /// Floods a port may cause in a burst (a storm hurts every pod of the node), in tokens: one for
+    /// each 64 KiB of copies, or part of it. A copy counts 4 KiB at least.
     pub flood_burst: u32,
-    /// Time after which one more frame of a port may be flooded.
+    /// Time after which a port has one more token for floods.
     pub flood_interval: Duration,
 }
 

@@ -160,7 +160,7 @@ drop_reasons! {
     507 GroupRouted Unsupported "a group address beyond the pods' segment"
         "multicast stays on the node's segment";
     508 LinkScope Unsupported "a link-local address cannot be routed"
-        "use the pod's own address";
+        "use the pod's own address; a sender with a link-local one was told by ICMP";
     509 FragmentUnsupported Unsupported "a fragment for the gateway itself"
         "the gateway answers whole packets only";
     510 EgressDown Transient "the egress port is down"
@@ -196,6 +196,34 @@ impl DropReason {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// Which reasons frames were truly dropped for while the tests ran. A name in a test's text proves
+/// nothing: it may stand in a comment.
+#[cfg(test)]
+pub(crate) mod seen {
+    use std::collections::BTreeSet;
+    use std::sync::{Mutex, PoisonError};
+    use std::vec::Vec;
+
+    use super::DropReason;
+
+    static SEEN: Mutex<BTreeSet<DropReason>> = Mutex::new(BTreeSet::new());
+
+    /// A test saw a frame dropped for this reason.
+    pub(crate) fn note(reason: DropReason) {
+        SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(reason);
+    }
+
+    /// Runs the tests and fails unless they saw every reason of those numbers.
+    #[track_caller]
+    pub(crate) fn all(numbers: core::ops::Range<u16>, tests: &[fn()]) {
+        tests.iter().for_each(|test| test());
+        let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = DropReason::ALL.iter().filter(|reason| numbers.contains(&reason.code()));
+        let unseen: Vec<&DropReason> = wanted.filter(|reason| !seen.contains(reason)).collect();
+        assert_eq!(unseen, Vec::<&DropReason>::new(), "no test causes these");
     }
 }
 

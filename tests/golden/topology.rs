@@ -132,8 +132,8 @@ impl Topology {
     }
 }
 
-/// A configuration as lines. `name` is a pod's; ports of the node and of the gateway need none. What
-/// such lines cannot say is left out.
+/// A configuration as lines. `name` is a pod's; ports of the node and of the gateway need none.
+/// What such lines cannot say is left out.
 pub(crate) fn text(config: &Config, name: &dyn Fn(PortId) -> String) -> String {
     let mut text = String::new();
     let Config { node, ports, routes, complete } = config;

@@ -91,14 +91,7 @@ fn buffers(switch: &Switch, ingress: PortId, given: &Frame, out: &Outbox) {
     match out.walked[0].verdict {
         Verdict::Forward(port) => assert_eq!((ports, counts), (vec![port], (0, 0))),
         Verdict::Flood(count) => {
-            let len = bytes::carried(given);
-            let takes = |port: &stack::PortConfig| {
-                let other = port.kind == PortKind::Pod && port.up && port.id != ingress;
-                other && len <= usize::from(port.mtu)
-            };
-            let ports_of = switch.tables().ports().iter().map(|(_, port)| &port.config);
-            let others: Vec<PortId> =
-                ports_of.filter(|port| takes(port)).map(|port| port.id).collect();
+            let others = receivers(switch, ingress, given);
             assert_eq!(usize::from(count), others.len(), "every other pod that takes it");
             assert_eq!((ports, counts), (others, (0, 0)));
         }
@@ -114,6 +107,17 @@ fn buffers(switch: &Switch, ingress: PortId, given: &Frame, out: &Outbox) {
             assert_eq!(&out.reclaimed[0].1, given, "a dropped frame is shown as it came");
         }
     }
+}
+
+/// The pods that a flood goes to: every other one that takes the frame.
+pub(crate) fn receivers(switch: &Switch, ingress: PortId, given: &Frame) -> Vec<PortId> {
+    let len = bytes::carried(given);
+    let takes = |port: &stack::PortConfig| {
+        let other = port.kind == PortKind::Pod && port.up && port.id != ingress;
+        other && len <= usize::from(port.mtu)
+    };
+    let ports = switch.tables().ports().iter().map(|(_, port)| &port.config);
+    ports.filter(|port| takes(port)).map(|port| port.id).collect()
 }
 
 /// The counters of all ports are those before, the frame's own counts added, and nothing else.

@@ -48,8 +48,8 @@ pub(crate) fn tell(seed: u64, options: Options, draw: &Draw, world: Option<&Worl
     };
     format!(
         "{state}\nseed {seed} failed with {options:#?}\n{found}\nrerun it: \
-         HOPSCOPE_SIM_SEED={seed} HOPSCOPE_SIM_SEEDS=1 cargo test -p tests --test sim seeds_keep -- \
-         --nocapture"
+         HOPSCOPE_SIM_SEED={seed} HOPSCOPE_SIM_SEEDS=1 cargo test -p tests --test sim seeds_keep \
+         -- --nocapture"
     )
 }
 

@@ -47,6 +47,7 @@ mod share;
 mod shrink;
 mod state;
 mod subject;
+mod sum;
 #[path = "../golden/topology.rs"]
 mod topology;
 mod transfer;
@@ -56,6 +57,7 @@ mod world;
 use datagrams::Datagrams;
 use draw::Draw;
 use options::Options;
+use sum::Sum;
 use transfer::Transfer;
 use world::{Seen, World};
 
@@ -137,63 +139,6 @@ fn number(name: &str, otherwise: u64) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number; give a whole one"))
 }
 
-/// What was seen of all seeds.
-#[derive(Debug, Default)]
-struct Sum {
-    verdicts: [u64; 5],
-    changes: [u64; 2],
-    super_frames: u64,
-    crossed: u64,
-    nodes: u64,
-    crashes: [u64; 4],
-    recoveries: [u64; 2],
-    snapshots: u64,
-    records: u64,
-}
-
-impl Sum {
-    fn add(&mut self, seen: &Seen) {
-        let add = |sum: &mut [u64], counts: &[u64]| {
-            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-        };
-        add(&mut self.verdicts, &seen.verdicts);
-        add(&mut self.changes, &seen.changes);
-        self.super_frames += seen.super_frames;
-        self.crossed += seen.crossed;
-        for node in &seen.nodes {
-            self.nodes += 1;
-            add(&mut self.crashes, &node.crashes);
-            add(&mut self.recoveries, &node.recoveries);
-            self.snapshots += node.snapshots;
-            self.records += node.records;
-        }
-    }
-
-    fn counts(&self) -> Vec<u64> {
-        let Self { super_frames, crossed, nodes, snapshots, records, .. } = self;
-        let lists = self.verdicts.iter().chain(&self.changes).chain(&self.crashes);
-        let lists = lists.chain(&self.recoveries).copied();
-        lists.chain([*super_frames, *crossed, *nodes, *snapshots, *records]).collect()
-    }
-
-    fn print(&self) {
-        let [forward, flood, deliver, answer, drop] = self.verdicts;
-        println!("{forward} forwarded, {flood} flooded, {deliver} delivered, {answer} answered");
-        let ([accepted, refused], super_frames) = (self.changes, self.super_frames);
-        println!("{drop} dropped; {accepted} changes accepted, {refused} refused");
-        println!("{super_frames} of the forwarded were super-frames");
-        println!("{} packets from node to node, {} nodes", self.crossed, self.nodes);
-        let [between, outputs, snapshot, poison] = self.crashes;
-        println!(
-            "crashes: {between} between inputs, {outputs} before outputs left, {snapshot} amid"
-        );
-        println!("a snapshot, {poison} by an input that is skipped since");
-        let [tail, begin] = self.recoveries;
-        println!("recoveries: {tail} from a snapshot, {begin} from the journal's begin");
-        println!("{} snapshots, {} records replayed", self.snapshots, self.records);
-    }
-}
-
 #[test]
 fn seeds_keep_the_laws() {
     let (first, count) = (number("HOPSCOPE_SIM_SEED", 1), number("HOPSCOPE_SIM_SEEDS", SEEDS));
@@ -228,7 +173,7 @@ fn seeds_keep_the_laws() {
         }
     });
     let sum = sum.into_inner().unwrap();
-    sum.print();
+    println!("{sum}");
     // A simulation in which nothing happens keeps every law.
     assert!(sum.counts().iter().all(|n| *n > 0) || count < SEEDS, "each kind occurs: {sum:?}");
 }

@@ -56,7 +56,7 @@ impl Options {
         let mut maybe = |most: u64| if draw.chance(500) { 1 + draw.below(most) } else { 0 };
         let (loss, duplicate, reorder, corrupt) = (maybe(200), maybe(100), maybe(300), maybe(100));
         let (partitions, narrowings) = (maybe(4), maybe(4));
-        let (changes, hostile, crashes) = (maybe(40), maybe(120), maybe(6));
+        let (changes, hostile, crashes) = (maybe(40), maybe(120), maybe(8));
         let nodes = 1 + u8::try_from(draw.below(3)).unwrap();
         let (fewest, more) = if nodes == 1 { (2, 4) } else { (1, 3) };
         Self {
@@ -74,7 +74,7 @@ impl Options {
             changes,
             hostile,
             crashes,
-            snapshot_every: 1 + draw.below(150),
+            snapshot_every: 1 + draw.below(60),
             rows: 1 + draw.index(8),
             payload: draw.chance(250),
             offload: draw.chance(500),

@@ -21,13 +21,15 @@ impl Shares {
         Self { what, interval: interval.0, full, left: BTreeMap::new() }
     }
 
-    /// The switch granted a port's wish, or not.
-    pub(crate) fn judge(&mut self, port: PortId, now: Instant, granted: bool) {
+    /// The switch granted a port's wish of so many tokens, or not. Nobody asks for more than a full
+    /// share.
+    pub(crate) fn judge(&mut self, port: PortId, now: Instant, tokens: u64, granted: bool) {
         let (last, left) = self.left.get(&port).copied().unwrap_or((now.0, self.full));
         let left = self.full.min(left + now.0 - last);
-        let due = left >= self.interval;
-        assert_eq!(granted, due, "{} of {port:?} at {now}: {left} ns saved up", self.what);
-        let left = if due { left - self.interval } else { left };
+        let wish = self.full.min(tokens * self.interval);
+        let due = left >= wish;
+        assert_eq!(granted, due, "{} of {port:?} at {now}: {left} of {wish} ns", self.what);
+        let left = if due { left - wish } else { left };
         self.left.insert(port, (now.0, left));
     }
 }

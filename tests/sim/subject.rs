@@ -33,8 +33,9 @@ impl Subject {
 
     /// A frame goes in.
     pub(crate) fn frame(&mut self, now: Instant, port: PortId, frame: Frame, out: &mut Outbox) {
+        let given = frame.duplicate();
         laws::frame(&mut self.switch, now, port, frame, out);
-        self.shares(now, &out.walked[0]);
+        self.shares(now, &out.walked[0], &given);
         if let (Some(reason), Verdict::Drop(found)) = (self.broken, out.walked[0].verdict) {
             assert_ne!(reason, found, "the law that a test broke");
         }
@@ -64,18 +65,23 @@ impl Subject {
         accepted
     }
 
-    fn shares(&mut self, now: Instant, trace: &Trace) {
+    fn shares(&mut self, now: Instant, trace: &Trace, given: &Frame) {
         let port = trace.ingress;
         match trace.verdict {
-            Verdict::Flood(_) => self.floods.judge(port, now, true),
-            Verdict::Drop(DropReason::StormLimited) => self.floods.judge(port, now, false),
+            Verdict::Flood(_) | Verdict::Drop(DropReason::StormLimited) => {
+                let granted = matches!(trace.verdict, Verdict::Flood(_));
+                let copies = laws::receivers(&self.switch, port, given).len();
+                // A token for each 64 KiB of copies, of which each counts 4 KiB at least.
+                let tokens = (copies * given.len().max(4_096)).div_ceil(65_536);
+                self.floods.judge(port, now, u64::try_from(tokens).unwrap(), granted);
+            }
             // What the gateway hears comes out of the share of errors as well.
             Verdict::Answer(AnswerKind::Error { .. }) | Verdict::Deliver(_) => {
-                self.errors.judge(port, now, true);
+                self.errors.judge(port, now, 1, true);
             }
-            Verdict::Drop(DropReason::GatewayBusy) => self.errors.judge(port, now, false),
+            Verdict::Drop(DropReason::GatewayBusy) => self.errors.judge(port, now, 1, false),
             Verdict::Drop(_) if trace.hops().contains(&Hop::Silent(Silence::RateLimited)) => {
-                self.errors.judge(port, now, false);
+                self.errors.judge(port, now, 1, false);
             }
             Verdict::Answer(_) | Verdict::Forward(_) | Verdict::Drop(_) => {}
         }

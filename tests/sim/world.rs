@@ -225,14 +225,12 @@ impl World {
         match event {
             Event::ToHost(n, frame) => {
                 let id = self.hosts[n].id;
-                let pod = id.n > 0;
-                match underlay::route(id.node, self.options.nodes, &frame) {
-                    Towards::Node(_) | Towards::Nowhere if !pod => {
-                        if let Some(frame) = underlay::forward(&frame) {
-                            self.kernel(id.node, frame, false);
-                        }
-                    }
-                    _here => self.hosts[n].receive(frame.bytes().to_vec()),
+                let towards = underlay::route(id.node, self.options.nodes, &frame);
+                let on = id.n == 0 && matches!(towards, Towards::Node(_) | Towards::Nowhere);
+                if !on {
+                    self.hosts[n].receive(frame.bytes().to_vec());
+                } else if let Some(frame) = underlay::forward(&frame) {
+                    self.kernel(id.node, frame, false);
                 }
             }
             Event::ToKernel(node, frame) => self.arrived(node, frame),

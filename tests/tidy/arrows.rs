@@ -112,26 +112,52 @@ fn stages_never_call_one_another() {
         if !STAGES.contains(&own) {
             continue;
         }
-        for (number, line) in file.shipped() {
-            for stage in STAGES.iter().filter(|stage| **stage != own) {
-                if calls(line, stage) {
-                    found.push(format!("{}:{number}: {}", file.path, line.trim()));
-                }
-            }
+        let text = file.shipped().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
+        for stage in STAGES.iter().filter(|stage| **stage != own) {
+            found.extend(calls(&text, stage).iter().map(|it| format!("{}: {it}", file.path)));
         }
     }
     none("only walk() calls stages; a stage takes another's types, never its functions:", &found);
 }
 
-/// Whether a line names a function of that stage: `stage::lower_case`.
-fn calls(line: &str, stage: &str) -> bool {
-    let call = format!("{stage}::");
-    line.match_indices(&call).any(|(at, _)| {
-        let before = line.get(..at).and_then(|s| s.chars().next_back());
-        let after = line.get(at + call.len()..).and_then(|s| s.chars().next());
-        let whole = !before.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        whole && after.is_some_and(|c| c.is_ascii_lowercase() || c == '*')
-    })
+/// What of a stage's functions a text names: `stage::lower_case`, `stage::*`, and either of them in
+/// a list after `stage::`, in braces that may hold others and may span lines. Types are upper case.
+fn calls(text: &str, stage: &str) -> Vec<String> {
+    let path = format!("{stage}::");
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(&path) {
+        let before = text.get(..at).and_then(|s| s.chars().next_back());
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = text.get(at + path.len()..).unwrap_or("");
+        let words = if rest.starts_with('{') { within_braces(rest) } else { rest };
+        let one = words.len() == rest.len();
+        let names = words.split([',', '{', '}']).take(if one { 1 } else { usize::MAX });
+        let called = |name: &&str| name.starts_with(|c: char| c.is_ascii_lowercase() || c == '*');
+        // `self` is the module, by which its functions can be called.
+        found.extend(names.map(str::trim).filter(called).map(|name| {
+            let end = name.find(|c: char| !c.is_alphanumeric() && !"_:*".contains(c));
+            format!("{path}{}", name.get(..end.unwrap_or(name.len())).unwrap_or(name))
+        }));
+    }
+    found
+}
+
+/// What stands from the opening brace at the begin to the one that closes it.
+fn within_braces(text: &str) -> &str {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return text.get(1..at).unwrap_or("");
+        }
+    }
+    text.get(1..).unwrap_or("")
 }
 
 #[test]
@@ -139,8 +165,16 @@ fn references_are_seen_in_every_form() {
     assert_eq!(references("use crate::time::Instant;"), ["time::Instant"]);
     assert_eq!(references("use crate::{drop, table::Tables};"), ["drop", "table::Tables"]);
     assert_eq!(references("f(crate::pipeline::walk(x))"), ["pipeline::walk"]);
-    assert!(calls("    super::l3::route(cx)", "l3"));
-    assert!(calls("    l3::route(cx)", "l3"));
-    assert!(!calls("use super::policy::Cleared;", "policy"));
-    assert!(!calls("hall3::route()", "l3"));
+    assert_eq!(calls("    super::l3::route(cx)", "l3"), ["l3::route"]);
+    assert_eq!(calls("    l3::route(cx)", "l3"), ["l3::route"]);
+    assert_eq!(calls("use super::l3::{route};", "l3"), ["l3::route"]);
+    assert_eq!(calls("use super::l3::{\n    Next,\n    route as r,\n};", "l3"), ["l3::route"]);
+    assert_eq!(calls("use super::{l2::{Path, forward}, l3::Next};", "l2"), ["l2::forward"]);
+    assert_eq!(calls("use super::l3::{self, Next};", "l3"), ["l3::self"]);
+    assert_eq!(calls("use super::l3::*;", "l3"), ["l3::*"]);
+    for types in ["use super::policy::Cleared;", "use super::policy::{Cleared, Other};"] {
+        assert_eq!(calls(types, "policy"), [""; 0]);
+    }
+    assert_eq!(calls("use super::{policy::Cleared, route};", "policy"), [""; 0]);
+    assert_eq!(calls("hall3::route()", "l3"), [""; 0]);
 }

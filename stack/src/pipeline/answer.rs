@@ -75,7 +75,7 @@ fn error(cx: &mut Walk<'_>, ip: &Ip, reason: DropReason, mtu: u16) -> Verdict {
         return silent(cx, Silence::Forbidden);
     };
     let Some(port) = cx.tables.ports().get(slot) else { return silent(cx, Silence::Forbidden) };
-    if !port.errors.has(cx.now, cx.tables.error_rate()) {
+    if !port.errors.has(cx.now, cx.tables.error_rate(), 1) {
         return silent(cx, Silence::RateLimited);
     }
     cx.effect(Effect::SpendError(slot));
@@ -103,6 +103,7 @@ fn number(ip: &Ip, reason: DropReason) -> (u8, u8) {
         (DropReason::HopLimitExceeded, false) => (3, 0),
         (DropReason::MtuExceeded, true) => (3, 4),
         (DropReason::MtuExceeded, false) => (2, 0),
+        (DropReason::LinkScope, false) => (1, 2),
         (DropReason::NeighborFailed, false) => (1, 3),
         (DropReason::NeighborFailed | DropReason::Blackhole, true) => (3, 1),
         (_, true) => (3, 0),
@@ -110,11 +111,16 @@ fn number(ip: &Ip, reason: DropReason) -> (u8, u8) {
     }
 }
 
-/// The gateway's address that the sender knows (RFC 1812 section 4.3.2.4).
+/// The gateway's address that the sender knows (RFC 1812 section 4.3.2.4); of the sender's own
+/// scope for IPv6 (RFC 6724 section 5, rule 2).
 fn source(tables: &Tables, ip: &Ip) -> Option<IpAddress> {
     match ip.src {
         IpAddress::Ipv4(_) => tables.node().gateway4.map(|cidr| IpAddress::Ipv4(cidr.address())),
-        IpAddress::Ipv6(_) => tables.node().gateway6.map(|cidr| IpAddress::Ipv6(cidr.address())),
+        IpAddress::Ipv6(src) => tables.node().gateway6.map(|cidr| {
+            let near = src.is_unicast_link_local();
+            let own = if near { tables.node().gateway_link_local() } else { cidr.address() };
+            IpAddress::Ipv6(own)
+        }),
     }
 }
 

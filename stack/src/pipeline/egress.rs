@@ -44,7 +44,7 @@ fn deliver(cx: &mut Walk<'_>, endpoint: EndpointId) -> Step<Verdict> {
     let tables = cx.tables;
     let ports = tables.ports();
     let Some(slot) = ports.slot(cx.ingress) else { return Break(Stop::Drop(DropReason::Bug)) };
-    let has_share = |port: &Port| port.errors.has(cx.now, tables.error_rate());
+    let has_share = |port: &Port| port.errors.has(cx.now, tables.error_rate(), 1);
     if !ports.get(slot).is_some_and(has_share) {
         return Break(Stop::Drop(DropReason::GatewayBusy));
     }

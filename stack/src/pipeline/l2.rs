@@ -8,15 +8,22 @@
 
 use core::ops::ControlFlow::{Break, Continue};
 
-use smoltcp::wire::{EthernetAddress, IpAddress, IpProtocol, Ipv4Address, Ipv6Address};
+use smoltcp::wire::{EthernetAddress, IpAddress};
 
 use super::answer::Reply;
-use super::packet::{Arp, Inner, Ip, L4, Nd, Packet};
+use super::packet::{Inner, Ip, L4, Nd, Packet};
 use super::{Step, Stop, Walk};
 use crate::config::PortKind;
 use crate::drop::DropReason;
 use crate::table::{Effect, Port, Slot};
 use crate::trace::Hop;
+
+mod guard;
+
+/// Bytes of copies that one token of a port's share of floods pays for.
+const COPIES: usize = 64 * 1_024;
+/// What a copy counts at least: writing it costs more than its bytes.
+const COPY_MIN: usize = 4 * 1_024;
 
 /// Which way a frame goes on.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +53,7 @@ pub(crate) fn forward(cx: &mut Walk<'_>, packet: &Packet) -> Step<Path> {
     if !tables.complete() {
         return refuse(DropReason::ConfigurationPending);
     }
-    guard(port, packet)?;
+    guard::check(tables, slot, port, packet)?;
     neighbors(cx, slot, packet)?;
     let dst = packet.dst;
     if dst.is_multicast() {
@@ -81,72 +88,6 @@ fn same_segment(from: PortKind, to: PortKind) -> bool {
     }
 }
 
-/// The source guard: MAC, addresses, ARP and ND fields (SEC-30..33).
-fn guard(port: &Port, packet: &Packet) -> Step<()> {
-    if packet.src.is_multicast() {
-        return refuse(DropReason::SourceMacMulticast);
-    }
-    if packet.src != port.config.mac {
-        return refuse(DropReason::SourceMacSpoofed);
-    }
-    match &packet.inner {
-        Inner::Ip(ip) => guard_ip(port, ip),
-        Inner::Arp(arp) => guard_arp(port, arp),
-    }
-}
-
-fn guard_ip(port: &Port, ip: &Ip) -> Step<()> {
-    if martian_destination(&ip.dst) {
-        return refuse(DropReason::Martian);
-    }
-    if let IpAddress::Ipv6(Ipv6Address::UNSPECIFIED) = ip.src {
-        // Only duplicate address detection and multicast listener reports before it (RFC 3590).
-        let may = port.config.kind != PortKind::Pod || port.speaks_ipv6();
-        return if may && announces_nothing(ip) {
-            Continue(())
-        } else {
-            refuse(DropReason::SourceIpSpoofed)
-        };
-    }
-    if martian_source(&ip.src) {
-        return refuse(DropReason::Martian);
-    }
-    if port.config.kind != PortKind::Pod {
-        return Continue(());
-    }
-    if !port.owns(&ip.src) {
-        return refuse(DropReason::SourceIpSpoofed);
-    }
-    match ip.l4 {
-        L4::Nd(Nd::RouterAdvert | Nd::Redirect) => refuse(DropReason::RouterMessageFromPod),
-        L4::Nd(Nd::NeighborAdvert { target, link }) => {
-            let own_link = link.is_none_or(|mac| mac == port.config.mac);
-            let own = own_link && port.owns(&IpAddress::Ipv6(target));
-            if own { Continue(()) } else { refuse(DropReason::NdSpoofed) }
-        }
-        L4::Nd(Nd::NeighborSolicit { link: Some(mac), .. }) if mac != port.config.mac => {
-            refuse(DropReason::NdSpoofed)
-        }
-        L4::Icmp { icmp_type: 5, .. } if ip.protocol == IpProtocol::Icmp => {
-            refuse(DropReason::RouterMessageFromPod)
-        }
-        L4::Udp { src_port: 67 | 547, dst_port: 68 | 546 } => refuse(DropReason::DhcpServer),
-        L4::Nd(_) | L4::Icmp { .. } | L4::Udp { .. } => Continue(()),
-        L4::Tcp { .. } | L4::Sctp { .. } | L4::Opaque => Continue(()),
-    }
-}
-
-/// Sender fields must be the port's; 0.0.0.0 is a probe (RFC 5227 section 2.1.1).
-fn guard_arp(port: &Port, arp: &Arp) -> Step<()> {
-    let probe = arp.request && arp.sender == Ipv4Address::UNSPECIFIED;
-    let trusted = port.config.kind != PortKind::Pod;
-    let own = trusted || probe || port.owns(&IpAddress::Ipv4(arp.sender));
-    if own && arp.sender_mac == port.config.mac {
-        return Continue(());
-    }
-    refuse(DropReason::ArpSpoofed)
-}
-
 /// ARP and ND questions end here: answered with the owner's MAC, or by silence when nobody has the
 /// address.
 fn neighbors(cx: &mut Walk<'_>, slot: Slot, packet: &Packet) -> Step<()> {
@@ -179,51 +120,26 @@ fn group(cx: &mut Walk<'_>, slot: Slot, port: &Port, packet: &Packet) -> Step<Pa
         let reason = if anybody { DropReason::MtuExceeded } else { DropReason::FloodScopeEmpty };
         return refuse(reason);
     }
-    if !port.floods.has(cx.now, cx.tables.flood_rate()) {
+    let rate = cx.tables.flood_rate();
+    let tokens = tokens(receivers, cx.frame.len()).min(rate.burst);
+    if !port.floods.has(cx.now, rate, tokens) {
         return refuse(DropReason::StormLimited);
     }
-    cx.effect(Effect::SpendFlood(slot));
+    cx.effect(Effect::SpendFlood(slot, tokens));
     let receivers = u16::try_from(receivers).unwrap_or(u16::MAX);
     cx.hop(Hop::Group(receivers));
     Continue(Path::Group(receivers))
+}
+
+/// What a flood costs of its port's share: its work, which is bytes copied and frames written. The
+/// caller never asks for more than a full share, or a segment of many pods could carry no flood.
+fn tokens(receivers: usize, len: usize) -> u32 {
+    let copies = receivers.saturating_mul(len.max(COPY_MIN));
+    u32::try_from(copies.div_ceil(COPIES)).unwrap_or(u32::MAX)
 }
 
 /// 01:80:c2:00:00:00 to 0f, which no bridge forwards (IEEE 802.1Q table 8-1).
 fn reserved(mac: EthernetAddress) -> bool {
     let [a, b, c, d, e, f] = mac.0;
     [a, b, c, d, e] == [0x01, 0x80, 0xc2, 0, 0] && f < 0x10
-}
-
-fn announces_nothing(ip: &Ip) -> bool {
-    match ip.l4 {
-        L4::Nd(Nd::NeighborSolicit { link, .. }) => link.is_none(),
-        L4::Icmp { icmp_type, .. } => matches!(icmp_type, 131 | 132 | 143),
-        L4::Nd(_) | L4::Tcp { .. } | L4::Udp { .. } | L4::Sctp { .. } | L4::Opaque => false,
-    }
-}
-
-/// Sources that are no host's (RFC 1812 section 5.3.7, RFC 4291 section 2.5.3).
-fn martian_source(address: &IpAddress) -> bool {
-    match address {
-        IpAddress::Ipv4(v4) => {
-            let [first, ..] = v4.octets();
-            v4.is_loopback() || first == 0 || first >= 224
-        }
-        IpAddress::Ipv6(v6) => v6.is_loopback() || v6.is_multicast() || mapped(*v6),
-    }
-}
-
-fn martian_destination(address: &IpAddress) -> bool {
-    match address {
-        IpAddress::Ipv4(v4) => {
-            let [first, ..] = v4.octets();
-            v4.is_loopback() || first == 0 || (first >= 240 && !v4.is_broadcast())
-        }
-        IpAddress::Ipv6(v6) => v6.is_loopback() || v6.is_unspecified() || mapped(*v6),
-    }
-}
-
-/// IPv4-mapped addresses never appear on a wire (RFC 4942 section 2.2).
-fn mapped(address: Ipv6Address) -> bool {
-    address.to_ipv4_mapped().is_some()
 }

@@ -1,8 +1,8 @@
 //! l3: route, hop limit, neighbor, MTU. Only what is sent to the gateway's MAC is routed.
 //!
 //! RFC 1812 section 5.2 and RFC 8200. The order of checks is Linux's (`ip_forward`): route, hop
-//! limit, MTU, and last the neighbor, whose absence a sender learns with the hop limit already
-//! lowered.
+//! limit, scope, MTU, and last the neighbor, whose absence a sender learns with the hop limit
+//! already lowered.
 
 use core::ops::ControlFlow::{Break, Continue};
 
@@ -73,7 +73,7 @@ fn routed(cx: &mut Walk<'_>, ip: &Ip) -> Step<Next> {
     if group(cx, &ip.dst) {
         return refuse(DropReason::GroupRouted);
     }
-    if link_local(&ip.dst) || link_local(&ip.src) {
+    if link_local(&ip.dst) {
         return refuse(DropReason::LinkScope);
     }
     let Some(route) = tables.fib().lookup(&ip.dst) else {
@@ -97,6 +97,10 @@ fn routed(cx: &mut Walk<'_>, ip: &Ip) -> Step<Next> {
     }
     if ip.hop_limit <= 1 {
         return unreachable(DropReason::HopLimitExceeded, 0);
+    }
+    // Beyond the scope of its source (RFC 4443 section 3.1): nobody there could answer.
+    if link_local(&ip.src) {
+        return unreachable(DropReason::LinkScope, 0);
     }
     let Some((slot, mac, port)) = found else {
         cx.edit(Edit::HopLimit(ip.hop_limit - 1));
@@ -148,9 +152,8 @@ fn group(cx: &Walk<'_>, address: &IpAddress) -> bool {
     }
 }
 
+/// Of IPv6 alone. IPv4's 169.254/16 is routed as any other prefix, as Linux does (RFC 3927 section
+/// 7 says otherwise): the node serves there (NodeLocal DNSCache) and clouds do (metadata).
 fn link_local(address: &IpAddress) -> bool {
-    match address {
-        IpAddress::Ipv4(v4) => v4.is_link_local(),
-        IpAddress::Ipv6(v6) => v6.is_unicast_link_local(),
-    }
+    matches!(address, IpAddress::Ipv6(v6) if v6.is_unicast_link_local())
 }

@@ -123,7 +123,10 @@ pub enum L4 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nd {
     /// Router solicitation.
-    RouterSolicit,
+    RouterSolicit {
+        /// The source link-layer address option.
+        link: Option<EthernetAddress>,
+    },
     /// Router advertisement.
     RouterAdvert,
     /// Neighbor solicitation.
@@ -184,8 +187,9 @@ impl Ip {
             (GsoKind::Tcp4 | GsoKind::Tcp6, L4::Tcp { header_len, .. }) => u32::from(header_len),
             _ => 8,
         };
-        let headers = u32::from(self.l4_offset).saturating_sub(ETHERNET_HEADER as u32);
-        (headers + l4 + u32::from(gso.size)).min(self.total_len)
+        let headers = usize::from(self.l4_offset).saturating_sub(ETHERNET_HEADER);
+        let headers = u32::try_from(headers).unwrap_or(u32::MAX);
+        headers.saturating_add(l4 + u32::from(gso.size)).min(self.total_len)
     }
 
     /// Source and destination port, when there are any.

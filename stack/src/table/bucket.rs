@@ -20,17 +20,24 @@ pub struct Rate {
     pub interval: Duration,
 }
 
+impl Rate {
+    /// Time to regain so many tokens.
+    fn time_of(self, tokens: u32) -> Duration {
+        Duration(self.interval.0.saturating_mul(u64::from(tokens)))
+    }
+}
+
 impl Bucket {
-    /// Whether a token is there now.
+    /// Whether so many tokens are there now.
     #[must_use]
-    pub fn has(&self, now: Instant, rate: Rate) -> bool {
-        let after = self.full_at.max(now) + rate.interval;
-        after.since(now).0 <= rate.interval.0.saturating_mul(u64::from(rate.burst))
+    pub fn has(&self, now: Instant, rate: Rate, tokens: u32) -> bool {
+        let after = self.full_at.max(now) + rate.time_of(tokens);
+        after.since(now) <= rate.time_of(rate.burst)
     }
 
-    /// Takes a token. Call it only after [`Bucket::has`] said yes.
-    pub fn spend(&mut self, now: Instant, rate: Rate) {
-        self.full_at = self.full_at.max(now) + rate.interval;
+    /// Takes so many tokens. Call it only after [`Bucket::has`] said yes.
+    pub fn spend(&mut self, now: Instant, rate: Rate, tokens: u32) {
+        self.full_at = self.full_at.max(now) + rate.time_of(tokens);
     }
 }
 
@@ -47,11 +54,23 @@ mod tests {
         let mut spent = 0;
         for time in 0..100 {
             let now = Instant(1_000 + time);
-            if bucket.has(now, rate) {
-                bucket.spend(now, rate);
+            if bucket.has(now, rate, 1) {
+                bucket.spend(now, rate, 1);
                 spent += 1;
             }
         }
         assert_eq!(spent, 3 + 9, "three at once, then one each 10 ns");
+    }
+
+    #[test]
+    fn several_at_once_or_none() {
+        let rate = Rate { burst: 3, interval: Duration(10) };
+        let mut bucket = Bucket::default();
+        let now = Instant(1_000);
+        assert!(!bucket.has(now, rate, 4), "never more than a full bucket");
+        assert!(bucket.has(now, rate, 2));
+        bucket.spend(now, rate, 2);
+        assert_eq!([1, 2].map(|tokens| bucket.has(now, rate, tokens)), [true, false]);
+        assert!(bucket.has(now + rate.interval, rate, 2), "after the time of one more");
     }
 }

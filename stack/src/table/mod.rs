@@ -44,8 +44,8 @@ pub struct Neighbor {
 pub enum Effect {
     /// One error of the port's share is used.
     SpendError(Slot),
-    /// One flood of the port's share is used.
-    SpendFlood(Slot),
+    /// So many tokens of the port's share of floods are used.
+    SpendFlood(Slot, u32),
 }
 
 /// The effects of one walk.
@@ -196,12 +196,12 @@ impl Tables {
             match effect {
                 Effect::SpendError(slot) => {
                     if let Some(port) = self.ports.change(*slot) {
-                        port.errors.spend(now, errors);
+                        port.errors.spend(now, errors, 1);
                     }
                 }
-                Effect::SpendFlood(slot) => {
+                Effect::SpendFlood(slot, tokens) => {
                     if let Some(port) = self.ports.change(*slot) {
-                        port.floods.spend(now, floods);
+                        port.floods.spend(now, floods, *tokens);
                     }
                 }
             }

@@ -1,5 +1,7 @@
 //! Packets that get no further, and what their senders are told.
 
+use stack::config::link_local;
+
 use super::*;
 
 pub(super) const CASES: &[Input] = &[
@@ -53,11 +55,15 @@ fn unreachable() -> Vec<Seen> {
         (A, four(v4(77)).udp(40_000, 9, b"nobody home")),
         (A, to_gateway(2).ipv6(v6(2), v6(77)).udp(40_000, 9, b"nobody home")),
         (A, four(NOWHERE).udp(40_000, 9, b"blackhole")),
+        // From beyond its source's scope nobody could answer.
+        (A, to_gateway(2).ipv6(link_local(mac(2)), OUTSIDE6).udp(40_000, 9, b"scope")),
         // About an error, a later fragment, a group and a link-local address nothing is said.
         (A, four(NOWHERE).icmp(3, 3, [0; 4], &quoted[14..])),
         (A, four(NOWHERE).fragment(5, 64, false).upper(17.into(), &[0; 32])),
         (A, four(Ipv4Address::new(224, 0, 0, 9)).udp(40_000, 9, b"group")),
-        (A, four(Ipv4Address::new(169, 254, 1, 1)).udp(40_000, 9, b"link")),
+        (A, to_gateway(2).ipv6(v6(2), link_local(mac(77))).udp(40_000, 9, b"link")),
+        // Of IPv4 they are routed: the node serves there.
+        (A, four(Ipv4Address::new(169, 254, 20, 10)).udp(40_000, 53, b"link")),
     ])
 }
 

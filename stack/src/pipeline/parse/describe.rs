@@ -208,7 +208,7 @@ fn about(quoted: &Quoted, f: &mut dyn Write) -> Result {
 
 fn nd(message: &Nd, f: &mut dyn Write) -> Result {
     match message {
-        Nd::RouterSolicit => f.write_str(" nd router solicit"),
+        Nd::RouterSolicit { .. } => f.write_str(" nd router solicit"),
         Nd::RouterAdvert => f.write_str(" nd router advert"),
         Nd::NeighborSolicit { target, .. } => write!(f, " nd neighbor solicit {target}"),
         Nd::NeighborAdvert { target, link: None } => write!(f, " nd neighbor advert {target}"),

@@ -47,7 +47,7 @@ pub(super) fn parse(
 fn router_solicit(upper: &Upper<'_>, facts: &Ipv6Facts) -> Result<Nd, DropReason> {
     let link = options(upper, icmp::HEADER, OPTION_SOURCE_LINK)?;
     valid(link.is_none() || !facts.src.is_unspecified())?;
-    Ok(Nd::RouterSolicit)
+    Ok(Nd::RouterSolicit { link })
 }
 
 fn router_advert(upper: &Upper<'_>, facts: &Ipv6Facts) -> Result<Nd, DropReason> {

@@ -6,7 +6,7 @@ use std::vec::Vec;
 use smoltcp::wire::{EthernetAddress, IpProtocol, Ipv4Address, Ipv6Address, NdiscNeighborFlags};
 
 use super::{describe, parse};
-use crate::drop::DropReason;
+use crate::drop::{DropReason, seen};
 use crate::input::{Frame, Offload};
 use crate::pipeline::packet::{Inner, Ip, Packet};
 use crate::wire::build::{self, Link, flags};
@@ -40,8 +40,28 @@ fn v6() -> build::Ip {
 
 /// What parse makes of a whole frame with complete checksums.
 fn judge(frame: &[u8]) -> Result<Packet, DropReason> {
+    described(frame, &Offload::default())
+}
+
+/// What parse makes of a whole frame that is said to be offloaded so.
+fn described(frame: &[u8], offload: &Offload) -> Result<Packet, DropReason> {
     let window = &frame[..frame.len().min(Frame::WINDOW)];
-    parse(window, frame.len(), &Offload::default())
+    parse(window, frame.len(), offload).inspect_err(|reason| seen::note(*reason))
+}
+
+#[test]
+fn every_reason_of_parse_is_seen() {
+    let tests: &[fn()] = &[
+        refused::ethernet_and_arp,
+        refused::ipv4_header,
+        refused::ipv6_header_and_extensions,
+        refused::headers_beyond_the_window,
+        refused::fragments_of_both_versions,
+        refused::upper_headers_of_both_versions,
+        nd::options_must_have_lengths_that_fit,
+        offload::fragments_and_arp_have_no_offload,
+    ];
+    seen::all(100..300, tests);
 }
 
 fn ip(frame: &[u8]) -> Ip {

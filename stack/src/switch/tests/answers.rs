@@ -190,6 +190,22 @@ fn errors_over_ipv6() {
 }
 
 #[test]
+fn beyond_the_scope_of_its_source() {
+    let mut bed = Bed::new();
+    let own = crate::config::link_local(mac(2));
+    let to = |dst, hops| between(2, GATEWAY).ipv6(own, dst).hop_limit(hops).udp(1, 2, b"x");
+    for dst in [OUTSIDE6, NODE6, v6(3)] {
+        assert_eq!(error(&mut bed, A, &to(dst, 64)), (DropReason::LinkScope, 1, 2, 0));
+        let (_, reply) = bed.only();
+        let gateway = NodeConfig::default().gateway_link_local();
+        assert_eq!(reply[22..38], gateway.octets(), "in the scope of the sender");
+        assert_eq!(reply[62..], to(dst, 64)[14..], "its hop limit is not lowered yet");
+        icmp6_ok(&reply);
+    }
+    assert_eq!(error(&mut bed, A, &to(OUTSIDE6, 1)).0, DropReason::HopLimitExceeded, "first");
+}
+
+#[test]
 fn a_port_has_its_share_of_errors() {
     let mut bed = Bed::new();
     let bytes = between(2, GATEWAY).ipv4(v4(2), v4(77)).udp(1, 2, b"");

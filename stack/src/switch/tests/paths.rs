@@ -50,6 +50,17 @@ fn routed_to_the_node_with_a_hop_less() {
 }
 
 #[test]
+fn what_the_node_serves_at_link_local_addresses_of_ipv4() {
+    let mut bed = Bed::new();
+    for service in [[169, 254, 20, 10], [169, 254, 169, 254]].map(Ipv4Address::from) {
+        let ask = between(2, GATEWAY).ipv4(v4(2), service).udp(4_000, 53, b"x");
+        assert_eq!(bed.send(A, &ask), Verdict::Forward(HOST));
+        let answer = between(250, GATEWAY).ipv4(service, v4(2)).udp(53, 4_000, b"x");
+        assert_eq!(bed.send(HOST, &answer), Verdict::Forward(A));
+    }
+}
+
+#[test]
 fn from_the_node_to_a_pod() {
     let mut bed = Bed::new();
     let bytes = between(250, GATEWAY).ipv4(OUTSIDE4, v4(3)).tcp((80, 4_000), 0x12, 1, 1, b"");

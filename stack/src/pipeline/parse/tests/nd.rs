@@ -62,8 +62,14 @@ fn valid_messages_pass() {
         (solicit(&[&TLLA]), Nd::NeighborSolicit { target: B6, link: None }),
         (advert(&[&nonce, &TLLA, &nonce]), Nd::NeighborAdvert { target: A6, link: Some(A) }),
         (advert(&[&SLLA]), Nd::NeighborAdvert { target: A6, link: None }),
-        (message(LOCAL6, GROUP, 133, [0; 4], &[&SLLA]), Nd::RouterSolicit),
-        (message(Ipv6Address::UNSPECIFIED, GROUP, 133, [0; 4], &[]), Nd::RouterSolicit),
+        (
+            message(LOCAL6, GROUP, 133, [0; 4], &[&SLLA]),
+            Nd::RouterSolicit { link: Some(EthernetAddress([2, 0, 0, 0, 0, 1])) },
+        ),
+        (
+            message(Ipv6Address::UNSPECIFIED, GROUP, 133, [0; 4], &[]),
+            Nd::RouterSolicit { link: None },
+        ),
         (router_advert(LOCAL6), Nd::RouterAdvert),
         (redirect(LOCAL6, LOCAL6, A6), Nd::Redirect),
         (redirect(LOCAL6, A6, A6), Nd::Redirect),
@@ -95,7 +101,7 @@ fn every_message_needs_hop_limit_255_code_0_and_its_length() {
 }
 
 #[test]
-fn options_must_have_lengths_that_fit() {
+pub(super) fn options_must_have_lengths_that_fit() {
     for (what, option) in [
         ("length 0", &[1, 0, 2, 0, 0, 0, 0, 1][..]),
         ("beyond the message", &[1, 2, 2, 0, 0, 0, 0, 1]),

@@ -6,8 +6,7 @@ use crate::input::{Checksum, Gso, GsoKind};
 const SCTP: [u8; 16] = [0, 7, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
 
 fn described(frame: &[u8], checksum: Checksum, gso: Option<Gso>) -> Result<Packet, DropReason> {
-    let window = &frame[..frame.len().min(Frame::WINDOW)];
-    parse(window, frame.len(), &Offload { checksum, gso, fragment_mtu: None })
+    super::described(frame, &Offload { checksum, gso, fragment_mtu: None })
 }
 
 fn partial(frame: &[u8], start: u16, offset: u16) -> bool {
@@ -56,6 +55,14 @@ fn a_partial_checksum_belongs_to_the_upper_header() {
 }
 
 #[test]
+fn what_pads_a_frame_is_not_summed() {
+    let mut padded = v4().udp(1, 9_999, &[0; 40]);
+    padded.resize(100, 0);
+    assert!(partial(&padded, 34 + 46, 0), "the packet's last word");
+    assert!(!partial(&padded, 34 + 48, 0), "behind it");
+}
+
+#[test]
 fn a_tunnel_made_by_the_pod_has_its_field_further_in() {
     let vxlan = v4().udp(1, 4789, &[0; 100]);
     assert!(partial(&vxlan, 34 + 8 + 8 + 34, 16));
@@ -92,7 +99,7 @@ fn super_frames_split_by_what_they_are() {
 }
 
 #[test]
-fn fragments_and_arp_have_no_offload() {
+pub(super) fn fragments_and_arp_have_no_offload() {
     for frame in [
         v4().fragment(1, 0, true).udp(1, 2, &[0; 800]),
         v4().fragment(1, 800, false).upper(IpProtocol::Udp, &[0; 800]),

@@ -22,7 +22,7 @@ fn arp() -> Vec<u8> {
 }
 
 #[test]
-fn ethernet_and_arp() {
+pub(super) fn ethernet_and_arp() {
     let tagged = |kind: [u8; 2]| {
         let mut frame = v4().udp(1, 2, b"");
         frame.splice(12..12, [kind[0], kind[1], 0, 5]);
@@ -54,7 +54,7 @@ fn ethernet_and_arp() {
 }
 
 #[test]
-fn ipv4_header() {
+pub(super) fn ipv4_header() {
     let udp = || v4().udp(1, 2, b"four");
     let sized = |len: u16| mend(with(udp(), IP + 2, &len.to_be_bytes()));
     let options = |bytes: &[u8]| v4().options(bytes).udp(1, 2, b"");
@@ -86,7 +86,7 @@ fn ipv4_header() {
 }
 
 #[test]
-fn ipv6_header_and_extensions() {
+pub(super) fn ipv6_header_and_extensions() {
     let udp = || v6().udp(1, 2, b"four");
     let sized = |frame: Vec<u8>, len: u16| with(frame, IP + 4, &len.to_be_bytes());
     let one = |protocol, body: &[u8]| v6().extension(protocol, body).udp(1, 2, b"");
@@ -123,7 +123,7 @@ fn ipv6_header_and_extensions() {
 }
 
 #[test]
-fn headers_beyond_the_window() {
+pub(super) fn headers_beyond_the_window() {
     let far = |protocol| {
         let opaque = [1, 198].into_iter().chain([0; 198]).collect::<Vec<u8>>();
         v6().extension(protocol, &opaque)
@@ -169,7 +169,7 @@ fn headers_beyond_the_window() {
 }
 
 #[test]
-fn fragments_of_both_versions() {
+pub(super) fn fragments_of_both_versions() {
     for ip in [v4, v6] {
         let part = |offset, more, protocol, len: usize| {
             ip().fragment(1, offset, more).upper(protocol, &std::vec![0x60; len])
@@ -230,7 +230,7 @@ fn fragments_of_both_versions() {
 }
 
 #[test]
-fn upper_headers_of_both_versions() {
+pub(super) fn upper_headers_of_both_versions() {
     for ip in [v4, v6] {
         let upper = |number: u8, bytes: &[u8]| ip().upper(IpProtocol::from(number), bytes);
         let tcp = |data_offset: u8, len: usize| {
