@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use stack::input::{EndpointId, Frame, Outbox, PortId};
+use stack::input::{EndpointId, Frame, Input, Outbox, PortId};
 use stack::journal::frame::Door;
 use stack::journal::{Begin, Chain, Place, Recorder, Tape};
 use stack::replay::Replay;
@@ -46,7 +46,7 @@ impl Doom {
 /// What came of an input for the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It was carried out; what is in the outbox leaves.
+    /// It was carried out; what is in the outbox leaves, whether the worker died thereafter or not.
     Done,
     /// It was carried out, and its outputs were lost with the worker.
     Lost,
@@ -69,6 +69,8 @@ struct Area {
 /// What happened to a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Past {
+    /// Which node.
+    pub(crate) number: u8,
     /// Crashes by [`Doom::ALL`].
     pub(crate) crashes: [u64; 4],
     /// Recoveries from a snapshot, and from the journal's begin.
@@ -157,7 +159,7 @@ impl Node {
             skip: false,
             queue: VecDeque::new(),
             missed: 0,
-            past: Past::default(),
+            past: Past { number, ..Past::default() },
             options,
             ports,
         }
@@ -193,8 +195,7 @@ impl Node {
         frame: Frame,
         out: &mut Outbox,
     ) -> Fate {
-        assert!(!self.down, "frames of a dead worker wait");
-        let before = *self.recorder.chain();
+        let before = self.alive();
         self.recorder.frame(now, Door::Port(port), &frame);
         if self.poisoned(before) {
             return Fate::Skipped;
@@ -211,7 +212,7 @@ impl Node {
         frame: Frame,
         out: &mut Outbox,
     ) -> Fate {
-        let before = *self.recorder.chain();
+        let before = self.alive();
         self.recorder.frame(now, Door::Endpoint(endpoint), &frame);
         if self.poisoned(before) {
             return Fate::Skipped;
@@ -222,7 +223,7 @@ impl Node {
 
     /// Time passes.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Outbox) -> Fate {
-        let before = *self.recorder.chain();
+        let before = self.alive();
         self.recorder.tick(now);
         if self.poisoned(before) {
             return Fate::Skipped;
@@ -241,10 +242,10 @@ impl Node {
     ) -> Fate {
         // Time is state, and moves with every input.
         out.clear();
-        if self.tick(now, out) != Fate::Done {
+        if self.tick(now, out) != Fate::Done || self.down {
             return Fate::Skipped;
         }
-        let before = *self.recorder.chain();
+        let before = self.alive();
         self.recorder.change(now, change);
         if self.poisoned(before) {
             return Fate::Skipped;
@@ -263,13 +264,28 @@ impl Node {
     /// The changes that lead to `target`. False when the worker died on the way.
     pub(crate) fn lead_to(&mut self, now: Instant, target: &Config, out: &mut Outbox) -> bool {
         for change in stack::config::diff(&self.subject.switch.config(), target) {
-            if self.change(now, &change, Some(true), out) != Fate::Done {
+            if self.change(now, &change, Some(true), out) != Fate::Done || self.down {
                 return false;
             }
         }
         let found = plan::sorted(self.subject.switch.config());
         assert_eq!(found, plan::sorted(target.clone()), "the difference leads to the target");
         true
+    }
+
+    /// The order of changes that do not depend on each other does not matter: where each of those
+    /// that lead to `target` is accepted in another order, they lead there as well.
+    pub(crate) fn in_any_order(&self, now: Instant, target: &Config, draw: &mut Draw) {
+        let mut switch = self.subject.switch.clone();
+        let mut changes = stack::config::diff(&switch.config(), target);
+        let mut out = Outbox::default();
+        while !changes.is_empty() {
+            let change = changes.swap_remove(draw.index(changes.len()));
+            switch.input(now, Input::Change(change), &mut out);
+        }
+        if out.events.is_empty() {
+            assert_eq!(plan::sorted(switch.config()), plan::sorted(target.clone()), "in any order");
+        }
     }
 
     /// Laws of the tables.
@@ -288,6 +304,12 @@ impl Node {
     /// The next frame that waited.
     pub(crate) fn waited(&mut self) -> Option<(PortId, Frame)> {
         if self.down { None } else { self.queue.pop_front() }
+    }
+
+    /// The chain before an input; a dead worker takes none.
+    fn alive(&self) -> Chain {
+        assert!(!self.down, "inputs of a dead worker wait");
+        *self.recorder.chain()
     }
 
     /// Whether the worker dies of the input recorded last, whose chain was `before`.

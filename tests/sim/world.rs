@@ -142,6 +142,7 @@ impl World {
                 }
             }
             let target = plan::config(node.number, &node.ports);
+            node.in_any_order(self.now, &target, &mut self.draw);
             assert!(node.lead_to(self.now, &target, out), "nobody dies any more");
         }
     }
@@ -344,6 +345,9 @@ impl World {
             return self.mourn(index);
         }
         for (endpoint, mut frame) in self.carry(index) {
+            if self.nodes[index].down {
+                break;
+            }
             checksum::complete(&mut frame);
             self.out.clear();
             let fate = self.nodes[index].deliver(self.now, endpoint, frame, &mut self.out);

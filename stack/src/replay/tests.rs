@@ -276,6 +276,26 @@ fn a_skipped_record_is_skipped_again() {
 }
 
 #[test]
+fn what_was_turned_before_a_skipped_record_is_found_at_it() {
+    let mut bed = Bed::new(false);
+    bed.send(A, &[5; 80]);
+    let chain = *bed.recorder.chain();
+    bed.recorder.frame(Instant(bed.now), Door::Port(A), &Frame::from_bytes(&[3; 80]));
+    bed.recorder = Recorder::new(bed.recorder.into_place(), chain, false);
+    bed.recorder.skip(Instant(bed.now), "it crashed the worker twice");
+    let all: Vec<&[u8]> = records(bed.recorder.place().bytes()).collect();
+    let poison = all.len() - 2;
+    let mut turned = Vec::from(all[poison - 1]);
+    *turned.last_mut().unwrap() ^= 1;
+    let mut again = Replay::from_begin(8);
+    let found = all.iter().enumerate().find_map(|(number, record)| {
+        let record = if number == poison - 1 { &turned } else { *record };
+        again.record(record, number == poison).err().map(|error| (number, error))
+    });
+    assert!(matches!(found, Some((at, ReplayError::Diverged { .. })) if at == poison), "{found:?}");
+}
+
+#[test]
 fn marks_compare_the_state() {
     let mut bed = Bed::new(false);
     bed.recorder.mark(Instant(bed.now), 4);
