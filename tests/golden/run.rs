@@ -1,9 +1,13 @@
-//! A case through a switch: what left, what was decided, what was counted.
+//! A case through a switch: what left, what was decided, what was counted. The inputs are recorded
+//! as the daemon records them, and the journal replays to the same.
 
 use std::fmt::Write;
 
+use stack::config::{Change, Config, diff};
 use stack::counters::PortCounters;
-use stack::{Frame, Input, Instant, Outbox, PortId, Seeds, Switch, Trace};
+use stack::journal::frame::Door;
+use stack::journal::{Begin, Chain, Recorder, Tape, records};
+use stack::{Frame, Input, Instant, Outbox, PortId, Replay, Seeds, Switch, Trace};
 
 use crate::capture::{self, Seen};
 use crate::topology::Topology;
@@ -21,34 +25,95 @@ pub(crate) struct Outcome {
     state: (String, u64),
 }
 
-/// Puts the frames in at their times, endpoints' frames among them.
+/// A switch whose inputs are recorded.
+struct Bed {
+    switch: Switch,
+    recorder: Recorder<Tape>,
+    out: Outbox,
+}
+
+impl Bed {
+    fn new(topology: &Topology, table: u64) -> Self {
+        let seeds = Seeds { table, choice: 1 };
+        let mut recorder = Recorder::new(Tape::default(), Chain::new(), false);
+        recorder.begin(Instant::ZERO, &Begin::new(topology.limits, seeds));
+        let switch = Switch::new(Config::default(), topology.limits, seeds);
+        let mut bed = Self { switch, recorder, out: Outbox::default() };
+        bed.lead_to(Instant::ZERO, &topology.config);
+        bed
+    }
+
+    fn lead_to(&mut self, now: Instant, config: &Config) {
+        for change in diff(&self.switch.config(), config) {
+            self.change(now, change);
+        }
+        assert_eq!(self.switch.config().ports.len(), config.ports.len(), "every port fits");
+    }
+
+    fn change(&mut self, now: Instant, change: Change) {
+        self.recorder.change(now, &change);
+        self.out.clear();
+        self.switch.input(now, Input::Change(change), &mut self.out);
+        self.recorder.outcome(&self.out);
+    }
+
+    fn frame(&mut self, now: Instant, door: Door, frame: Frame) {
+        self.recorder.frame(now, door, &frame);
+        let input = match door {
+            Door::Port(port) => Input::Frame { port, frame },
+            Door::Endpoint(endpoint) => Input::Deliver { endpoint, frame },
+        };
+        self.out.clear();
+        self.switch.input(now, input, &mut self.out);
+        self.recorder.outcome(&self.out);
+    }
+
+    /// What was recorded leads to the same state, step by step to the same chain.
+    fn replay(&mut self, now: Instant, table: u64) {
+        self.recorder.digest(now, self.switch.tables().walks());
+        let mut replay = Replay::from_begin(table);
+        for record in records(self.recorder.place().bytes()) {
+            let number = replay.records();
+            replay
+                .record(record.unwrap())
+                .unwrap_or_else(|error| panic!("record {number}: {error}"));
+        }
+        let again = replay.switch().unwrap();
+        assert_eq!(again.dump(), self.switch.dump(), "replayed");
+        assert_eq!(again.digest(), self.switch.digest());
+        assert_eq!(replay.chain(), self.recorder.chain());
+    }
+}
+
+/// Puts the frames in at their times, endpoints' frames among them, and replays all of it.
 pub(crate) fn run(topology: &Topology, frames: &[Seen], table: u64) -> Outcome {
-    let seeds = Seeds { table, choice: 1 };
-    let mut switch = Switch::new(topology.config.clone(), topology.limits, seeds);
-    assert_eq!(switch.config().ports.len(), topology.config.ports.len(), "every port fits");
-    let (mut out, mut sent, mut walk) = (Outbox::default(), Vec::new(), String::new());
+    let mut bed = Bed::new(topology, table);
+    let (mut sent, mut walk) = (Vec::new(), String::new());
+    let mut later = topology.later.iter().peekable();
     for seen in frames {
-        let (now, port, frame) = (seen.time, seen.port, seen.frame.duplicate());
-        switch.input(now, Input::Frame { port, frame }, &mut out);
-        let trace = &out.walked[0];
-        tell(topology, now, trace, &seen.frame, &mut walk);
-        let deliveries = std::mem::take(&mut out.deliveries);
-        collect(now, &mut out, &mut sent);
+        let now = seen.time;
+        while let Some((at, config)) = later.next_if(|(at, _)| *at <= now) {
+            bed.lead_to(*at, config);
+        }
+        bed.frame(now, Door::Port(seen.port), seen.frame.duplicate());
+        tell(topology, now, &bed.out.walked[0], &seen.frame, &mut walk);
+        let deliveries = std::mem::take(&mut bed.out.deliveries);
+        collect(now, &mut bed.out, &mut sent);
         for (endpoint, frame) in deliveries {
-            switch.input(now, Input::Deliver { endpoint, frame }, &mut out);
-            for (index, trace) in out.walked.iter().enumerate() {
-                let said = said(&out, index);
-                tell(topology, now, trace, said, &mut walk);
+            bed.frame(now, Door::Endpoint(endpoint), frame);
+            for (index, trace) in bed.out.walked.iter().enumerate() {
+                tell(topology, now, trace, said(&bed.out, index), &mut walk);
             }
-            collect(now, &mut out, &mut sent);
+            collect(now, &mut bed.out, &mut sent);
         }
     }
-    assert_eq!(switch.counters().imbalances(), [], "received is accounted for");
+    assert_eq!(bed.switch.counters().imbalances(), [], "received is accounted for");
+    bed.replay(frames.last().map_or(Instant::ZERO, |seen| seen.time), table ^ 0x5eed);
     Outcome {
         sent: capture::write(topology, &sent),
         walk,
-        counters: counters(topology, &switch),
-        state: (switch.dump(), switch.digest()),
+        counters: counters(topology, &bed.switch),
+        state: (bed.switch.dump(), bed.switch.digest()),
     }
 }
 

@@ -10,14 +10,19 @@
 //! route 10.244.1.0/24 connected
 //! route 203.0.113.0/24 blackhole
 //! limit flood_burst 2
+//! at 1500000
 //! ```
+//!
+//! What follows `at` is the whole configuration from that moment on, in nanoseconds.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 use stack::trace::Names;
-use stack::{Config, Limits, NodeConfig, PortConfig, PortId, PortKind, Route, RouteTarget, Switch};
+use stack::{
+    Config, Duration, Instant, Limits, PortConfig, PortId, PortKind, Route, RouteTarget, Switch,
+};
 
 /// The gateway's endpoint.
 pub(crate) const GATEWAY: PortId = PortId(0);
@@ -29,23 +34,39 @@ pub(crate) const NODE: PortId = PortId(1);
 pub(crate) struct Topology {
     pub(crate) config: Config,
     pub(crate) limits: Limits,
+    /// Configurations that follow, each from its moment on.
+    pub(crate) later: Vec<(Instant, Config)>,
     names: Vec<(PortId, String)>,
 }
 
 impl Topology {
     /// Reads it, and panics at a line that makes no sense.
     pub(crate) fn read(text: &str) -> Self {
+        let fresh = || Config { complete: true, ..Config::default() };
         let mut topology = Self {
-            config: Config { complete: true, ..Config::default() },
+            config: fresh(),
             limits: Limits::default(),
+            later: Vec::new(),
             names: vec![(GATEWAY, "gateway".to_owned()), (NODE, "host".to_owned())],
         };
+        let mut sections = vec![Instant::ZERO];
+        let mut done = Vec::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let words: Vec<&str> = line.split_whitespace().collect();
+            if let ["at", time] = words[..] {
+                sections.push(Instant(time.parse().unwrap()));
+                done.push(std::mem::replace(&mut topology.config, fresh()));
+                continue;
+            }
             topology.line(&words).unwrap_or_else(|| panic!("topology: what is `{line}`?"));
         }
-        let gateway = Switch::gateway_port(&topology.config.node, GATEWAY);
-        topology.config.ports.insert(0, gateway);
+        done.push(std::mem::take(&mut topology.config));
+        for config in &mut done {
+            let gateway = Switch::gateway_port(&config.node, GATEWAY);
+            config.ports.insert(0, gateway);
+        }
+        topology.later = sections.into_iter().zip(done).collect();
+        topology.config = topology.later.remove(0).1;
         topology
     }
 
@@ -70,8 +91,13 @@ impl Topology {
                 self.config.ports.last_mut()?.up = false;
             }
             ["pod", name, rest @ ..] => {
-                let id = PortId(u32::try_from(self.names.len()).ok()?);
-                self.names.push((id, format!("pod/{name}")));
+                let name = format!("pod/{name}");
+                let known = self.names.iter().find(|(_, known)| *known == name);
+                let fresh = PortId(u32::try_from(self.names.len()).ok()?);
+                let id = known.map_or(fresh, |(id, _)| *id);
+                if id == fresh {
+                    self.names.push((id, name));
+                }
                 self.config.ports.push(port(id, PortKind::Pod, rest)?);
             }
             ["route", prefix, target] => {
@@ -85,6 +111,10 @@ impl Topology {
             }
             ["limit", "flood_burst", burst] => self.limits.flood_burst = one(burst)?,
             ["limit", "errors_burst", burst] => self.limits.errors_burst = one(burst)?,
+            ["limit", "flood_interval", nanoseconds] => {
+                self.limits.flood_interval = Duration(one(nanoseconds)?);
+            }
+            ["incomplete"] => self.config.complete = false,
             _ => return None,
         }
         Some(())
@@ -102,8 +132,48 @@ impl Topology {
     }
 }
 
+/// A configuration as lines. `name` is a pod's; ports of the node and of the gateway need none.
+/// What such lines cannot say is left out.
+pub(crate) fn text(config: &Config, name: &dyn Fn(PortId) -> String) -> String {
+    let mut text = String::new();
+    let Config { node, ports, routes, complete } = config;
+    if node.gateway4.is_some() || node.gateway6.is_some() {
+        let cidrs = [node.gateway4.map(IpCidr::Ipv4), node.gateway6.map(IpCidr::Ipv6)];
+        text.push_str("gateway");
+        cidrs.iter().flatten().for_each(|cidr| write!(text, " {cidr}").unwrap());
+        text.push('\n');
+    }
+    for port in ports {
+        let who = match port.kind {
+            PortKind::Endpoint(_) => continue,
+            PortKind::Host => "node".to_owned(),
+            PortKind::Pod => format!("pod {}", name(port.id)),
+        };
+        let down = if port.up { "" } else { "down " };
+        write!(text, "{down}{who} {} mtu {}", port.mac, port.mtu).unwrap();
+        port.addresses.iter().for_each(|address| write!(text, " {address}").unwrap());
+        if !port.allowed.is_empty() {
+            text.push_str(" allowed");
+            port.allowed.iter().for_each(|prefix| write!(text, " {prefix}").unwrap());
+        }
+        text.push('\n');
+    }
+    for Route { prefix, target } in routes {
+        let target = match target {
+            RouteTarget::Connected => "connected",
+            RouteTarget::Blackhole => "blackhole",
+            RouteTarget::Port(_) => "node",
+        };
+        writeln!(text, "route {prefix} {target}").unwrap();
+    }
+    if !complete {
+        text.push_str("incomplete\n");
+    }
+    text
+}
+
 impl Names for Topology {
-    fn port(&self, port: PortId, f: &mut dyn fmt::Write) -> fmt::Result {
+    fn port(&self, port: PortId, f: &mut dyn Write) -> fmt::Result {
         let found = self.names.iter().find(|(known, _)| *known == port);
         f.write_str(found.map_or("a port that is gone", |(_, name)| name))
     }
@@ -130,5 +200,23 @@ fn port(id: PortId, kind: PortKind, words: &[&str]) -> Option<PortConfig> {
     })
 }
 
-/// The gateway's MAC, the same everywhere.
-pub(crate) const GATEWAY_MAC: EthernetAddress = NodeConfig::GATEWAY_MAC;
+#[test]
+fn what_is_written_is_read_again() {
+    let lines = "gateway 10.244.1.1/24 fd00:1::1/64\n\
+        node 02-48-0a-f4-01-fa mtu 1500 192.0.2.10 2001:db8::10\n\
+        down pod demo/a 02-48-0a-f4-01-02 mtu 1500 10.244.1.2 allowed 10.9.0.0/16\n\
+        route 10.244.1.0/24 connected\n\
+        route 0.0.0.0/0 node\n\
+        route 203.0.113.0/24 blackhole\n\
+        incomplete\n";
+    let again = format!("{lines}at 7000\npod demo/b 02-48-0a-f4-01-03 mtu 1500\n{lines}");
+    let topology = Topology::read(&again);
+    let name = |port: PortId| {
+        let found = topology.ports().find(|(known, _)| *known == port).unwrap().1;
+        found.trim_start_matches("pod/").to_owned()
+    };
+    assert_eq!(text(&topology.config, &name), lines);
+    let [(Instant(7_000), later)] = &topology.later[..] else { panic!("{:?}", topology.later) };
+    assert!(text(later, &name).contains("pod demo/b"));
+    assert_eq!(later.ports.iter().map(|port| port.id.0).collect::<Vec<_>>(), [0, 3, 1, 2]);
+}

@@ -5,7 +5,7 @@ use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
 use stack::{Change, Config, PortConfig, PortId};
 
 use crate::draw::Draw;
-use crate::plan;
+use crate::plan::{self, Id};
 
 /// The model: what a change that is accepted makes of a configuration.
 pub(crate) fn apply(config: &mut Config, change: &Change) {
@@ -27,15 +27,17 @@ pub(crate) fn apply(config: &mut Config, change: &Change) {
     }
 }
 
-/// A change that must be accepted. `ports[n]` is the port of host `n`, `fresh` a number never used.
+/// A change that must be accepted. `ports[n]` is the port of the node's host
+/// `n`, `fresh` a number never used.
 pub(crate) fn good(
+    node: u8,
     config: &Config,
     ports: &mut [PortId],
     fresh: PortId,
     draw: &mut Draw,
 ) -> Change {
     let n = draw.index(ports.len());
-    let host = u8::try_from(n).unwrap();
+    let host = Id { node, n: u8::try_from(n).unwrap() };
     let known = config.ports.iter().find(|port| port.id == ports[n]);
     let Some(known) = known else {
         ports[n] = fresh;
@@ -51,13 +53,13 @@ pub(crate) fn good(
             Change::Port(PortConfig { mtu, allowed, ..known.clone() })
         }
         4 => {
-            let mut routes = plan::routes(ports[0]);
+            let mut routes = plan::routes(node, ports[0]);
             routes.retain(|_| draw.chance(750));
             Change::Routes(routes)
         }
         5 => {
             let vxlan_port = [4_789, 8_472][draw.index(2)];
-            Change::Node(stack::NodeConfig { vxlan_port, ..plan::node() })
+            Change::Node(stack::NodeConfig { vxlan_port, ..plan::node(node) })
         }
         6 => Change::Complete(!config.complete || draw.chance(500)),
         // The same MAC and addresses at another port, in one step.
@@ -70,11 +72,11 @@ pub(crate) fn good(
 }
 
 /// A change that must be refused, given that the ports of `config` stand.
-pub(crate) fn bad(config: &Config, fresh: PortId, draw: &mut Draw) -> Change {
+pub(crate) fn bad(node: u8, config: &Config, fresh: PortId, draw: &mut Draw) -> Change {
     let known = &config.ports[draw.index(config.ports.len())];
     let stranger = PortConfig {
         mac: EthernetAddress([0x02, 0x48, 10, 244, 1, 200]),
-        ..plan::port(199, fresh)
+        ..plan::port(Id { node, n: 199 }, fresh)
     };
     let wrong = match draw.below(6) {
         0 => Change::Port(PortConfig { addresses: known.addresses.clone(), ..stranger }),
@@ -83,7 +85,7 @@ pub(crate) fn bad(config: &Config, fresh: PortId, draw: &mut Draw) -> Change {
         3 => Change::PortRemoved(fresh),
         4 => Change::PortUp(fresh, true),
         _ => {
-            let twice = plan::routes(fresh)[0];
+            let twice = plan::routes(node, fresh)[0];
             Change::Routes(vec![twice, twice])
         }
     };

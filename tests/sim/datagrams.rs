@@ -38,12 +38,12 @@ impl Datagrams {
 
     /// Everybody asks everybody.
     pub(crate) fn ask(&self, hosts: &mut [Host]) {
-        let count = hosts.len();
+        let ids: Vec<_> = hosts.iter().map(|host| host.id).collect();
         for (from, host) in hosts.iter_mut().enumerate() {
             let socket = host.sockets.get_mut::<udp::Socket<'_>>(self.sockets[from].client);
-            for to in (0..count).filter(|to| *to != from) {
+            for to in (0..ids.len()).filter(|to| *to != from) {
                 for six in [false, true] {
-                    let address = plan::address(u8::try_from(to).unwrap(), six);
+                    let address = plan::address(ids[to], six);
                     socket.send_slice(&question(from, to, six), (address, SERVER)).unwrap();
                 }
             }

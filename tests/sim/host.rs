@@ -12,7 +12,7 @@ use stack::pipeline::packet::{Inner, L4};
 use stack::pipeline::parse::parse;
 use stack::wire::checksum;
 
-use crate::plan;
+use crate::plan::{self, Id};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -21,6 +21,7 @@ const SUPER: usize = 16_000;
 
 /// A host.
 pub(crate) struct Host {
+    pub(crate) id: Id,
     interface: Interface,
     pub(crate) sockets: SocketSet<'static>,
     wire: Wire,
@@ -77,31 +78,32 @@ impl Device for Wire {
 }
 
 impl Host {
-    /// Host `n` with a pod's addresses, or the node's. It has no link-local one: smoltcp would
+    /// A host with a pod's addresses, or the node's. It has no link-local one: smoltcp would
     /// choose that as the source of routed packets.
-    pub(crate) fn new(n: u8, offload: bool, seed: u64) -> Self {
+    pub(crate) fn new(id: Id, offload: bool, seed: u64) -> Self {
         let mtu = if offload { SUPER } else { usize::from(plan::MTU) };
         let mut wire = Wire { received: VecDeque::new(), sent: Vec::new(), mtu };
-        let mut config = Config::new(plan::mac(n).into());
+        let mut config = Config::new(plan::mac(id).into());
         config.random_seed = seed;
         let start = smoltcp::time::Instant::ZERO;
         let mut interface = Interface::new(config, &mut wire, start);
-        let (bits4, bits6) = if n == 0 { (32, 128) } else { (24, 64) };
-        let own = [IpCidr::new(plan::v4(n).into(), bits4), IpCidr::new(plan::v6(n).into(), bits6)];
+        let (bits4, bits6) = if id.n == 0 { (32, 128) } else { (24, 64) };
+        let own =
+            [IpCidr::new(plan::v4(id).into(), bits4), IpCidr::new(plan::v6(id).into(), bits6)];
         // smoltcp believes ARP replies from its own networks only: the node has one with the
         // gateway.
-        let link = IpCidr::new(Ipv4Address::new(10, 244, 1, 0).into(), 31);
-        let all = own.into_iter().chain((n == 0).then_some(link));
+        let link = IpCidr::new(Ipv4Address::new(10, 244, id.node + 1, 0).into(), 31);
+        let all = own.into_iter().chain((id.n == 0).then_some(link));
         interface.update_ip_addrs(|addresses| addresses.extend(all));
         for six in [false, true] {
-            let _none = match plan::gateway(six) {
+            let _none = match plan::gateway(id.node, six) {
                 IpAddress::Ipv4(four) => interface.routes_mut().add_default_ipv4_route(four),
                 IpAddress::Ipv6(six) => interface.routes_mut().add_default_ipv6_route(six),
             }
             .unwrap();
         }
         let sockets = SocketSet::new(Vec::new());
-        Self { interface, sockets, wire, offload, awake: true, next: None }
+        Self { id, interface, sockets, wire, offload, awake: true, next: None }
     }
 
     /// A TCP socket, not yet open.
@@ -113,7 +115,7 @@ impl Host {
     /// A UDP socket bound to a port.
     pub(crate) fn udp(&mut self, l4_port: u16) -> SocketHandle {
         let buffer = || {
-            let metadata = vec![udp::PacketMetadata::EMPTY; 32];
+            let metadata = vec![udp::PacketMetadata::EMPTY; 64];
             udp::PacketBuffer::new(metadata, vec![0; 32_768])
         };
         let mut socket = udp::Socket::new(buffer(), buffer());

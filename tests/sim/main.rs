@@ -1,11 +1,18 @@
-//! Simulation: a whole node from a seed. Real TCP/IP stacks as pods, links with faults,
-//! configuration that changes under way, hostile frames; the laws are judged at every step
-//! ([`laws`], [`state`]), and when the faults end every transfer completes and every datagram is
-//! answered.
+//! Simulation: a cluster from a seed. Nodes with a switch and a journal each, real TCP/IP stacks
+//! as pods, links with faults, workers that die and recover, configuration that changes under way,
+//! hostile frames; the laws are judged at every step ([`laws`], [`state`], [`subject`]). When the
+//! faults end every transfer completes and every datagram is answered, and the whole journal of
+//! each node replays to the same state.
 //!
-//! `HOPSCOPE_SIM_SEEDS` is how many seeds run (default [`SEEDS`]), `HOPSCOPE_SIM_SEED` the first
-//! one (default 1). Each runs twice with one table seed and once with another, and everything that
-//! was seen is equal. A seed that fails is printed with its options and the command that reruns it.
+//! | variable | meaning |
+//! | --- | --- |
+//! | `HOPSCOPE_SIM_SEEDS` | how many seeds run (default [`SEEDS`]) |
+//! | `HOPSCOPE_SIM_SEED` | the first one (default 1) |
+//! | `HOPSCOPE_SIM_JOURNALS` | a directory for the journal of each node ([`failure`]) |
+//!
+//! Each seed runs twice with one table seed and once with another, and everything that was seen is
+//! equal. One that fails is printed with its options and the command that reruns it, and is shrunk
+//! to a small recording.
 #![expect(
     clippy::unwrap_used,
     clippy::tests_outside_test_module,
@@ -13,32 +20,49 @@
 )]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+mod candidate;
+#[path = "../golden/capture.rs"]
+mod capture;
 mod churn;
 mod datagrams;
 mod draw;
+mod failure;
 #[path = "../fuzz/frames.rs"]
 mod frames;
+#[path = "../golden/run.rs"]
+mod golden;
 mod host;
 mod hostile;
+mod journal;
 #[path = "../laws/mod.rs"]
 mod laws;
 mod link;
+mod node;
 mod options;
 mod plan;
 mod share;
+mod shrink;
 mod state;
+mod subject;
+mod sum;
+#[path = "../golden/topology.rs"]
+mod topology;
 mod transfer;
+mod underlay;
 mod world;
 
 use datagrams::Datagrams;
 use draw::Draw;
 use options::Options;
+use sum::Sum;
 use transfer::Transfer;
 use world::{Seen, World};
 
-/// Seeds of a run that says nothing else: about 20 s in a debug build.
-const SEEDS: u64 = 40;
+/// Seeds of a run that says nothing else: what `make test` runs, in a debug build.
+const SEEDS: u64 = 200;
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 /// After the faults a transfer has this long: retransmission time-outs have grown to a minute by
@@ -46,11 +70,18 @@ const SECOND: u64 = 1_000_000_000;
 const PATIENCE: u64 = 600 * SECOND;
 /// Neighbor entries of hosts live for a minute; damaged ones too.
 const NEIGHBORS: u64 = 70 * SECOND;
+/// One seed of so many has its journals damaged to see that it is noticed.
+const FLIP_EVERY: u64 = 4;
 
-/// One run.
-fn run(options: Options, draw: &Draw, table: u64) -> Seen {
+/// One run. The world stays in `place`, for who wants to see where it fell.
+fn run(
+    options: Options,
+    draw: &Draw,
+    (table, flip): (u64, bool),
+    place: &mut Option<World>,
+) -> Seen {
     let mut draw = draw.clone();
-    let mut world = World::new(options, table, Draw::new(draw.next()));
+    let world = place.insert(World::new(options, table, Draw::new(draw.next())));
     let mut datagrams = Datagrams::open(&mut world.hosts);
     let mut transfers: Vec<Transfer> = (0..options.transfers)
         .map(|number| Transfer::open(number, &mut world.hosts, &options, &mut draw))
@@ -80,26 +111,26 @@ fn run(options: Options, draw: &Draw, table: u64) -> Seen {
         false
     });
     datagrams.judge();
-    world.finish()
+    world.finish(flip)
 }
 
 /// One seed: all its runs are equal.
 fn seed(seed: u64) -> (Options, Seen) {
     let mut draw = Draw::new(seed);
     let options = Options::draw(&mut draw);
+    let mut place = None;
     let runs = catch_unwind(AssertUnwindSafe(|| {
-        let first = run(options, &draw, 1);
+        let first = run(options, &draw, (1, seed.is_multiple_of(FLIP_EVERY)), &mut place);
+        failure::keep_journals(seed, place.as_ref());
         for table in [1, 0xdead_beef] {
-            assert_eq!(first, run(options, &draw, table), "another run with table seed {table}");
+            let again = run(options, &draw, (table, seed.is_multiple_of(FLIP_EVERY)), &mut place);
+            assert_eq!(first, again, "another run with table seed {table}");
         }
         first
     }));
     match runs {
         Ok(seen) => (options, seen),
-        Err(_) => panic!(
-            "seed {seed} failed with {options:#?}\nrerun it: HOPSCOPE_SIM_SEED={seed} \
-             HOPSCOPE_SIM_SEEDS=1 cargo test -p tests --test sim seeds_keep -- --nocapture"
-        ),
+        Err(_) => panic!("{}", failure::tell(seed, options, &draw, place.as_ref())),
     }
 }
 
@@ -112,23 +143,39 @@ fn number(name: &str, otherwise: u64) -> u64 {
 fn seeds_keep_the_laws() {
     let (first, count) = (number("HOPSCOPE_SIM_SEED", 1), number("HOPSCOPE_SIM_SEEDS", SEEDS));
     println!("HOPSCOPE_SIM_SEED={first} HOPSCOPE_SIM_SEEDS={count}");
-    let (mut verdicts, mut changes, mut super_frames) = ([0_u64; 5], [0_u64; 2], 0_u64);
-    for number in first..first.saturating_add(count) {
-        let (_, seen) = seed(number);
-        verdicts.iter_mut().zip(seen.verdicts).for_each(|(sum, count)| *sum += count);
-        changes.iter_mut().zip(seen.changes).for_each(|(sum, count)| *sum += count);
-        super_frames += seen.super_frames;
-        if number % 1_000 == 0 {
-            println!("seed {number}");
+    let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
+    let end = first.saturating_add(count);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= end {
+                return;
+            }
+            let result = catch_unwind(|| seed(number));
+            let Ok((_, seen)) = result else {
+                // The other workers end with the seed they have.
+                next.store(end, Ordering::Relaxed);
+                std::panic::resume_unwind(result.unwrap_err());
+            };
+            sum.lock().unwrap().add(&seen);
+            if number.is_multiple_of(1_000) {
+                println!("seed {number}");
+            }
         }
-    }
-    let [forward, flood, deliver, answer, drop] = verdicts;
-    println!("{forward} forwarded, {flood} flooded, {deliver} delivered, {answer} answered");
-    println!("{drop} dropped; {} changes accepted, {} refused", changes[0], changes[1]);
-    println!("{super_frames} of the forwarded were super-frames");
+    };
+    let workers = std::thread::available_parallelism().map_or(1, |count| count.get());
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            if let Err(failure) = worker.join() {
+                std::panic::resume_unwind(failure);
+            }
+        }
+    });
+    let sum = sum.into_inner().unwrap();
+    println!("{sum}");
     // A simulation in which nothing happens keeps every law.
-    let enough = verdicts.iter().chain(&changes).chain([&super_frames]).all(|count| *count > 0);
-    assert!(enough || count < SEEDS, "each kind occurs: {verdicts:?} {changes:?} {super_frames}");
+    assert!(sum.counts().iter().all(|n| *n > 0) || count < SEEDS, "each kind occurs: {sum:?}");
 }
 
 #[test]

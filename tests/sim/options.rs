@@ -1,12 +1,16 @@
 //! What a seed's run is made of. Each fault is off in half of the runs, so that none hides
 //! another's bugs (swarm testing: Groce and others, 2012).
 
+use stack::DropReason;
+
 use crate::draw::Draw;
 
 /// Drawn from the seed, printed when it fails.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
-    /// Pods, the node not counted.
+    /// Nodes.
+    pub(crate) nodes: u8,
+    /// Pods of each node, the node itself not counted.
     pub(crate) pods: u8,
     /// TCP transfers between hosts.
     pub(crate) transfers: u16,
@@ -22,23 +26,42 @@ pub(crate) struct Options {
     pub(crate) corrupt: u64,
     /// Longest time on a link, in microseconds.
     pub(crate) delay: u64,
+    /// Times that a link, a pair of nodes or a node is cut off, one way or both.
+    pub(crate) partitions: u64,
+    /// Times that a link takes small packets only.
+    pub(crate) narrowings: u64,
     /// Changes of configuration while there are faults.
     pub(crate) changes: u64,
     /// Frames that no honest host sends, while there are faults.
     pub(crate) hostile: u64,
+    /// Times that a node's worker dies.
+    pub(crate) crashes: u64,
+    /// Inputs between two snapshots.
+    pub(crate) snapshot_every: u64,
+    /// Rows that a snapshot shows between two inputs.
+    pub(crate) rows: usize,
+    /// Journals hold whole frames, not only windows.
+    pub(crate) payload: bool,
     /// Hosts leave checksums and TCP segmentation to the switch's ports.
     pub(crate) offload: bool,
     /// How long there are faults, in virtual milliseconds.
     pub(crate) faulty: u64,
+    /// A law that is no law, for the tests of what happens when one fails: nothing is dropped for
+    /// this reason.
+    pub(crate) broken: Option<DropReason>,
 }
 
 impl Options {
     pub(crate) fn draw(draw: &mut Draw) -> Self {
         let mut maybe = |most: u64| if draw.chance(500) { 1 + draw.below(most) } else { 0 };
         let (loss, duplicate, reorder, corrupt) = (maybe(200), maybe(100), maybe(300), maybe(100));
-        let (changes, hostile) = (maybe(40), maybe(120));
+        let (partitions, narrowings) = (maybe(4), maybe(4));
+        let (changes, hostile, crashes) = (maybe(40), maybe(120), maybe(8));
+        let nodes = 1 + u8::try_from(draw.below(3)).unwrap();
+        let (fewest, more) = if nodes == 1 { (2, 4) } else { (1, 3) };
         Self {
-            pods: 2 + u8::try_from(draw.below(4)).unwrap(),
+            nodes,
+            pods: fewest + u8::try_from(draw.below(more)).unwrap(),
             transfers: 1 + u16::try_from(draw.below(4)).unwrap(),
             bytes: 1 + draw.below(30_000),
             loss,
@@ -46,10 +69,17 @@ impl Options {
             reorder,
             corrupt,
             delay: 1 + draw.below(500),
+            partitions,
+            narrowings,
             changes,
             hostile,
+            crashes,
+            snapshot_every: 1 + draw.below(60),
+            rows: 1 + draw.index(8),
+            payload: draw.chance(250),
             offload: draw.chance(500),
             faulty: 100 + draw.below(2_000),
+            broken: None,
         }
     }
 }

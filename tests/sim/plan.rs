@@ -1,4 +1,5 @@
-//! Who is who on the simulated node: host 0 is the node itself, behind `hop0`; pods follow.
+//! Who is who in the simulated cluster: on each node, host 0 is the node itself, behind `hop0`;
+//! pods follow.
 
 use smoltcp::wire::{
     EthernetAddress, IpAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv6Address, Ipv6Cidr,
@@ -11,79 +12,104 @@ pub(crate) const GATEWAY: PortId = PortId(0);
 /// Bytes of an IP packet that every host takes.
 pub(crate) const MTU: u16 = 1_500;
 
-/// The MAC of host `n`.
-pub(crate) fn mac(n: u8) -> EthernetAddress {
-    EthernetAddress([0x02, 0x48, 10, 244, 1, if n == 0 { 250 } else { n + 1 }])
+/// A host: which node it is on, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Id {
+    pub(crate) node: u8,
+    pub(crate) n: u8,
 }
 
-/// The IPv4 address of host `n`; the first of a pod is 10.244.1.2.
-pub(crate) fn v4(n: u8) -> Ipv4Address {
-    if n == 0 { Ipv4Address::new(192, 0, 2, 10) } else { Ipv4Address::new(10, 244, 1, n + 1) }
+/// Host `n` of a node.
+pub(crate) fn id(node: u8, n: u8) -> Id {
+    Id { node, n }
 }
 
-/// The IPv6 address of host `n`.
-pub(crate) fn v6(n: u8) -> Ipv6Address {
+/// Its MAC: `hop0` has the same one on every node, only the switch sees it.
+pub(crate) fn mac(Id { node, n }: Id) -> EthernetAddress {
+    let (node, n) = if n == 0 { (1, 250) } else { (node + 1, n + 1) };
+    EthernetAddress([0x02, 0x48, 10, 244, node, n])
+}
+
+/// Its IPv4 address; the first of a pod is 10.244.1.2.
+pub(crate) fn v4(Id { node, n }: Id) -> Ipv4Address {
     if n == 0 {
-        Ipv6Address::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10)
+        Ipv4Address::new(192, 0, 2, 10 + node)
     } else {
-        Ipv6Address::new(0xfd00, 1, 0, 0, 0, 0, 0, u16::from(n) + 1)
+        Ipv4Address::new(10, 244, node + 1, n + 1)
     }
 }
 
-/// The address of host `n` in either family.
-pub(crate) fn address(n: u8, six: bool) -> IpAddress {
-    if six { v6(n).into() } else { v4(n).into() }
+/// Its IPv6 address.
+pub(crate) fn v6(Id { node, n }: Id) -> Ipv6Address {
+    if n == 0 {
+        Ipv6Address::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10 + u16::from(node))
+    } else {
+        Ipv6Address::new(0xfd00, 1 + u16::from(node), 0, 0, 0, 0, 0, u16::from(n) + 1)
+    }
 }
 
-/// The gateway's address.
-pub(crate) fn gateway(six: bool) -> IpAddress {
+/// Its address in either family.
+pub(crate) fn address(id: Id, six: bool) -> IpAddress {
+    if six { v6(id).into() } else { v4(id).into() }
+}
+
+/// The gateway's address on a node.
+pub(crate) fn gateway(node: u8, six: bool) -> IpAddress {
     if six {
-        Ipv6Address::new(0xfd00, 1, 0, 0, 0, 0, 0, 1).into()
+        Ipv6Address::new(0xfd00, 1 + u16::from(node), 0, 0, 0, 0, 0, 1).into()
     } else {
-        Ipv4Address::new(10, 244, 1, 1).into()
+        Ipv4Address::new(10, 244, node + 1, 1).into()
     }
 }
 
-/// The port of host `n` as it should be.
-pub(crate) fn port(n: u8, id: PortId) -> PortConfig {
-    let kind = if n == 0 { PortKind::Host } else { PortKind::Pod };
-    let addresses = vec![v4(n).into(), v6(n).into()];
-    PortConfig { id, kind, mac: mac(n), addresses, allowed: vec![], mtu: MTU, up: true }
+/// The pod subnets of a node.
+pub(crate) fn subnets(node: u8) -> [IpCidr; 2] {
+    let four = Ipv4Address::new(10, 244, node + 1, 0);
+    let six = Ipv6Address::new(0xfd00, 1 + u16::from(node), 0, 0, 0, 0, 0, 0);
+    [IpCidr::new(four.into(), 24), IpCidr::new(six.into(), 64)]
 }
 
-/// The routes: pods are attached, all else lies behind the node.
-pub(crate) fn routes(node: PortId) -> Vec<Route> {
+/// The port of a host as it should be.
+pub(crate) fn port(host: Id, id: PortId) -> PortConfig {
+    let kind = if host.n == 0 { PortKind::Host } else { PortKind::Pod };
+    let addresses = vec![v4(host).into(), v6(host).into()];
+    PortConfig { id, kind, mac: mac(host), addresses, allowed: vec![], mtu: MTU, up: true }
+}
+
+/// A node's routes: its pods are attached, all else lies behind the node, other nodes' pods too.
+pub(crate) fn routes(node: u8, hop0: PortId) -> Vec<Route> {
     let route =
         |address: IpAddress, bits, target| Route { prefix: IpCidr::new(address, bits), target };
-    let pods6 = Ipv6Address::new(0xfd00, 1, 0, 0, 0, 0, 0, 0);
+    let [four, six] = subnets(node).map(|prefix| Route { prefix, target: RouteTarget::Connected });
     vec![
-        route(Ipv4Address::UNSPECIFIED.into(), 0, RouteTarget::Port(node)),
-        route(Ipv4Address::new(10, 244, 1, 0).into(), 24, RouteTarget::Connected),
+        route(Ipv4Address::UNSPECIFIED.into(), 0, RouteTarget::Port(hop0)),
+        four,
         route(Ipv4Address::new(203, 0, 113, 0).into(), 24, RouteTarget::Blackhole),
-        route(Ipv6Address::UNSPECIFIED.into(), 0, RouteTarget::Port(node)),
-        route(pods6.into(), 64, RouteTarget::Connected),
+        route(Ipv6Address::UNSPECIFIED.into(), 0, RouteTarget::Port(hop0)),
+        six,
     ]
 }
 
-/// The node as it should be.
-pub(crate) fn node() -> NodeConfig {
-    let (IpAddress::Ipv4(four), IpAddress::Ipv6(six)) = (gateway(false), gateway(true)) else {
+/// A node as it should be.
+pub(crate) fn node(node: u8) -> NodeConfig {
+    let (IpAddress::Ipv4(four), IpAddress::Ipv6(six)) = (gateway(node, false), gateway(node, true))
+    else {
         panic!("one of each family");
     };
     NodeConfig {
         gateway4: Some(Ipv4Cidr::new(four, 24)),
         gateway6: Some(Ipv6Cidr::new(six, 64)),
-        addresses: vec![v4(0).into(), v6(0).into()],
+        addresses: vec![v4(id(node, 0)).into(), v6(id(node, 0)).into()],
         ..NodeConfig::default()
     }
 }
 
-/// The whole configuration; `ports[n]` is the port of host `n`.
-pub(crate) fn config(ports: &[PortId]) -> Config {
-    let hosts = ports.iter().enumerate().map(|(n, id)| port(u8::try_from(n).unwrap(), *id));
-    let mut all = vec![Switch::gateway_port(&node(), GATEWAY)];
+/// A node's whole configuration; `ports[n]` is the port of its host `n`.
+pub(crate) fn config(number: u8, ports: &[PortId]) -> Config {
+    let hosts = (0_u8..).zip(ports).map(|(n, port_id)| port(id(number, n), *port_id));
+    let mut all = vec![Switch::gateway_port(&node(number), GATEWAY)];
     all.extend(hosts);
-    Config { node: node(), ports: all, routes: routes(ports[0]), complete: true }
+    Config { node: node(number), ports: all, routes: routes(number, ports[0]), complete: true }
 }
 
 /// The same configuration in the one order that it can be compared in.
@@ -93,13 +119,14 @@ pub(crate) fn sorted(mut config: Config) -> Config {
     config
 }
 
-/// Every MAC and address that `hosts` hosts ever use, strangers' among them.
-pub(crate) fn universe(hosts: usize) -> (Vec<EthernetAddress>, Vec<IpAddress>) {
+/// Every MAC and address that a node's `hosts` hosts ever use, strangers' among them.
+pub(crate) fn universe(node: u8, hosts: usize) -> (Vec<EthernetAddress>, Vec<IpAddress>) {
     let hosts = u8::try_from(hosts).unwrap();
-    let macs: Vec<_> = (0..=hosts).map(mac).chain([NodeConfig::GATEWAY_MAC]).collect();
+    let all = || (0..=hosts).map(|n| id(node, n));
+    let macs: Vec<_> = all().map(mac).chain([NodeConfig::GATEWAY_MAC]).collect();
     let mut addresses: Vec<IpAddress> =
-        (0..=hosts).flat_map(|n| [v4(n).into(), v6(n).into()]).collect();
+        all().flat_map(|host| [v4(host).into(), v6(host).into()]).collect();
     addresses.extend(macs.iter().map(|mac| IpAddress::from(link_local(*mac))));
-    addresses.extend([gateway(false), gateway(true)]);
+    addresses.extend([gateway(node, false), gateway(node, true)]);
     (macs, addresses)
 }

@@ -8,8 +8,7 @@ use stack::{Change, Event, Instant, PortKind, Switch};
 /// Makes a change. A refused one alters nothing at all; an accepted one loses no count and moves no
 /// frame. True if it was accepted.
 pub(crate) fn change(switch: &mut Switch, now: Instant, change: Change, out: &mut Outbox) -> bool {
-    // Time is state, and moves with every input.
-    switch.input(now, Input::Tick, out);
+    assert!(switch.tables().now() == now, "time is state: a tick came before");
     let (dump, before) = (switch.dump(), switch.counters());
     switch.input(now, Input::Change(change.clone()), out);
     let after = switch.counters();

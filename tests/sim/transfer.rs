@@ -55,7 +55,7 @@ impl Transfer {
         let listening = hosts[server].tcp();
         hosts[server].sockets.get_mut::<tcp::Socket<'_>>(listening).listen(l4_port).unwrap();
         let calling = hosts[client].tcp();
-        let to = plan::address(u8::try_from(server).unwrap(), six);
+        let to = plan::address(hosts[server].id, six);
         hosts[client].connect(calling, (to, l4_port), CLIENTS + number);
         let (one, other) = (draw.next(), draw.next());
         let end = |host, handle, to_send, to_get, key, other| End {

@@ -1,29 +1,26 @@
-//! A node in a simulated world: one switch, a host behind every port, links between, virtual time.
+//! The simulated cluster: nodes with a switch each, a host behind every port, links between them,
+//! the nodes' kernels as routers, virtual time.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use stack::hash::Hasher;
 use stack::input::{Frame, Offload, Outbox, PortId};
-use stack::pipeline::packet::{Inner, Packet};
-use stack::pipeline::parse::parse;
 use stack::trace::Numbered;
-use stack::trace::Silence;
-use stack::{
-    Change, Config, DropReason, Duration, Hop, Instant, Limits, Seeds, Switch, Trace, Verdict,
-};
+use stack::{Instant, Trace, Verdict};
 use vswitchd::port::offload::{checksum, prepare};
 use vswitchd::port::{Capabilities, Pool};
 
 use crate::draw::Draw;
 use crate::frames::Maker;
 use crate::host::Host;
-use crate::link::Towards;
+use crate::link::{Links, Way};
+use crate::node::{Doom, Fate, Node, Past};
 use crate::options::Options;
-use crate::share::Shares;
-use crate::{churn, hostile, laws, link, plan, state};
+use crate::subject::remember;
+use crate::underlay::{self, Towards, packet_len};
+use crate::{churn, hostile, plan};
 
 /// Events of a run at most: a world that never rests is a bug of its own.
-const EVENTS_MAX: u64 = 400_000;
+const EVENTS_MAX: u64 = 600_000;
 /// Walks told when a run fails.
 const RECENT: usize = 20;
 
@@ -31,8 +28,14 @@ const RECENT: usize = 20;
 enum Event {
     ToSwitch(usize, Frame),
     ToHost(usize, Frame),
+    /// A packet from another node arrives at a node's kernel.
+    ToKernel(u8, Frame),
     Change,
     Hostile,
+    Cut,
+    Narrow,
+    Crash,
+    Recover(usize),
 }
 
 /// The world.
@@ -40,113 +43,108 @@ pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) hosts: Vec<Host>,
     pub(crate) now: Instant,
+    pub(crate) nodes: Vec<Node>,
     pub(crate) seen: Seen,
-    /// Links have faults.
-    pub(crate) faulty: bool,
-    switch: Switch,
-    /// The model of the configuration in force.
-    desired: Config,
-    /// The port of each host.
-    ports: Vec<PortId>,
-    /// Ports so far: the next one's number.
-    numbered: u32,
+    links: Links,
+    /// Until when things go wrong.
+    end: u64,
+    table: u64,
     events: BTreeMap<(u64, u64), Event>,
+    scheduled: u64,
     happened: u64,
     draw: Draw,
     maker: Maker,
     out: Outbox,
     pool: Pool,
-    recent: VecDeque<(Trace, Frame)>,
-    floods: Shares,
-    errors: Shares,
+    recent: VecDeque<(u8, Trace, Frame)>,
 }
 
 /// What was seen of a run: equal for equal seeds.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// A hash over every frame that left, its port and moment, in order.
+    /// A hash over every frame that left a switch, its port and moment, in order.
     pub(crate) sent: u64,
-    /// The switch's digest in the end.
-    pub(crate) digest: u64,
-    /// Its state as text.
-    pub(crate) dump: String,
+    /// What happened to each node, its state and its chain in the end.
+    pub(crate) nodes: Vec<Past>,
     /// Walks by verdict: forward, flood, deliver, answer, drop.
     pub(crate) verdicts: [u64; 5],
     /// Changes accepted and refused.
     pub(crate) changes: [u64; 2],
     /// Super-frames among those forwarded.
     pub(crate) super_frames: u64,
-}
-
-fn limits() -> Limits {
-    Limits {
-        ports_max: 8,
-        errors_burst: 3,
-        flood_burst: 5,
-        flood_interval: Duration::from_millis(20),
-        ..Limits::default()
-    }
+    /// Packets that went from node to node.
+    pub(crate) crossed: u64,
 }
 
 impl World {
     /// A fault-free world in which nothing has happened yet.
     pub(crate) fn new(options: Options, table: u64, mut draw: Draw) -> Self {
-        let ports: Vec<PortId> = (1..=u32::from(options.pods) + 1).map(PortId).collect();
-        let desired = plan::config(&ports);
-        let switch = Switch::new(desired.clone(), limits(), Seeds { table, choice: 1 });
-        let hosts =
-            (0..=options.pods).map(|n| Host::new(n, options.offload, draw.next())).collect();
+        let nodes = (0..options.nodes).map(|number| Node::new(number, options, table)).collect();
+        let hosts = (0..options.nodes).flat_map(|node| (0..=options.pods).map(move |n| (node, n)));
+        let hosts = hosts
+            .map(|(node, n)| Host::new(plan::id(node, n), options.offload, draw.next()))
+            .collect();
         Self {
             options,
             hosts,
-            now: Instant::ZERO,
+            now: Instant(1),
+            nodes,
             seen: Seen::default(),
-            faulty: false,
-            switch,
-            desired,
-            numbered: u32::from(options.pods) + 2,
-            ports,
+            links: Links::default(),
+            end: 0,
+            table,
             events: BTreeMap::new(),
+            scheduled: 0,
             happened: 0,
             maker: Maker::new(draw.next()),
             draw,
             out: Outbox::default(),
             pool: Pool::new(),
             recent: VecDeque::new(),
-            floods: Shares::new("floods", limits().flood_burst, limits().flood_interval),
-            errors: Shares::new("errors", limits().errors_burst, limits().errors_interval),
         }
     }
 
-    /// Faults from now on for as long as the options say, with changes and hostile frames in
-    /// between.
+    /// Faults from now on for as long as the options say, with changes, crashes and hostile frames
+    /// in between.
     pub(crate) fn disturb(&mut self) {
-        self.faulty = true;
+        self.links.faulty = true;
         let span = self.options.faulty * 1_000;
-        for _ in 0..self.options.changes {
-            let time = self.now.0 + 1_000 * self.draw.below(span);
-            self.schedule(time, Event::Change);
-        }
-        for _ in 0..self.options.hostile {
-            let time = self.now.0 + 1_000 * self.draw.below(span);
-            self.schedule(time, Event::Hostile);
-        }
-    }
-
-    /// No faults any more, and the configuration as it should be, by the changes that lead there.
-    pub(crate) fn heal(&mut self) {
-        self.faulty = false;
-        for n in 0..self.ports.len() {
-            if !self.desired.ports.iter().any(|port| port.id == self.ports[n]) {
-                self.ports[n] = self.fresh();
+        self.end = self.now.0 + 1_000 * span;
+        let Options { changes, hostile, partitions, narrowings, crashes, .. } = self.options;
+        let kinds: [(u64, fn() -> Event); 5] = [
+            (changes, || Event::Change),
+            (hostile, || Event::Hostile),
+            (partitions, || Event::Cut),
+            (narrowings, || Event::Narrow),
+            (crashes, || Event::Crash),
+        ];
+        for (count, event) in kinds {
+            for _ in 0..count {
+                let time = self.now.0 + 1_000 * self.draw.below(span);
+                self.schedule(time, event());
             }
         }
-        let target = plan::config(&self.ports);
-        for change in stack::config::diff(&self.switch.config(), &target) {
-            self.change(&change, true);
+    }
+
+    /// No faults any more: everybody lives, and the configuration is as it should be, by the
+    /// changes that lead there.
+    pub(crate) fn heal(&mut self) {
+        self.links.heal();
+        for index in 0..self.nodes.len() {
+            self.nodes[index].spare();
+            if self.nodes[index].down {
+                self.recover(index);
+            }
+            let (node, out) = (&mut self.nodes[index], &mut self.out);
+            for n in 0..node.ports.len() {
+                if !node.desired.ports.iter().any(|port| port.id == node.ports[n]) {
+                    node.ports[n] = node.fresh();
+                }
+            }
+            let target = plan::config(node.number, &node.ports);
+            node.in_any_order(self.now, &target, &mut self.draw);
+            assert!(node.lead_to(self.now, &target, out), "nobody dies any more");
         }
-        let found = plan::sorted(self.switch.config());
-        assert_eq!(found, plan::sorted(target), "the difference leads to the target");
     }
 
     /// Lives on until `end` (nanoseconds) or until `pump`, called whenever something happened, says
@@ -179,28 +177,27 @@ impl World {
         }
     }
 
-    /// What was seen so far, the state at the end with it.
-    pub(crate) fn finish(&mut self) -> Seen {
-        self.tables();
-        let mut seen = std::mem::take(&mut self.seen);
-        seen.digest = self.switch.digest();
-        seen.dump = self.switch.dump();
-        seen
+    /// What was seen, the state and the journals of the end with it. `flip`: journals are damaged
+    /// to see that it is noticed.
+    pub(crate) fn finish(&mut self, flip: bool) -> Seen {
+        for node in &mut self.nodes {
+            node.tables();
+            node.finish(self.now);
+            node.judge(self.table + 2, flip, &mut self.draw);
+            self.seen.nodes.push(node.past.clone());
+        }
+        std::mem::take(&mut self.seen)
     }
 
     fn schedule(&mut self, time: u64, event: Event) {
         // Events of one moment happen in the order they were made.
-        let order = u64::try_from(self.events.len()).unwrap() + self.happened * 1_000_000;
-        let mut key = (time, order);
-        while self.events.contains_key(&key) {
-            key.1 += 1;
-        }
-        self.events.insert(key, event);
+        self.scheduled += 1;
+        self.events.insert((time, self.scheduled), event);
     }
 
-    fn fresh(&mut self) -> PortId {
-        self.numbered += 1;
-        PortId(self.numbered)
+    /// The host `n` of a node.
+    fn host(&self, node: u8, n: usize) -> usize {
+        usize::from(node) * (usize::from(self.options.pods) + 1) + n
     }
 
     /// Lets the hosts work that want to, and puts what they send on their links.
@@ -210,9 +207,15 @@ impl World {
             if !host.awake && host.next.is_none_or(|next| next > self.now.0) {
                 continue;
             }
+            let id = host.id;
             for frame in host.poll(self.now) {
-                let arriving = self.link(frame, Towards::Switch);
-                for (delay, frame) in arriving {
+                if id.n == 0
+                    && underlay::route(id.node, self.options.nodes, &frame) != Towards::Switch
+                {
+                    self.kernel(id.node, frame, true);
+                    continue;
+                }
+                for (delay, frame) in self.link(frame, Way::FromHost(n), true) {
                     self.schedule(self.now.0 + delay, Event::ToSwitch(n, frame));
                 }
             }
@@ -221,68 +224,144 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::ToHost(n, frame) => self.hosts[n].receive(frame.bytes().to_vec()),
-            Event::ToSwitch(n, frame) => self.put(self.ports[n], frame),
-            Event::Hostile => {
-                let n = self.draw.index(self.hosts.len());
-                let (host, hosts) = (u8::try_from(n).unwrap(), self.options.pods + 1);
-                let frame = hostile::frame(host, hosts, &mut self.maker, &mut self.draw);
-                // Some come from ports that are gone or never were.
-                let port = if self.draw.chance(950) { self.ports[n] } else { PortId(1_000) };
-                // Some say it again and again.
-                let again = if self.draw.chance(200) { self.draw.below(12) } else { 0 };
-                for _ in 0..again {
-                    self.put(port, frame.duplicate());
+            Event::ToHost(n, frame) => {
+                let id = self.hosts[n].id;
+                let towards = underlay::route(id.node, self.options.nodes, &frame);
+                let on = id.n == 0 && matches!(towards, Towards::Node(_) | Towards::Nowhere);
+                if !on {
+                    self.hosts[n].receive(frame.bytes().to_vec());
+                } else if let Some(frame) = underlay::forward(&frame) {
+                    self.kernel(id.node, frame, false);
                 }
-                self.put(port, frame);
             }
+            Event::ToKernel(node, frame) => self.arrived(node, frame),
+            Event::ToSwitch(n, frame) => {
+                let id = self.hosts[n].id;
+                let node = usize::from(id.node);
+                let port = self.nodes[node].ports[usize::from(id.n)];
+                self.put(node, port, frame);
+            }
+            Event::Hostile => self.hostile(),
             Event::Change => {
-                let fresh = self.fresh();
-                if self.draw.chance(250) {
-                    let change = churn::bad(&self.desired, fresh, &mut self.draw);
-                    return self.change(&change, false);
+                let node = self.draw.index(self.nodes.len());
+                self.change(node);
+            }
+            Event::Cut | Event::Narrow => {
+                let end = self.now.0 + 1 + self.draw.below(self.end - self.now.0);
+                let (hosts, nodes) = (self.hosts.len(), self.options.nodes);
+                if matches!(event, Event::Cut) {
+                    self.links.cut(hosts, nodes, end, &mut self.draw);
+                } else {
+                    self.links.narrow(hosts, nodes, end, &mut self.draw);
                 }
-                let change = churn::good(&self.desired, &mut self.ports, fresh, &mut self.draw);
-                self.change(&change, true);
+            }
+            Event::Crash => {
+                let node = self.draw.index(self.nodes.len());
+                let doom = Doom::ALL[self.draw.index(Doom::ALL.len())];
+                self.nodes[node].doom(doom);
+                self.mourn(node);
+            }
+            Event::Recover(node) => {
+                if self.nodes[node].down {
+                    self.recover(node);
+                }
             }
         }
     }
 
-    fn change(&mut self, change: &Change, accepted: bool) {
-        self.out.clear();
-        let done = state::change(&mut self.switch, self.now, change.clone(), &mut self.out);
-        assert_eq!(done, accepted, "{change:?}: {:?}", self.out.events);
-        if done {
-            churn::apply(&mut self.desired, change);
+    /// Another worker follows a dead one, after a while.
+    fn mourn(&mut self, node: usize) {
+        if self.nodes[node].down {
+            let time = self.now.0 + 1_000 * self.draw.below(50_000);
+            self.schedule(time, Event::Recover(node));
         }
-        self.seen.changes[usize::from(!done)] += 1;
-        let found = plan::sorted(self.switch.config());
-        assert_eq!(found, plan::sorted(self.desired.clone()), "after {change:?}");
-        self.tables();
     }
 
-    fn tables(&self) {
-        let (macs, addresses) = plan::universe(self.hosts.len());
-        state::tables(&self.switch, &macs, &addresses);
+    /// The next worker of a node: it makes up for the changes that it missed, then reads what
+    /// waited at the ports.
+    fn recover(&mut self, index: usize) {
+        let table = self.table ^ self.happened;
+        let node = &mut self.nodes[index];
+        node.recover(self.now, table);
+        let (mut target, mut ports) = (node.desired.clone(), node.ports.clone());
+        for _ in 0..std::mem::take(&mut node.missed) {
+            let fresh = node.fresh();
+            let change = churn::good(node.number, &target, &mut ports, fresh, &mut self.draw);
+            churn::apply(&mut target, &change);
+        }
+        node.ports = ports;
+        node.lead_to(self.now, &target, &mut self.out);
+        while let Some((port, frame)) = self.nodes[index].waited() {
+            self.put(index, port, frame);
+        }
     }
 
-    /// A frame into the switch, and what follows onto the links.
-    fn put(&mut self, port: PortId, frame: Frame) {
+    fn hostile(&mut self) {
+        let n = self.draw.index(self.hosts.len());
+        let (id, hosts) = (self.hosts[n].id, self.options.pods + 1);
+        let frame = hostile::frame(id, hosts, &mut self.maker, &mut self.draw);
+        let node = usize::from(id.node);
+        // Some come from ports that are gone or never were.
+        let known = self.nodes[node].ports[usize::from(id.n)];
+        let port = if self.draw.chance(950) { known } else { PortId(1_000) };
+        // Some say it again and again.
+        let again = if self.draw.chance(200) { self.draw.below(12) } else { 0 };
+        for _ in 0..again {
+            self.put(node, port, frame.duplicate());
+        }
+        self.put(node, port, frame);
+    }
+
+    fn change(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        if node.down {
+            node.missed += 1;
+            return;
+        }
+        let (number, fresh, ports) = (node.number, node.fresh(), node.ports.clone());
+        let bad = self.draw.chance(250);
+        let change = if bad {
+            churn::bad(number, &node.desired, fresh, &mut self.draw)
+        } else {
+            churn::good(number, &node.desired, &mut node.ports, fresh, &mut self.draw)
+        };
+        if node.change(self.now, &change, Some(!bad), &mut self.out) == Fate::Skipped {
+            node.ports = ports;
+        }
+        self.seen.changes[usize::from(bad)] += 1;
+        self.mourn(index);
+    }
+
+    /// A frame into a switch, and what follows onto the links.
+    fn put(&mut self, index: usize, port: PortId, frame: Frame) {
+        if self.nodes[index].down {
+            return self.nodes[index].wait(port, frame);
+        }
         self.out.clear();
         let before = frame.duplicate();
-        laws::frame(&mut self.switch, self.now, port, frame, &mut self.out);
-        let trace = self.out.walked[0].clone();
-        self.note(&trace, before);
-        for (endpoint, mut frame) in self.carry() {
+        let fate = self.nodes[index].frame(self.now, port, frame, &mut self.out);
+        self.note(index, before);
+        if fate != Fate::Done {
+            return self.mourn(index);
+        }
+        for (endpoint, mut frame) in self.carry(index) {
+            if self.nodes[index].down {
+                break;
+            }
             checksum::complete(&mut frame);
             self.out.clear();
-            laws::deliver(&mut self.switch, self.now, endpoint, frame, &mut self.out);
-            assert!(self.carry().is_empty());
+            let fate = self.nodes[index].deliver(self.now, endpoint, frame, &mut self.out);
+            if fate != Fate::Done {
+                break;
+            }
+            assert!(self.carry(index).is_empty());
         }
+        self.mourn(index);
     }
 
     /// Keeps a walk for the case of failure, and counts.
-    fn note(&mut self, trace: &Trace, frame: Frame) {
+    fn note(&mut self, index: usize, frame: Frame) {
+        let Some(trace) = self.out.walked.first() else { return };
         let kind = match trace.verdict {
             Verdict::Forward(_) => 0,
             Verdict::Flood(_) => 1,
@@ -292,41 +371,24 @@ impl World {
         };
         self.seen.verdicts[kind] += 1;
         self.seen.super_frames += u64::from(kind == 0 && frame.offload().gso.is_some());
-        let (port, now) = (trace.ingress, self.now);
-        match trace.verdict {
-            Verdict::Flood(_) | Verdict::Drop(DropReason::StormLimited) => {
-                let granted = matches!(trace.verdict, Verdict::Flood(_));
-                let copies = laws::receivers(&self.switch, port, &frame).len();
-                // A token for each 64 KiB of copies, of which each counts 4 KiB at least.
-                let tokens = (copies * frame.len().max(4_096)).div_ceil(65_536);
-                self.floods.judge(port, now, u64::try_from(tokens).unwrap(), granted);
-            }
-            // What the gateway hears comes out of the share of errors as well.
-            Verdict::Answer(stack::AnswerKind::Error { .. }) | Verdict::Deliver(_) => {
-                self.errors.judge(port, now, 1, true);
-            }
-            Verdict::Drop(DropReason::GatewayBusy) => self.errors.judge(port, now, 1, false),
-            Verdict::Drop(_) if trace.hops().contains(&Hop::Silent(Silence::RateLimited)) => {
-                self.errors.judge(port, now, 1, false);
-            }
-            Verdict::Answer(_) | Verdict::Forward(_) | Verdict::Drop(_) => {}
-        }
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back((trace.clone(), frame));
+        self.recent.push_back((self.nodes[index].number, trace.clone(), frame));
     }
 
     /// Writes what left to the hosts, in software what a wire cannot carry; gives the deliveries.
-    fn carry(&mut self) -> Vec<(stack::EndpointId, Frame)> {
+    fn carry(&mut self, index: usize) -> Vec<(stack::EndpointId, Frame)> {
         let mut pieces = Vec::new();
         for transmit in std::mem::take(&mut self.out.transmits) {
             let verdict = self.out.walked[usize::try_from(transmit.walk).unwrap()].verdict;
-            self.remember(&transmit.frame, transmit.port);
-            let known = self.desired.ports.iter().find(|port| port.id == transmit.port);
+            remember(&mut self.seen.sent, self.now, &transmit.frame, transmit.port);
+            let node = &self.nodes[index];
+            let known = node.desired.ports.iter().find(|port| port.id == transmit.port);
             let mtu = usize::from(known.expect("only ports that exist are written to").mtu);
-            let n = self.ports.iter().position(|port| *port == transmit.port);
+            let n = node.ports.iter().position(|port| *port == transmit.port);
             let n = n.expect("each port but the gateway's has its host");
+            let n = self.host(node.number, n);
             prepare(transmit.frame, &Capabilities::default(), &mut self.pool, &mut pieces);
             for frame in pieces.drain(..) {
                 if let Verdict::Forward(_) = verdict {
@@ -334,8 +396,7 @@ impl World {
                 }
                 let mut frame = frame.duplicate();
                 frame.set_offload(Offload::default());
-                let arriving = self.link(frame, Towards::Host);
-                for (delay, frame) in arriving {
+                for (delay, frame) in self.link(frame, Way::ToHost(n), false) {
                     self.schedule(self.now.0 + delay, Event::ToHost(n, frame));
                 }
             }
@@ -346,46 +407,63 @@ impl World {
         std::mem::take(&mut self.out.deliveries)
     }
 
-    fn link(&mut self, frame: Frame, towards: Towards) -> Vec<(u64, Frame)> {
-        link::carry(frame, towards, self.faulty, &self.options, &mut self.draw)
-    }
-
-    /// Takes a frame that left into the hash of all.
-    fn remember(&mut self, frame: &Frame, port: PortId) {
-        let mut hasher = Hasher::new(self.seen.sent);
-        hasher.number(self.now.0);
-        hasher.number(u64::from(port.0));
-        hasher.bytes(frame.bytes());
-        hasher.bytes(format!("{:?}", frame.offload()).as_bytes());
-        self.seen.sent = hasher.finish();
-    }
-}
-
-/// Bytes of the IP packet in a frame, 0 if it is none. What pads the frame is not counted.
-fn packet_len(frame: &Frame) -> usize {
-    match parse(frame.window(), frame.len(), frame.offload()) {
-        Ok(Packet { inner: Inner::Ip(ip), .. }) => usize::try_from(ip.total_len).unwrap(),
-        Ok(_) | Err(_) => 0,
-    }
-}
-
-/// A run that fails tells its last walks and the state it fell in.
-#[expect(clippy::print_stderr, reason = "what a failing test has to say")]
-impl Drop for World {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
+    /// A node's kernel sends a packet to another node. `fresh`: its own sockets made it.
+    fn kernel(&mut self, node: u8, frame: Frame, fresh: bool) {
+        let Towards::Node(other) = underlay::route(node, self.options.nodes, &frame) else {
             return;
-        }
-        eprintln!("at {}; the last walks:", self.now);
-        for (trace, frame) in &self.recent {
-            eprintln!("walk {} from port {}", trace.number, trace.ingress.0);
-            for hop in 0..trace.hops().len() {
-                let mut line = String::new();
-                if trace.line(hop, frame.window(), &Numbered, &mut line).is_ok() {
-                    eprintln!("  {line}");
-                }
+        };
+        let mut pieces = Vec::new();
+        prepare(frame, &Capabilities::default(), &mut self.pool, &mut pieces);
+        for mut frame in pieces {
+            frame.set_offload(Offload::default());
+            for (delay, frame) in self.link(frame, Way::Between(node, other), fresh) {
+                self.seen.crossed += 1;
+                self.schedule(self.now.0 + delay, Event::ToKernel(other, frame));
             }
         }
-        eprintln!("{:#?}\n{}", self.switch.config(), self.switch.dump());
+    }
+
+    /// A packet came to a node's kernel from another one.
+    fn arrived(&mut self, node: u8, mut frame: Frame) {
+        let n = self.host(node, 0);
+        match underlay::route(node, self.options.nodes, &frame) {
+            Towards::Own => {
+                underlay::into_own(node, &mut frame);
+                self.hosts[n].receive(frame.bytes().to_vec());
+            }
+            Towards::Switch => {
+                if let Some(mut frame) = underlay::forward(&frame) {
+                    underlay::into_switch(node, &mut frame);
+                    self.happen(Event::ToSwitch(n, frame));
+                }
+            }
+            // A turned bit in an address without a checksum over it.
+            Towards::Node(_) | Towards::Nowhere => {}
+        }
+    }
+
+    fn link(&mut self, frame: Frame, way: Way, fresh: bool) -> Vec<(u64, Frame)> {
+        self.links.carry(frame, (way, fresh), self.now.0, &self.options, &mut self.draw)
+    }
+
+    /// What a run that failed has to say: who is where, the last walks, the state it fell in.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = format!("at {}; the last walks:\n", self.now);
+        for (node, trace, frame) in &self.recent {
+            let (number, port) = (trace.number, trace.ingress.0);
+            text += &format!("node {node}, walk {number} from port {port}\n");
+            for hop in 0..trace.hops().len() {
+                text.push_str("  ");
+                let _infallible = trace.line(hop, frame.window(), &Numbered, &mut text);
+                text.push('\n');
+            }
+        }
+        for node in &self.nodes {
+            let down = if node.down { ", without a worker" } else { "" };
+            text += &format!("node {}{down}: ports of hosts {:?}\n", node.number, node.ports);
+            let switch = &node.subject.switch;
+            text += &format!("{:#?}\n{}", switch.config(), switch.dump());
+        }
+        text
     }
 }

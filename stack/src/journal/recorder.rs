@@ -11,7 +11,8 @@ use alloc::vec::Vec;
 
 use super::frame::{self, Door};
 use super::{
-    BODY_MAX, Begin, Chain, FLAG_MORE, FLAG_REST, HEAD, Head, Kind, digest, label, pieces, stride,
+    BODY_MAX, Begin, Chain, FLAG_MORE, FLAG_REST, HEAD, Head, Kind, NOT_DONE, digest, label,
+    pieces, records, stride,
 };
 use crate::config::Change;
 use crate::input::{Frame, Outbox, PortId};
@@ -34,6 +35,8 @@ pub trait Place {
     }
 }
 
+/// Where a record's kind stands.
+const KIND: usize = 4;
 /// Where a record's check stands.
 const CHECK: core::ops::Range<usize> = 16..20;
 
@@ -213,6 +216,26 @@ impl Tape {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.end).unwrap_or(&[])
+    }
+
+    /// Marks the newest record as not done: it crashed whoever carried it out.
+    pub fn set_newest_aside(&mut self) {
+        let (mut newest, mut at) = (None, 0);
+        for record in records(self.bytes()).map_while(Result::ok) {
+            newest = Some(at);
+            at += stride(record.len());
+        }
+        if let Some(kind) = newest.and_then(|at| self.bytes.get_mut(at + KIND)) {
+            *kind |= NOT_DONE;
+        }
+    }
+
+    /// Takes the first `at` bytes away, whole records and no more than there are: what a snapshot
+    /// made needless.
+    pub fn cut(&mut self, at: usize) -> Vec<u8> {
+        let at = at.min(self.end);
+        self.end -= at;
+        self.bytes.drain(..at).collect()
     }
 }
 

@@ -182,6 +182,37 @@ fn a_turned_bit_is_found_at_its_record() {
 }
 
 #[test]
+fn a_begin_that_asks_for_the_impossible_is_refused() {
+    for (most, limits) in [
+        (true, Limits::default()),
+        (false, Limits { ports_max: usize::MAX, ..Limits::default() }),
+        (false, Limits { addresses_max: 1 << 40, ..Limits::default() }),
+        (false, Limits { allowed_max: 1 << 40, ..Limits::default() }),
+        (false, Limits { routes_max: 1 << 40, ..Limits::default() }),
+    ] {
+        let mut recorder = Recorder::new(Tape::default(), Chain::new(), false);
+        recorder.begin(Instant(1), &Begin::new(limits, Seeds { table: 1, choice: 1 }));
+        let found = replay(recorder.place().bytes(), &mut Replay::from_begin(1));
+        let refused = ReplayError::Unreadable { kind: Some(Kind::Begin) };
+        assert_eq!(found, if most { Ok(()) } else { Err((1, refused)) }, "{limits:?}");
+    }
+}
+
+#[test]
+fn a_tape_is_cut_where_a_snapshot_stands() {
+    let mut bed = Bed::new(false);
+    bed.traffic();
+    let (whole, chain) = (bed.recorder.place().bytes().to_vec(), *bed.recorder.chain());
+    let switch = bed.switch.clone();
+    let front = bed.recorder.place_mut().cut(whole.len());
+    assert_eq!((front, bed.recorder.place().bytes()), (whole, &[][..]));
+    bed.traffic();
+    let mut again = Replay::from_state(switch, chain);
+    replay(bed.recorder.place().bytes(), &mut again).unwrap();
+    assert_eq!(again.switch().unwrap().dump(), bed.switch.dump());
+}
+
+#[test]
 fn another_switch_is_found_and_told_from_damage() {
     let mut bed = Bed::new(false);
     bed.traffic();

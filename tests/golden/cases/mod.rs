@@ -8,10 +8,10 @@
 
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv6Address};
 use stack::wire::build::Link;
-use stack::{Frame, Instant, Offload, PortId};
+use stack::{Frame, Instant, NodeConfig, Offload, PortId};
 
 use crate::capture::Seen;
-use crate::topology::{GATEWAY_MAC, NODE};
+use crate::topology::NODE;
 
 mod hostile;
 mod neighbors;
@@ -80,7 +80,7 @@ fn from(n: u8, dst: EthernetAddress) -> Link {
 }
 
 fn to_gateway(n: u8) -> Link {
-    from(n, GATEWAY_MAC)
+    from(n, NodeConfig::GATEWAY_MAC)
 }
 
 /// The frames one after the other, 100 us apart.

@@ -37,7 +37,7 @@ fn discovery() -> Vec<Seen> {
         (A, ask(v6(2), v6(3))),
         (A, ask(v6(2), v6(1))),
         (A, ask(own, link_local(mac(3)))),
-        (A, ask(own, link_local(GATEWAY_MAC))),
+        (A, ask(own, link_local(NodeConfig::GATEWAY_MAC))),
         (A, ask(v6(2), v6(77))),
     ])
 }
