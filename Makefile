@@ -50,7 +50,7 @@ clippy: ## all lints, as errors
 
 .PHONY: doc
 doc: ## documentation of everything, private items too; broken links are errors
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: portable
 portable: ## the core without an operating system, and as WebAssembly

@@ -3,8 +3,10 @@
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::ffi::OsStr;
     use std::fs;
     use std::io::{Read, Write};
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
     use std::path::{Path, PathBuf};
@@ -53,13 +55,23 @@ mod tests {
     }
 
     fn call(verb: &str, more: &[(&str, &str)], stdin: &str) -> (i32, String, String) {
+        let more: Vec<_> =
+            more.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        call_with(verb, &more, stdin.as_bytes())
+    }
+
+    /// The same with bytes that need not be UTF-8.
+    fn call_with(verb: &str, more: &[(&OsStr, &OsStr)], stdin: &[u8]) -> (i32, String, String) {
         let mut environment = BTreeMap::from([
             ("CNI_COMMAND", verb),
             ("CNI_CONTAINERID", "c1"),
             ("CNI_NETNS", "/run/netns/c1"),
             ("CNI_IFNAME", "eth0"),
             ("CNI_PATH", "/opt/cni/bin"),
-        ]);
+        ])
+        .into_iter()
+        .map(|(name, value)| (OsStr::new(name), OsStr::new(value)))
+        .collect::<BTreeMap<_, _>>();
         environment.extend(more.iter().copied());
         let mut child = Command::new(env!("CARGO_BIN_EXE_hopscope"))
             .env_clear()
@@ -70,7 +82,7 @@ mod tests {
             .spawn()
             .unwrap();
         // The plugin may end without reading: a broken pipe is no fault of the test.
-        drop(child.stdin.take().unwrap().write_all(stdin.as_bytes()));
+        drop(child.stdin.take().unwrap().write_all(stdin));
         let output = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
@@ -213,6 +225,32 @@ mod tests {
         assert_eq!(call("DEL", &[], &place.config()), (0, String::new(), String::new()));
         assert_eq!(server.join().unwrap().environment["CNI_COMMAND"], "DEL");
         assert_eq!(place.deletions(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_named_and_the_daemon_never_hears_of_it() {
+        let place = Place::new("bytes");
+        let listener = place.listener();
+        listener.set_nonblocking(true).unwrap();
+        let bytes = OsStr::from_bytes(b"/run/netns/\xff\xfe");
+        let config = place.config();
+        for verb in ["ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION"] {
+            for name in ["CNI_NETNS", "CNI_ARGS", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_COMMAND"] {
+                let output = call_with(verb, &[(OsStr::new(name), bytes)], config.as_bytes());
+                assert_eq!(code(&output), 4, "{verb} {name}");
+                let printed: Printed = serde_json::from_str(&output.1).unwrap();
+                assert!(printed.msg.contains(name) && printed.msg.contains("UTF-8"), "{printed:?}");
+            }
+            if verb != "VERSION" {
+                assert_eq!(code(&call_with(verb, &[], b"{\"name\": \"\xff\"}")), 6, "{verb}");
+            }
+        }
+        listener.accept().unwrap_err();
+        assert_eq!(place.deletions(), Vec::<PathBuf>::new());
+        // What is not the plugin's to read may be anything, its name as well.
+        let strange = [(OsStr::new("HOME"), bytes), (OsStr::from_bytes(b"CNI_\xff"), bytes)];
+        let (exit, stdout, _) = call_with("VERSION", &strange, b"");
+        assert!(exit == 0 && stdout.contains("supportedVersions"), "{stdout}");
     }
 
     #[test]

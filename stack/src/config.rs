@@ -45,26 +45,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What a file may ask to be allocated at most; no switch of ours has more.
-    const MOST: Self = Self {
-        ports_max: 65_536,
-        addresses_max: 1_024,
-        allowed_max: 1_024,
-        routes_max: 1 << 20,
-        errors_burst: u32::MAX,
-        errors_interval: Duration(u64::MAX),
-        flood_burst: u32::MAX,
-        flood_interval: Duration(u64::MAX),
-    };
-
-    /// Whether a switch can be made with these limits, whoever wrote them.
+    /// Whether a switch can be made with these, whoever wrote them: what is allocated at start fits
+    /// in a gigabyte, on 32 bits too.
     #[must_use]
-    pub fn are_possible(&self) -> bool {
-        let Self { ports_max, addresses_max, allowed_max, routes_max, .. } = Self::MOST;
-        self.ports_max <= ports_max
-            && self.addresses_max <= addresses_max
-            && self.allowed_max <= allowed_max
-            && self.routes_max <= routes_max
+    pub fn is_possible(&self) -> bool {
+        let Self { ports_max, addresses_max, allowed_max, routes_max, .. } = self;
+        let addresses = addresses_max.checked_add(1).and_then(|most| most.checked_mul(*ports_max));
+        *ports_max <= 65_536
+            && addresses.is_some_and(|most| most <= 1 << 22)
+            && *allowed_max <= 4_096
+            && *routes_max <= 1 << 22
     }
 }
 

@@ -49,7 +49,7 @@ impl PortCounters {
     /// All drops of the port.
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
-        self.dropped.iter().sum()
+        self.dropped.iter().fold(0, |sum, count| sum.wrapping_add(*count))
     }
 
     /// The reasons that occurred, with how often.
@@ -60,7 +60,10 @@ impl PortCounters {
     /// What became of the received frames, summed: equals `received`.
     #[must_use]
     pub fn accounted(&self) -> u64 {
-        self.forwarded + self.flooded + self.answered + self.delivered + self.dropped_total()
+        let Self { forwarded, flooded, answered, delivered, .. } = self;
+        [*forwarded, *flooded, *answered, *delivered, self.dropped_total()]
+            .iter()
+            .fold(0, |sum, count| sum.wrapping_add(*count))
     }
 
     /// Adds another's counts, field by field.
@@ -76,17 +79,17 @@ impl PortCounters {
             transmitted,
             transmitted_bytes,
         } = other;
-        self.received += received;
-        self.received_bytes += received_bytes;
-        self.forwarded += forwarded;
-        self.flooded += flooded;
-        self.answered += answered;
-        self.delivered += delivered;
+        self.received = self.received.wrapping_add(*received);
+        self.received_bytes = self.received_bytes.wrapping_add(*received_bytes);
+        self.forwarded = self.forwarded.wrapping_add(*forwarded);
+        self.flooded = self.flooded.wrapping_add(*flooded);
+        self.answered = self.answered.wrapping_add(*answered);
+        self.delivered = self.delivered.wrapping_add(*delivered);
         for (sum, count) in self.dropped.iter_mut().zip(dropped) {
-            *sum += count;
+            *sum = sum.wrapping_add(*count);
         }
-        self.transmitted += transmitted;
-        self.transmitted_bytes += transmitted_bytes;
+        self.transmitted = self.transmitted.wrapping_add(*transmitted);
+        self.transmitted_bytes = self.transmitted_bytes.wrapping_add(*transmitted_bytes);
     }
 }
 

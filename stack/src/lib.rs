@@ -10,7 +10,7 @@
 //! - [`pipeline`]: the walk, one file a stage; `walk()` shows the life of a frame on one screen.
 //! - [`table`]: all state, and the only code that mutates it.
 //! - [`trace`]: what a walk records: hops, edits, the verdict.
-//! - [`drop`]: why frames are dropped: one table, stable numbers.
+//! - [`mod@drop`]: why frames are dropped: one table, stable numbers.
 //! - [`counters`]: what was received and what became of it, per port, conserved.
 //! - [`journal`]: inputs as records; [`replay`]: records back into a switch.
 //! - [`words`]: values as words, for the journal, snapshots and digests.

@@ -26,10 +26,24 @@ pub struct Replay {
     out: Outbox,
     /// Bodies of a value in several records, so far.
     pieces: Vec<u8>,
+    /// The kind of those.
+    piece_kind: Kind,
+    compare: Compare,
     /// Buffers that frames move through.
     spare: Vec<Frame>,
     /// The mark whose state digest is still to come, with the digest that this switch had there.
     marked: Option<(u64, u64)>,
+}
+
+/// How much a replay compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compare {
+    /// The chain, and states at marks.
+    All,
+    /// The chain.
+    Chain,
+    /// The half of the chain over the inputs.
+    Inputs,
 }
 
 /// What a record was.
@@ -39,7 +53,7 @@ pub enum Step {
     Done(Kind),
     /// A part of a value; the rest is in records to come.
     Part,
-    /// The record was skipped then, and is now.
+    /// It had crashed a worker and was skipped then, and is now.
     Skipped,
     /// A chain or a state was compared, and is equal.
     Verified,
@@ -68,18 +82,11 @@ pub enum ReplayError {
         /// This build's.
         ours: u32,
     },
-    /// The chain differs: the record before this one was another, or was carried out differently.
-    Diverged {
-        /// What the record says.
-        recorded: u32,
-        /// What it came to here.
-        replayed: u32,
-    },
-    /// The halves of the chain differ.
-    Digest {
-        /// Whether the records themselves are others: the file is damaged.
-        damaged: bool,
-    },
+    /// The record is not what was written, or one before it is missing.
+    Damaged,
+    /// The inputs are what they were, and what came of those before this record is not: the switch
+    /// acted differently.
+    Diverged,
     /// The state at a mark differs.
     State {
         /// What was recorded.
@@ -100,13 +107,14 @@ impl fmt::Display for ReplayError {
             Self::Version { theirs, ours } => {
                 write!(f, "the records are of version {theirs}, this program reads {ours}")
             }
-            Self::Diverged { recorded, replayed } => write!(
-                f,
-                "the chain is {replayed:08x} here and was {recorded:08x}: the record before this \
-                 one was another, or was carried out differently"
+            Self::Damaged => f.write_str(
+                "the record is not what was written, or one before it is missing: the journal is \
+                 damaged",
             ),
-            Self::Digest { damaged: true } => f.write_str("the records are damaged"),
-            Self::Digest { damaged: false } => f.write_str("the switch acted differently"),
+            Self::Diverged => f.write_str(
+                "what came of the record before this one is not what came of it then: the switch \
+                 acted differently",
+            ),
             Self::State { recorded, replayed } => {
                 write!(f, "the state's digest is {replayed:016x} here and was {recorded:016x}")
             }
@@ -127,6 +135,8 @@ impl Replay {
             records: 0,
             out: Outbox::default(),
             pieces: Vec::new(),
+            piece_kind: Kind::Begin,
+            compare: Compare::All,
             spare: Vec::new(),
             marked: None,
         }
@@ -168,12 +178,22 @@ impl Replay {
         &self.out
     }
 
-    /// Takes the next record. `skipped` says that a [`Kind::Skip`] follows it.
+    /// Goes on with a switch that need not do what was recorded: of the chain only the inputs are
+    /// compared from here on, and no states.
+    pub fn compare_inputs_only(&mut self) {
+        self.compare = Compare::Inputs;
+    }
+
+    /// Leaves out to compare states at marks, which takes a walk over all tables: for a recovery.
+    pub fn compare_no_states(&mut self) {
+        self.compare = Compare::Chain;
+    }
+
+    /// Takes the next record.
     ///
     /// # Errors
-    /// See [`ReplayError`]. After [`ReplayError::Diverged`], [`ReplayError::Digest`] and
-    /// [`ReplayError::State`] the record was not carried out; [`Replay::accept`] goes on.
-    pub fn record(&mut self, record: &[u8], skipped: bool) -> Result<Step, ReplayError> {
+    /// See [`ReplayError`]. The record was not carried out, and none can follow.
+    pub fn record(&mut self, record: &[u8]) -> Result<Step, ReplayError> {
         self.reclaim();
         let head = Head::read(record).ok_or(ReplayError::Unreadable { kind: None })?;
         let Some(record) = record.get(..head.len) else {
@@ -183,20 +203,34 @@ impl Replay {
         if head.kind.is_comment() {
             return label(record, &head);
         }
-        if head.check != self.chain.check() {
-            let (recorded, replayed) = (head.check, self.chain.check());
-            return Err(ReplayError::Diverged { recorded, replayed });
+        let rest = head.flags & journal::FLAG_REST != 0;
+        if !rest || head.kind != self.piece_kind || head.skipped {
+            self.pieces.clear();
         }
-        // It bears the chain before it like any other, and the chain goes on without it.
-        if skipped {
+        if head.kind == Kind::Begin && !rest {
+            self.chain = Chain::new();
+            self.marked = None;
+        }
+        self.chain.record(record);
+        self.compare(&head)?;
+        if head.skipped {
+            self.chain.skip();
             return Ok(Step::Skipped);
         }
         self.carry_out(record, &head)
     }
 
-    /// Takes the chain for what a record says it is, and goes on from there.
-    pub fn accept(&mut self, chain: Chain) {
-        self.chain = chain;
+    /// Compares what the record's head says of the chain.
+    fn compare(&self, head: &Head) -> Result<(), ReplayError> {
+        let halves = |check: u32| (check & 0xffff, check >> 16);
+        let (recorded, replayed) = (halves(head.check), halves(self.chain.check()));
+        if recorded.0 != replayed.0 {
+            return Err(ReplayError::Damaged);
+        }
+        if recorded.1 != replayed.1 && self.compare != Compare::Inputs {
+            return Err(ReplayError::Diverged);
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, record: &[u8], head: &Head) -> Result<Step, ReplayError> {
@@ -206,30 +240,24 @@ impl Replay {
             Kind::Frame | Kind::Deliver => {
                 let recorded = Recorded::read(record, head).ok_or(unreadable)?;
                 let input = self.frame(&recorded).ok_or(ReplayError::NoState)?;
-                self.input(head.time, input, record)?;
+                self.input(head.time, input)?;
                 Ok(Step::Done(head.kind))
             }
             Kind::Tick => {
-                self.input(head.time, Input::Tick, record)?;
+                self.input(head.time, Input::Tick)?;
                 Ok(Step::Done(head.kind))
             }
             Kind::Change | Kind::Begin => self.assemble(record, head),
             Kind::Digest => {
                 let words = journal::body_words(body).ok_or(unreadable)?;
-                self.verify(&words)?;
-                self.chain.record(record);
-                Ok(Step::Verified)
+                self.verify(&words)
             }
             Kind::State | Kind::Mark => self.state(record, head),
             Kind::Clock => {
                 let word = body.first_chunk::<8>().ok_or(unreadable)?;
-                self.chain.record(record);
                 Ok(Step::Clock(i64::from_le_bytes(*word)))
             }
-            Kind::Skip | Kind::Resume => {
-                self.chain.record(record);
-                Ok(Step::Note(head.kind))
-            }
+            Kind::Skip | Kind::Resume => Ok(Step::Note(head.kind)),
             Kind::Label => label(record, head),
         }
     }
@@ -237,29 +265,32 @@ impl Replay {
     /// A value that may be in several records; the last one carries it out.
     fn assemble(&mut self, record: &[u8], head: &Head) -> Result<Step, ReplayError> {
         let unreadable = ReplayError::Unreadable { kind: Some(head.kind) };
-        self.pieces.extend(journal::body(record, head));
+        let rest = head.flags & journal::FLAG_REST != 0;
+        let body = journal::body(record, head);
+        let orphan = rest && self.pieces.is_empty();
+        if orphan || self.pieces.len().saturating_add(body.len()) > journal::VALUE_MAX {
+            return Err(unreadable);
+        }
+        self.piece_kind = head.kind;
+        self.pieces.extend(body);
         if head.flags & journal::FLAG_MORE != 0 {
-            self.chain.record(record);
             return Ok(Step::Part);
         }
         let whole = core::mem::take(&mut self.pieces);
         if head.kind == Kind::Change {
             let change = journal::change(&whole).ok_or(unreadable)?;
-            self.input(head.time, Input::Change(change), record)?;
+            self.input(head.time, Input::Change(change))?;
             return Ok(Step::Done(head.kind));
         }
-        let Some(begin) = journal::begin(&whole) else { return Err(unreadable) };
-        if begin.version != journal::VERSION || begin.reasons != journal::reasons() {
-            return Err(ReplayError::Version { theirs: begin.version, ours: journal::VERSION });
+        let theirs = journal::begin_version(&whole).ok_or_else(|| unreadable.clone())?;
+        if theirs != journal::VERSION {
+            return Err(ReplayError::Version { theirs, ours: journal::VERSION });
         }
-        // Nothing vouches for the first record before the second is read.
-        if !begin.limits.are_possible() {
-            return Err(unreadable);
-        }
+        let begin = journal::begin(&whole).filter(|begin| begin.limits.is_possible());
+        let begin = begin.ok_or(unreadable)?;
         let mut seeds = begin.seeds;
         seeds.table = self.table_seed;
         self.switch = Some(Switch::new(Config::default(), begin.limits, seeds));
-        self.chain.record(record);
         Ok(Step::Done(head.kind))
     }
 
@@ -267,35 +298,34 @@ impl Replay {
     fn state(&mut self, record: &[u8], head: &Head) -> Result<Step, ReplayError> {
         let words = journal::body_words(journal::body(record, head));
         let unreadable = ReplayError::Unreadable { kind: Some(head.kind) };
-        match (head.kind, words.as_deref()) {
-            (Kind::Mark, Some([number])) => {
-                let digest = self.switch.as_ref().ok_or(ReplayError::NoState)?.digest();
-                self.marked = Some((*number, digest));
-                self.chain.record(record);
-                Ok(Step::Note(Kind::Mark))
+        let words = words.ok_or_else(|| unreadable.clone())?;
+        if let ([number], Kind::Mark) = (&words[..], head.kind) {
+            let switch = self.switch.as_ref().ok_or(ReplayError::NoState)?;
+            let all = self.compare == Compare::All;
+            self.marked = all.then(|| (*number, switch.digest()));
+            return Ok(Step::Note(Kind::Mark));
+        }
+        let [number, recorded] = &words[..] else { return Err(unreadable) };
+        match self.marked.take() {
+            Some((marked, _)) if marked != *number => Err(unreadable),
+            Some((_, replayed)) if replayed != *recorded => {
+                Err(ReplayError::State { recorded: *recorded, replayed })
             }
-            (Kind::State, Some([number, recorded])) => match self.marked.take() {
-                Some((marked, replayed)) if marked == *number && replayed != *recorded => {
-                    Err(ReplayError::State { recorded: *recorded, replayed })
-                }
-                // The mark of another lies before where this replay began.
-                _ => {
-                    self.chain.record(record);
-                    Ok(Step::Verified)
-                }
-            },
-            _ => Err(unreadable),
+            Some(_equal) => Ok(Step::Verified),
+            // Its mark lies before where this replay began.
+            None => Ok(Step::Note(Kind::State)),
         }
     }
 
-    fn verify(&self, words: &[u64]) -> Result<(), ReplayError> {
+    /// Compares a digest record: what had come of all inputs before it.
+    fn verify(&self, words: &[u64]) -> Result<Step, ReplayError> {
         let walks = self.switch.as_ref().map_or(0, |switch| switch.tables().walks());
         match words {
-            [inputs, ..] if *inputs != self.chain.inputs() => {
-                Err(ReplayError::Digest { damaged: true })
+            [_, outcomes, count] if *outcomes == self.chain.outcomes() && *count == walks => {
+                Ok(Step::Verified)
             }
-            [_, outcomes, count] if *outcomes == self.chain.outcomes() && *count == walks => Ok(()),
-            [_, _, _] => Err(ReplayError::Digest { damaged: false }),
+            [_, _, _] if self.compare == Compare::Inputs => Ok(Step::Note(Kind::Digest)),
+            [_, _, _] => Err(ReplayError::Diverged),
             _ => Err(ReplayError::Unreadable { kind: Some(Kind::Digest) }),
         }
     }
@@ -314,9 +344,8 @@ impl Replay {
         })
     }
 
-    fn input(&mut self, now: Instant, input: Input, record: &[u8]) -> Result<(), ReplayError> {
+    fn input(&mut self, now: Instant, input: Input) -> Result<(), ReplayError> {
         let switch = self.switch.as_mut().ok_or(ReplayError::NoState)?;
-        self.chain.record(record);
         switch.input(now, input, &mut self.out);
         self.chain.outcome(&self.out);
         Ok(())

@@ -13,6 +13,7 @@ use smoltcp::wire::{
 
 use crate::config::{Change, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds};
 use crate::counters::PortCounters;
+use crate::drop::DropReason;
 use crate::input::{EndpointId, PortId};
 use crate::time::{Duration, Instant};
 
@@ -376,17 +377,59 @@ words_of!(Limits {
 words_of!(NodeConfig { gateway_mac, gateway4, gateway6, addresses, vxlan_port });
 words_of!(PortConfig { id, kind, mac, addresses, allowed, mtu, up });
 words_of!(Route { prefix, target });
-words_of!(PortCounters {
-    received,
-    received_bytes,
-    forwarded,
-    flooded,
-    answered,
-    delivered,
-    dropped,
-    transmitted,
-    transmitted_bytes,
-});
+
+/// Counts beyond this are no switch's: it would have to run for centuries. So a count that was read
+/// can be added to.
+const COUNT_MAX: u64 = 1 << 62;
+
+impl Words for PortCounters {
+    fn put(&self, out: &mut Vec<u64>) {
+        let Self {
+            received,
+            received_bytes,
+            forwarded,
+            flooded,
+            answered,
+            delivered,
+            dropped: _,
+            transmitted,
+            transmitted_bytes,
+        } = self;
+        out.extend([*received, *received_bytes, *forwarded, *flooded, *answered, *delivered]);
+        out.extend([*transmitted, *transmitted_bytes]);
+        // By number: versions differ in the reasons they know.
+        let at = out.len();
+        out.push(0);
+        for (reason, count) in self.drops() {
+            out.extend([u64::from(reason.code()), count]);
+        }
+        let pairs = (out.len() - at) / 2;
+        if let Some(place) = out.get_mut(at) {
+            *place = pairs as u64;
+        }
+    }
+
+    fn take(words: &mut Take<'_>) -> Option<Self> {
+        let mut count = || words.word().filter(|count| *count < COUNT_MAX);
+        let mut counters = Self {
+            received: count()?,
+            received_bytes: count()?,
+            forwarded: count()?,
+            flooded: count()?,
+            answered: count()?,
+            delivered: count()?,
+            transmitted: count()?,
+            transmitted_bytes: count()?,
+            ..Self::default()
+        };
+        for _ in 0..count()? {
+            let code = count()?;
+            let place = DropReason::ALL.iter().position(|r| u64::from(r.code()) == code)?;
+            *counters.dropped.get_mut(place)? = count()?;
+        }
+        Some(counters)
+    }
+}
 
 #[cfg(test)]
 mod tests;

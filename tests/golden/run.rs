@@ -74,7 +74,8 @@ impl Bed {
         let mut replay = Replay::from_begin(table);
         for record in records(self.recorder.place().bytes()) {
             let number = replay.records();
-            replay.record(record, false).unwrap_or_else(|error| panic!("record {number}: {error}"));
+            let record = record.unwrap();
+            replay.record(record).unwrap_or_else(|error| panic!("record {number}: {error}"));
         }
         let again = replay.switch().unwrap();
         assert_eq!(again.dump(), self.switch.dump(), "replayed");

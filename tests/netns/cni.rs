@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lab::binaries::Binaries;
 use lab::cni::{Attachment, VERSION, error_of};
-use lab::{Namespace, Node};
+use lab::{Namespace, Node, Pod};
 use serde_json::{Value, json};
 
 use crate::{KINDS, World, state};
@@ -21,9 +22,9 @@ struct Traces {
     files: BTreeSet<String>,
 }
 
-fn names(list: &Value) -> BTreeSet<String> {
+fn names(list: &Value, key: &str) -> BTreeSet<String> {
     let items = list["items"].as_array().unwrap();
-    items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+    items.iter().map(|item| item[key].as_str().unwrap().to_owned()).collect()
 }
 
 fn files(dir: &Path, found: &mut BTreeSet<String>) {
@@ -43,7 +44,7 @@ fn traces(node: &Node) -> Traces {
     files(&node.state_dir(), &mut found);
     Traces {
         leases: leases["items"].as_array().unwrap().len(),
-        ports: names(&node.hopctl_json(&["get", "ports"]).unwrap()),
+        ports: names(&node.hopctl_json(&["get", "ports"]).unwrap(), "name"),
         interfaces: node.netns.interfaces().unwrap(),
         files: found,
     }
@@ -173,7 +174,7 @@ fn fifty_at_once_get_fifty_addresses() {
             .collect();
         wiring.into_iter().map(|pod| pod.join().unwrap()).collect()
     });
-    let addresses: BTreeSet<_> = pods.iter().flat_map(lab::Pod::addresses).collect();
+    let addresses: BTreeSet<_> = pods.iter().flat_map(Pod::addresses).collect();
     assert_eq!(addresses.len(), 100);
 }
 
@@ -215,7 +216,7 @@ fn gc_removes_what_is_not_listed_and_nothing_without_a_list() {
         }
         let environment = kept.attachment().environment("GC");
         runtime.call(&environment, &configuration.to_string()).unwrap().success().unwrap();
-        names(&world.hopctl_json(&["get", "ports"]).unwrap())
+        names(&world.hopctl_json(&["get", "ports"]).unwrap(), "name")
     };
     for nothing in [None, Some(Value::Null)] {
         assert!(gc(nothing).contains("pod/default/stale"));
@@ -228,4 +229,109 @@ fn gc_removes_what_is_not_listed_and_nothing_without_a_list() {
     );
     assert_eq!(stale.interfaces().unwrap(), ["lo"]);
     kept.check().unwrap();
+}
+
+/// The file in which the daemon remembers a pod's attachment.
+fn remembered(world: &World, pod: &Pod) -> PathBuf {
+    let entries = fs::read_dir(world.state_dir().join("attachments")).unwrap().flatten();
+    let mut paths = entries.map(|entry| entry.path());
+    let id = format!("{:?}", pod.attachment().container_id);
+    paths.find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(&id))).unwrap()
+}
+
+#[test]
+fn gc_goes_on_after_errors_and_tells_them_all() {
+    for kind in KINDS {
+        let world = World::new(kind);
+        let pods = world.pods(["a", "b", "c", "kept"]);
+        let [a, b, c, kept] = &pods;
+        // A directory in the place of the file that is to be removed: the disk refuses.
+        let refused = [a, c].map(|pod| (remembered(&world, pod), pod));
+        for (path, _) in &refused {
+            fs::rename(path, path.with_extension("away")).unwrap();
+            fs::create_dir_all(path.join("full")).unwrap();
+        }
+        let runtime = world.runtime();
+        let mut configuration = runtime.configuration(VERSION);
+        configuration["cni.dev/valid-attachments"] =
+            json!([{"containerID": kept.attachment().container_id, "ifname": "eth0"}]);
+        let environment = kept.attachment().environment("GC");
+        let gc = || runtime.call(&environment, &configuration.to_string()).unwrap();
+        let failed = gc();
+        assert_eq!(error_of(&failed).unwrap().0, 106, "{failed:?}");
+        for (_, pod) in &refused {
+            assert!(failed.stdout.contains(&pod.attachment().container_id), "{failed:?}");
+        }
+        assert!(!failed.stdout.contains(&b.attachment().container_id), "{failed:?}");
+        assert_eq!(b.interfaces().unwrap(), ["lo"], "{kind}");
+        kept.check().unwrap();
+        for (path, _) in &refused {
+            fs::remove_dir_all(path).unwrap();
+            fs::rename(path.with_extension("away"), path).unwrap();
+        }
+        gc().success().unwrap();
+        assert_eq!(names(&world.hopctl_json(&["get", "leases"]).unwrap(), "pod").len(), 1);
+        kept.check().unwrap();
+        for pod in pods {
+            pod.remove().unwrap();
+        }
+        assert_eq!(state::left(&world), Vec::<String>::new(), "{kind}");
+    }
+}
+
+#[test]
+fn a_port_that_the_switch_refuses_is_told_and_leaves_nothing() {
+    for kind in KINDS {
+        let world = World::new(kind);
+        // One more prefix than a port may have.
+        let prefixes: Vec<String> = (0..33).map(|n| format!("198.51.100.{n}/32")).collect();
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "default", "name": "many", "annotations": {
+                "hopscope.dev/allowed-addresses": prefixes.join(",")}},
+        });
+        fs::write(world.manifests().join("many.yaml"), pod.to_string()).unwrap();
+        let netns = Namespace::new(world.netns.owner(), "cni").unwrap();
+        let attachment = attachment(&netns, "many");
+        let runtime = world.runtime();
+        let configuration = runtime.configuration(VERSION).to_string();
+        let mut code = 0;
+        // The manifest takes a moment to be seen; a pod that came before that goes again.
+        for _attempt in 0..50 {
+            let output = runtime.call(&attachment.environment("ADD"), &configuration).unwrap();
+            if output.code != Some(0) {
+                let (number, message) = error_of(&output).unwrap();
+                assert!(message.contains("refuses the port"), "{message}");
+                code = number;
+                break;
+            }
+            runtime.del(&attachment, None).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(code, 104, "{kind}");
+        assert_eq!(netns.interfaces().unwrap(), ["lo"], "{kind}");
+        assert_eq!(state::left(&world), Vec::<String>::new(), "{kind}");
+        runtime.del(&attachment, None).unwrap();
+    }
+}
+
+/// Whether a program asks for an interpreter, which loads its libraries (PT_INTERP of elf(5)).
+fn wants_interpreter(program: &Path) -> bool {
+    const PT_INTERP: [u8; 4] = 3_u32.to_le_bytes();
+    let bytes = fs::read(program).unwrap();
+    assert_eq!(bytes[..6], *b"\x7fELF\x02\x01", "64 bits, little-endian: {}", program.display());
+    let number = |at: usize, length: usize| {
+        let le = bytes[at..at + length].iter().rev();
+        le.fold(0_usize, |number, byte| number << 8 | usize::from(*byte))
+    };
+    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    assert!(count > 0, "{}: no program headers", program.display());
+    (0..count).any(|index| bytes[table + index * size..][..4] == PT_INTERP)
+}
+
+#[test]
+fn the_plugin_needs_nothing_of_the_node_it_is_copied_to() {
+    let binaries = Binaries::find().unwrap();
+    assert!(!wants_interpreter(&binaries.plugin), "the plugin is a static binary");
+    assert!(wants_interpreter(&binaries.vswitchd), "and a dynamic one would be seen");
 }

@@ -12,6 +12,7 @@ use lab::pod::lab_run;
 use lab::router::Router;
 use lab::{Namespace, Pod};
 
+use crate::foretell::{How, fails, passes};
 use crate::frames::{GATEWAY, Mac, ethernet, hex, mac, udp4, udp6, unhex};
 use crate::{World, turn};
 
@@ -26,11 +27,22 @@ struct Answer {
     icmp_type: u8,
     code: u8,
     mtu: u32,
+    /// In which form the packet is quoted.
+    form: Form,
     quote: Vec<u8>,
 }
 
-/// Reads an ICMP or ICMPv6 error.
-fn answer(frame: &[u8]) -> Option<Answer> {
+/// How a quoted packet stands beside the one that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it was sent.
+    AsSent,
+    /// With the hop limit that it would have gone on with: only the last step failed.
+    Forwarded,
+}
+
+/// Reads an ICMP or ICMPv6 error about a packet that was sent.
+fn answer(frame: &[u8], sent: &[u8]) -> Option<Answer> {
     let packet = frame.get(14..)?;
     let (source, message) = if frame.get(12..14)? == [0x08, 0x00] {
         let source = Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(12..16)?).ok()?);
@@ -41,7 +53,20 @@ fn answer(frame: &[u8]) -> Option<Answer> {
     };
     let mtu = u32::from_be_bytes(message.get(4..8)?.try_into().ok()?);
     let (icmp_type, code) = (message[0], message[1]);
-    Some(Answer { source, icmp_type, code, mtu, quote: message.get(8..)?.to_vec() })
+    let quote = message.get(8..)?.to_vec();
+    let form = form(&quote, sent);
+    Some(Answer { source, icmp_type, code, mtu, form, quote })
+}
+
+/// The form of a quote, which must be the packet itself as far as it goes.
+fn form(quote: &[u8], sent: &[u8]) -> Form {
+    let forwarded = forwarded(sent);
+    let quoted = quote.len().min(sent.len());
+    match &quote[..quoted] {
+        same if *same == sent[..quoted] => Form::AsSent,
+        same if *same == forwarded[..quoted] => Form::Forwarded,
+        other => panic!("the quote is the packet:\n{other:?}\n{sent:?}"),
+    }
 }
 
 /// The packet with its hop limit less by one, and for IPv4 the header's checksum that follows.
@@ -68,17 +93,11 @@ fn ask(from: &Namespace, frame: Vec<u8>, wait_ms: &str) -> Answer {
     let path = file.to_string_lossy();
     let args = ["raw", "--interface", "eth0", "--frames", &path, "--wait-ms", wait_ms];
     let said = lab_run(from, &[&args[..], &["--filter", filter]].concat()).unwrap();
-    let answers: Vec<Answer> = unhex(&said).iter().filter_map(|frame| answer(frame)).collect();
+    let sent = &frame[14..];
+    let answers: Vec<Answer> = unhex(&said).iter().filter_map(|it| answer(it, sent)).collect();
     assert_eq!(answers.len(), 1, "one error: {answers:?} in {said:?}");
     let answer = answers.into_iter().next().unwrap();
-    let sent = &frame[14..];
     assert!(answer.quote.len() >= QUOTE_MIN.min(sent.len()), "{} bytes quoted", answer.quote.len());
-    // The quoted packet is the one that was sent; the kernel quotes it with the hop limit that it
-    // would have gone on with when only the last step fails.
-    let quoted = answer.quote.len().min(sent.len());
-    let forms = [sent.to_vec(), forwarded(sent)];
-    let same = forms.iter().any(|form| answer.quote[..quoted] == form[..quoted]);
-    assert!(same, "the quote is the packet:\n{:?}\n{sent:?}", answer.quote);
     answer
 }
 
@@ -98,9 +117,29 @@ impl Asker<'_> {
     }
 
     fn v6(&self, dst: &str, hops: u8, payload: usize, wait_ms: &str) -> Answer {
-        let packet = udp6(self.v6, dst.parse().unwrap(), hops, &vec![0x55; payload]);
-        ask(self.netns, ethernet(self.gateway, self.own, 0x86dd, &packet), wait_ms)
+        self.v6_from(self.v6, dst, hops, payload, wait_ms)
     }
+
+    fn v6_from(&self, src: Ipv6Addr, dst: &str, hops: u8, payload: usize, wait_ms: &str) -> Answer {
+        let packet = udp6(src, dst.parse().unwrap(), hops, &vec![0x55; payload]);
+        let mut answer =
+            ask(self.netns, ethernet(self.gateway, self.own, 0x86dd, &packet), wait_ms);
+        // The two gateways have each their own: that it is the gateway's is what is compared.
+        if answer.source == link_local(self.gateway).to_string() {
+            "the gateway's link-local address".clone_into(&mut answer.source);
+        }
+        answer
+    }
+
+    /// From its link-local address, beyond whose scope the destination is.
+    fn beyond_scope(&self, dst: &str) -> Answer {
+        self.v6_from(link_local(self.own), dst, 64, 80, "300")
+    }
+}
+
+/// The EUI-64 link-local address of a MAC.
+fn link_local(mac: Mac) -> Ipv6Addr {
+    stack::config::link_local(smoltcp::wire::EthernetAddress(mac))
 }
 
 /// The MAC of an interface.
@@ -148,7 +187,28 @@ fn cases(kernel: &Asker<'_>, switch: &Asker<'_>) -> Vec<Case> {
             kernel.v6("fd00:10:244:2::99", 64, 80, "4500"),
             switch.v6("fd00:10:244:1::99", 64, 80, "300"),
         ),
+        case("beyond scope", kernel.beyond_scope(far6), switch.beyond_scope(node6)),
     ]
+}
+
+/// Where no route leads it is the node's kernel that says so, one hop further.
+fn no_route(kernel: &Asker<'_>, switch: &Asker<'_>) {
+    for (kernel, switch, node) in [
+        (
+            kernel.v4("203.0.113.9", 64, 80, "300"),
+            switch.v4("203.0.113.9", 64, 80, "300"),
+            "192.0.2.11",
+        ),
+        (
+            kernel.v6("2001:db8:9::9", 64, 80, "300"),
+            switch.v6("2001:db8:9::9", 64, 80, "300"),
+            "2001:db8::11",
+        ),
+    ] {
+        assert_eq!(kernel.form, Form::AsSent);
+        let expected = (kernel.icmp_type, kernel.code, node.to_owned(), Form::Forwarded);
+        assert_eq!((switch.icmp_type, switch.code, switch.source, switch.form), expected);
+    }
 }
 
 #[test]
@@ -165,11 +225,23 @@ fn errors_equal_the_kernels() {
         v6: "fd00:10:244:1::2".parse().unwrap(),
     };
     for Case { name, kernel, switch } in cases(&kernel, &asker(&pod)) {
-        let facts =
-            |answer: &Answer| (answer.icmp_type, answer.code, answer.mtu, answer.source.clone());
-        assert_eq!(facts(&switch), facts(&kernel), "{name}: type, code, MTU, source");
+        let facts = |answer: &Answer| {
+            (answer.icmp_type, answer.code, answer.mtu, answer.source.clone(), answer.form)
+        };
+        assert_eq!(facts(&switch), facts(&kernel), "{name}: type, code, MTU, source, quote");
     }
-    world.settle(&["HopLimitExceeded", "MtuExceeded", "NeighborFailed"]);
+    // A trace foretells the same type and code to who is routed there.
+    let node = ("node", &world.netns);
+    world.foretell(&[
+        fails(node, "10.244.1.99", (How::Icmp, false), "ICMP type 3 code 1"),
+        fails(node, "fd00:10:244:1::99", (How::Tcp(80), true), "ICMP type 1 code 3"),
+    ]);
+    // Without a way out of the node.
+    for family in ["-4", "-6"] {
+        let _none = world.netns.ip(&[family, "route", "del", "default"]);
+    }
+    no_route(&kernel, &asker(&pod));
+    world.settle(&["HopLimitExceeded", "MtuExceeded", "NeighborFailed", "LinkScope"]);
 }
 
 #[test]
@@ -192,6 +264,9 @@ fn traceroute_and_tracepath_show_the_gateway() {
             assert!(shows("1", gateway), "{program}: the first hop is the gateway: {output}");
             assert!(shows("2", node), "{program}: the second is the node: {output}");
         }
+        // The probe that gets there, as a trace tells it.
+        let how = (How::Udp(33_434), node.contains(':'));
+        world.foretell(&[passes(("default/a", &pod), node, how, "forward to host")]);
     }
     world.settle(&["HopLimitExceeded"]);
 }
@@ -208,7 +283,12 @@ fn the_oracle_itself_answers() {
         v4: "10.244.1.2".parse().unwrap(),
         v6: "fd00:10:244:1::2".parse().unwrap(),
     };
-    let facts = |answer: Answer| (answer.icmp_type, answer.code, answer.mtu, answer.source);
+    let facts = |answer: Answer| {
+        // What is refused before it goes on is quoted as it was sent.
+        let last_step = matches!((answer.icmp_type, answer.code), (3, 1) | (1, 3));
+        assert_eq!(answer.form == Form::Forwarded, last_step, "{answer:?}");
+        (answer.icmp_type, answer.code, answer.mtu, answer.source)
+    };
     let gateway4 = "10.244.1.1".to_owned();
     let gateway6 = "fd00:10:244:1::1".to_owned();
     let far6 = "fd00:10:244:2::2";
@@ -216,6 +296,10 @@ fn the_oracle_itself_answers() {
     assert_eq!(facts(kernel.v6(far6, 1, 80, "300")), (3, 0, 0, gateway6.clone()));
     assert_eq!(facts(kernel.v4("10.244.2.2", 64, 3000, "300")), (3, 4, 1500, gateway4.clone()));
     assert_eq!(facts(kernel.v6(far6, 64, 3000, "300")), (2, 0, 1500, gateway6.clone()));
+    assert_eq!(facts(kernel.v4("203.0.113.9", 64, 80, "300")), (3, 0, 0, gateway4.clone()));
+    assert_eq!(facts(kernel.v6("2001:db8:9::9", 64, 80, "300")), (1, 0, 0, gateway6.clone()));
     assert_eq!(facts(kernel.v4("10.244.2.99", 64, 80, "4500")), (3, 1, 0, gateway4));
     assert_eq!(facts(kernel.v6("fd00:10:244:2::99", 64, 80, "4500")), (1, 3, 0, gateway6));
+    let near = "the gateway's link-local address".to_owned();
+    assert_eq!(facts(kernel.beyond_scope(far6)), (1, 2, 0, near));
 }

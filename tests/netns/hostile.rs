@@ -163,4 +163,5 @@ fn a_veth_pod_reaches_no_socket_of_the_node_but_through_the_switch() {
     send(&liar, &[ethernet(GATEWAY, own, IPV4, &udp4(v4, node4, 64, b"by the door"))]);
     let peer = format!("ready\npeer {v4}\n");
     assert_eq!(server.output().stdout, peer);
+    world.settle(&["pod/default/liar:UnknownUnicast"]);
 }

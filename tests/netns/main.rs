@@ -1,7 +1,8 @@
 //! Real pods in network namespaces, against the built binaries: `make netns`, as root.
 //!
 //! Every test makes a node of its own, and ends with the law of conservation: [`World::settle`]
-//! names the drop reasons that the test means to cause; any other fails it.
+//! names the drop reasons that the test means to cause; any other fails it. A [`World`] that is
+//! dropped while its daemon runs checks the laws once more, so that no test can forget them.
 
 #[cfg(test)]
 mod captures;
@@ -14,11 +15,19 @@ mod demo;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod failed;
+#[cfg(test)]
+mod foretell;
+#[cfg(test)]
 mod frames;
+#[cfg(test)]
+mod hopctl;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod lies;
+#[cfg(test)]
+mod load;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
@@ -31,6 +40,8 @@ mod restart;
 mod state;
 #[cfg(test)]
 mod trace;
+#[cfg(test)]
+mod tunnel;
 #[cfg(test)]
 mod world;
 

@@ -13,6 +13,7 @@ use lab::pod::{lab_run, lab_serve};
 use lab::process::Process;
 use lab::{Namespace, NodeSpec};
 
+use crate::foretell::{How, passes};
 use crate::{KINDS, World};
 
 /// The clients that a server has seen.
@@ -48,6 +49,15 @@ fn node_and_pods_see_each_others_true_addresses() {
         let to_pod = [(pod4.clone(), node4.clone()), (pod6.clone(), node6.clone())];
         true_addresses(&world.netns, &pod, &to_pod);
         true_addresses(&pod, &world.netns, &[(node4, pod4), (node6, pod6)]);
+        let (pod, node) = (("default/a", &*pod), ("node", &world.netns));
+        let mut questions = Vec::new();
+        for six in [false, true] {
+            for how in [How::Udp(7002), How::Tcp(7003)] {
+                questions.push(passes(node, "default/a", (how, six), "forward to pod/default/a"));
+                questions.push(passes(pod, "node", (how, six), "forward to host"));
+            }
+        }
+        world.foretell(&questions);
         world.settle(&[]);
     }
 }

@@ -12,12 +12,15 @@ use lab::{Node, NodeSpec};
 use crate::{World, state};
 
 /// Runs a daemon that must refuse to start: it says one sentence with all these parts, and the
-/// node's kernel shows what it showed before.
+/// node's kernel and its files are as before.
 fn refused(node: &Node, command: Command, parts: &[&str]) {
-    let before = state::kernel(&node.netns);
+    let shown = || (state::kernel(&node.netns), state::all_files(node));
+    let before = shown();
     let output = node.netns.spawn(command).unwrap().finish(Duration::from_secs(10)).unwrap();
     one_sentence(&output, parts);
-    state::same(&before, &state::kernel(&node.netns), &format!("{parts:?}"));
+    let after = shown();
+    state::same(&before.0, &after.0, &format!("{parts:?}"));
+    state::same(&before.1, &after.1, &format!("{parts:?}"));
 }
 
 fn one_sentence(output: &Output, parts: &[&str]) {
@@ -66,6 +69,57 @@ fn wrong_settings() {
 }
 
 #[test]
+fn the_flag_wins_over_the_environment_and_that_over_the_file() {
+    // Each value is refused, and the sentence says which one was taken.
+    for (key, values) in [
+        ("host-port", ["flag/1", "env/1", "file/1"]),
+        ("uplink", ["flag1", "env1", "file1"]),
+        ("node-name", ["flag-node", "env-node", "file-node"]),
+        ("manifests", ["/flag/m", "/env/m", "/file/m"]),
+        ("run-dir", ["/proc/flag", "/proc/env", "/proc/file"]),
+        ("state-dir", ["/proc/flag", "/proc/env", "/proc/file"]),
+        ("node-addresses", ["198.51.100.1", "198.51.100.2", "198.51.100.3"]),
+    ] {
+        let [flag, variable, file] = values;
+        let mut world = idle(|_| {});
+        let in_file = if key == "node-addresses" {
+            serde_json::json!([file])
+        } else {
+            serde_json::json!(file)
+        };
+        world.set(key, in_file);
+        for given in 0..3 {
+            let mut command = world.daemon_command().unwrap();
+            if given > 0 {
+                let name = format!("HOPSCOPE_{}", key.to_uppercase().replace('-', "_"));
+                command.env(name, variable);
+            }
+            if given > 1 {
+                command.arg(format!("--{key}")).arg(flag);
+            }
+            refused(&world, command, &[[file, variable, flag][given]]);
+        }
+    }
+    let mut world = idle(|_| {});
+    let mut command = world.daemon_command().unwrap();
+    command.env("HOPSCOPE_MTUU", "1400");
+    refused(&world, command, &["HOPSCOPE_MTUU", "HOPSCOPE_MTU,"]);
+    world.set("mtu", 1300);
+    for (variable, flag, taken) in
+        [(None, None, "1300"), (Some("1310"), None, "1310"), (Some("1310"), Some("1320"), "1320")]
+    {
+        let mut command = world.daemon_command().unwrap();
+        command.envs(variable.map(|bytes| ("HOPSCOPE_MTU", bytes)));
+        command.args(flag.map(|bytes| ["--mtu", bytes]).into_iter().flatten());
+        let mut daemon = world.netns.spawn(command).unwrap();
+        daemon.wait_ready(Duration::from_secs(10)).unwrap();
+        let shown = world.netns.ip(&["link", "show", "hop0"]).unwrap();
+        assert!(shown.contains(&format!("mtu {taken} ")), "{taken}: {shown}");
+        daemon.terminate(Duration::from_secs(10)).unwrap().success().unwrap();
+    }
+}
+
+#[test]
 fn nodes_that_cannot_be() {
     let ranges = |ranges: &[&str], parts: &[&str]| {
         let world = idle(|spec| {
@@ -81,6 +135,9 @@ fn nodes_that_cannot_be() {
     // Without the node's own address, but on its uplink nevertheless.
     ranges(&["192.0.2.128/25"], &["192.0.2.128/25", "up0", "another range"]);
     ranges(&["2001:db8::/32"], &["2001:db8::/32", "another range"]);
+    ranges(&["127.0.0.0/24"], &["Node node1", "spec.podCIDRs", "127.0.0.0/24", "loopback"]);
+    ranges(&["169.254.0.0/16"], &["spec.podCIDRs", "169.254.0.0/16", "link-local"]);
+    ranges(&["10.244.1.0/24", "fe80::/64"], &["spec.podCIDRs", "fe80::/64", "link-local"]);
     let world = idle(|spec| spec.object.name = "node1".to_owned());
     let mut command = world.daemon_command().unwrap();
     command.args(["--node-name", "nobody"]);
@@ -145,13 +202,43 @@ fn interfaces_of_strangers() {
     let world = idle(|_| {});
     world.netns.ip(&["link", "add", "hop0", "type", "bridge"]).unwrap();
     refused(&world, world.daemon_command().unwrap(), &["hop0", "bridge", "host-port"]);
+    world.netns.ip(&["link", "del", "hop0"]).unwrap();
+    let mut command = world.daemon_command().unwrap();
+    command.args(["--node-addresses", "198.51.100.7"]);
+    refused(&world, command, &["node-addresses", "198.51.100.7"]);
+}
+
+#[test]
+fn sockets_that_cannot_be_made() {
+    // Found after the locks: what was made until then goes again.
+    for socket in ["admin.sock", "cni.sock"] {
+        let world = idle(|_| {});
+        fs::create_dir_all(world.run_dir().join(socket)).unwrap();
+        fs::set_permissions(world.run_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+        refused(&world, world.daemon_command().unwrap(), &[socket]);
+    }
 }
 
 #[test]
 fn routes_of_strangers() {
-    let world = idle(|_| {});
-    world.netns.ip(&["route", "add", "10.244.1.0/24", "via", "192.0.2.1"]).unwrap();
-    refused(&world, world.daemon_command().unwrap(), &["10.244.1.0/24", "up0", "another range"]);
+    let mut world = idle(|_| {});
+    for prefix in ["10.244.1.0/24", "10.244.1.128/25"] {
+        world.netns.ip(&["route", "add", prefix, "via", "192.0.2.1"]).unwrap();
+        refused(&world, world.daemon_command().unwrap(), &[prefix, "up0", "another range"]);
+        world.netns.ip(&["route", "del", prefix]).unwrap();
+    }
+    // A connected subnet around the range: its hosts are neighbors there.
+    world.netns.ip(&["addr", "add", "10.9.9.9/8", "dev", "up0"]).unwrap();
+    refused(&world, world.daemon_command().unwrap(), &["10.0.0.0/8", "up0", "another range"]);
+    world.netns.ip(&["addr", "del", "10.9.9.9/8", "dev", "up0"]).unwrap();
+    // A wider route by a gateway is no such thing: the longest prefix wins.
+    world.netns.ip(&["route", "add", "10.0.0.0/8", "via", "192.0.2.1"]).unwrap();
+    world.start().unwrap();
+    let [a] = world.pods(["a"]);
+    world.netns.run("ping", &["-c", "1", "-W", "2", &a.v4().unwrap().to_string()]).unwrap();
+    let checked = world.hopctl(&["check"]).unwrap();
+    assert!(checked.contains("no overlap"), "{checked}");
+    world.settle(&[]);
 }
 
 #[test]
@@ -161,6 +248,12 @@ fn a_second_daemon_on_the_same_run_dir() {
     let left = state::left(&world);
     refused(&world, world.daemon_command().unwrap(), &["run-dir", "another vswitchd", "stop"]);
     assert_eq!(state::left(&world), left);
+    // Nor on the same state-dir: both would give out its addresses.
+    let mut command = world.daemon_command().unwrap();
+    let elsewhere = world.run_dir().with_file_name("run2");
+    command.arg("--run-dir").arg(&elsewhere);
+    refused(&world, command, &["state-dir", "another vswitchd", "stop"]);
+    assert!(!elsewhere.exists());
     a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
     let [c] = world.pods(["c"]);
     c.check().unwrap();
@@ -185,6 +278,9 @@ fn a_bad_reload_keeps_the_last_good_state() {
     let world = World::new("tap");
     let [a, b] = world.pods(["a", "b"]);
     let own = fs::read_dir(world.manifests()).unwrap().flatten().next().unwrap().path();
+    let later = "apiVersion: v1\nkind: Service\nmetadata: {name: later}\n";
+    fs::write(world.manifests().join("later.yaml"), later).unwrap();
+    status(&world, |said| said.contains("Service"));
     let good = fs::read_to_string(&own).unwrap();
     let before = state::kernel(&world.netns);
     let leases = state::left(&world);
@@ -212,6 +308,7 @@ fn a_bad_reload_keeps_the_last_good_state() {
         let expected = if stranger_too { &before_stranger } else { &before };
         fs::write(&own, text).unwrap();
         let said = status(&world, |said| parts.iter().all(|part| said.contains(part)));
+        assert!(said.contains("Service"), "what nobody acts on is still told: {said}");
         state::same(expected, &state::kernel(&world.netns), &said);
         assert_eq!(state::left(&world), leases);
         for (from, to) in [(&a, b.v4().unwrap().to_string()), (&b, a.v6().unwrap().to_string())] {
@@ -228,4 +325,23 @@ fn a_bad_reload_keeps_the_last_good_state() {
         status(&world, |said| !parts.iter().all(|part| said.contains(part)));
     }
     world.settle(&[]);
+}
+
+#[test]
+fn a_directory_of_manifests_that_is_replaced_is_taken_in() {
+    let world = World::new("tap");
+    let manifests = world.manifests();
+    let next = manifests.with_file_name("next");
+    fs::create_dir(&next).unwrap();
+    for entry in fs::read_dir(&manifests).unwrap().flatten() {
+        fs::copy(entry.path(), next.join(entry.file_name())).unwrap();
+    }
+    fs::rename(&manifests, manifests.with_file_name("before")).unwrap();
+    status(&world, |said| said.contains("manifests") && said.contains("problem"));
+    fs::rename(&next, &manifests).unwrap();
+    status(&world, |said| !said.contains("problem"));
+    fs::write(manifests.join("later.yaml"), "kind: Service\n").unwrap();
+    status(&world, |said| said.contains("Service"));
+    let [a, b] = world.pods(["a", "b"]);
+    a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
 }

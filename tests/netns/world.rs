@@ -1,6 +1,7 @@
 //! What every test here stands on: one node at a time, its log when a test fails, and the law at
 //! its end.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
@@ -14,7 +15,9 @@ pub(crate) const KINDS: [&str; 2] = ["tap", "veth"];
 /// Reasons that idle pods cause by themselves: a lone pod asks for routers and reports groups to
 /// nobody; the node's kernel reports its own groups on `hop0` as soon as that is up, to which the
 /// switch is a router.
-const IDLE: &[&str] = &["FloodScopeEmpty", "host:GroupRouted", "host:ConfigurationPending"];
+const IDLE: &[&str] = &["FloodScopeEmpty", "host:GroupRouted"];
+/// Reasons for which frames of a pod that is being removed, or to it, may be dropped.
+const LEAVING: &[&str] = &["PortUnknown", "PortDown", "EgressDown"];
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -26,6 +29,8 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
 /// A node with its daemon running.
 pub(crate) struct World {
     node: Node,
+    /// Whether the test has said which drops it means to cause.
+    settled: Cell<bool>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -55,7 +60,7 @@ impl World {
     pub(crate) fn prepare(spec: NodeSpec) -> Self {
         let turn = turn();
         let node = Node::prepare(&Lan::new(1500).unwrap(), 0, spec).unwrap();
-        Self { node, _turn: turn }
+        Self { node, settled: Cell::new(false), _turn: turn }
     }
 
     /// Pods of those names.
@@ -70,21 +75,43 @@ impl World {
 
     /// The laws of counting hold, and only for these reasons was anything dropped.
     pub(crate) fn settle(&self, reasons: &[&str]) -> Vec<counters::Port> {
+        self.settled.set(true);
         let expected = [IDLE, reasons].concat();
         counters::conservation(&self.node, &expected).unwrap()
+    }
+
+    /// The end of every test whose daemon runs: the laws hold, its pods' ports gone or not, and the
+    /// daemon ends as it should. A test that never settled has meant no drops.
+    fn finish(&mut self) -> lab::Result<()> {
+        if self.settled.get() {
+            counters::balance(&self.node)?;
+        } else {
+            counters::conservation(&self.node, &[IDLE, LEAVING].concat())?;
+        }
+        self.node.stop().map(drop)
+    }
+
+    /// All there is to know of a node whose test has failed.
+    fn show(&self) {
+        let mut text = format!("--- vswitchd of {}\n{}", self.node.name(), self.node.log());
+        for what in ["ports", "drops", "counters"] {
+            let shown = self.node.hopctl(&["get", what]);
+            let shown = shown.unwrap_or_else(|error| error.to_string());
+            writeln!(text, "--- hopctl get {what}\n{shown}").unwrap();
+        }
+        println!("{text}");
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let mut text = format!("--- vswitchd of {}\n{}", self.node.name(), self.node.log());
-            for what in ["ports", "drops", "counters"] {
-                let shown = self.node.hopctl(&["get", what]);
-                let shown = shown.unwrap_or_else(|error| error.to_string());
-                writeln!(text, "--- hopctl get {what}\n{shown}").unwrap();
-            }
-            println!("{text}");
+            self.show();
+        } else if self.node.has_daemon()
+            && let Err(error) = self.finish()
+        {
+            self.show();
+            panic!("{error}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stack::journal::{Head, Kind, records};
+use stack::journal::records;
 use stack::replay::Step;
 use stack::{DropReason, Replay, Verdict};
 
@@ -108,8 +108,8 @@ fn a_failure_is_shrunk_to_a_recording_and_a_golden() {
         let [journal, golden] = &written[..] else { panic!("{written:?}") };
         let journal = fs::read(journal).unwrap();
         let (mut replay, mut last) = (Replay::from_begin(3), None);
-        for record in records(&journal) {
-            replay.record(record, false).unwrap();
+        for record in records(&journal).map(Result::unwrap) {
+            replay.record(record).unwrap();
             last = replay.out().walked.first().map(|trace| trace.verdict);
         }
         assert_eq!(last, Some(Verdict::Drop(BROKEN)), "the journal ends where it happened");
@@ -169,15 +169,8 @@ fn journals_are_files_that_end_with_their_digests() {
         let name = format!("seed-{number}-node-{}.journal", node.number);
         let bytes = fs::read(folder(number).join(name)).unwrap();
         let mut replay = Replay::from_begin(9);
-        let steps: Vec<Step> = {
-            let all: Vec<&[u8]> = records(&bytes).collect();
-            let skipped = |n: usize| {
-                let next = all.get(n + 1).and_then(|next| Head::read(next));
-                next.is_some_and(|head| head.kind == Kind::Skip)
-            };
-            let step = |(n, record): (usize, &&[u8])| replay.record(record, skipped(n)).unwrap();
-            all.iter().enumerate().map(step).collect()
-        };
+        let all = records(&bytes).map(Result::unwrap);
+        let steps: Vec<Step> = all.map(|record| replay.record(record).unwrap()).collect();
         assert_eq!(steps[steps.len() - 2..], [Step::Verified, Step::Verified]);
         assert_eq!(replay.switch().unwrap().dump(), node.dump);
     }

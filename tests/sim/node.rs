@@ -104,8 +104,9 @@ pub(crate) struct Node {
     inputs: u64,
     since: u64,
     doom: Option<Doom>,
-    /// The worker is dead; the last record is to be skipped.
+    /// The worker is dead.
     pub(crate) down: bool,
+    /// The last record was marked, and nobody said why yet.
     skip: bool,
     /// What waits at the ports of a dead worker.
     queue: VecDeque<(PortId, Frame)>,
@@ -195,9 +196,9 @@ impl Node {
         frame: Frame,
         out: &mut Outbox,
     ) -> Fate {
-        let before = self.alive();
+        let at = self.alive();
         self.recorder.frame(now, Door::Port(port), &frame);
-        if self.poisoned(before) {
+        if self.poisoned(at) {
             return Fate::Skipped;
         }
         self.subject.frame(now, port, frame, out);
@@ -212,9 +213,9 @@ impl Node {
         frame: Frame,
         out: &mut Outbox,
     ) -> Fate {
-        let before = self.alive();
+        let at = self.alive();
         self.recorder.frame(now, Door::Endpoint(endpoint), &frame);
-        if self.poisoned(before) {
+        if self.poisoned(at) {
             return Fate::Skipped;
         }
         self.subject.deliver(now, endpoint, frame, out);
@@ -223,9 +224,9 @@ impl Node {
 
     /// Time passes.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Outbox) -> Fate {
-        let before = self.alive();
+        let at = self.alive();
         self.recorder.tick(now);
-        if self.poisoned(before) {
+        if self.poisoned(at) {
             return Fate::Skipped;
         }
         self.subject.tick(now, out);
@@ -245,9 +246,9 @@ impl Node {
         if self.tick(now, out) != Fate::Done || self.down {
             return Fate::Skipped;
         }
-        let before = self.alive();
+        let at = self.alive();
         self.recorder.change(now, change);
-        if self.poisoned(before) {
+        if self.poisoned(at) {
             return Fate::Skipped;
         }
         let done = self.subject.change(now, change, out);
@@ -306,19 +307,22 @@ impl Node {
         if self.down { None } else { self.queue.pop_front() }
     }
 
-    /// The chain before an input; a dead worker takes none.
-    fn alive(&self) -> Chain {
+    /// Where the next record will begin; a dead worker writes none.
+    fn alive(&self) -> usize {
         assert!(!self.down, "inputs of a dead worker wait");
-        *self.recorder.chain()
+        self.recorder.place().bytes().len()
     }
 
-    /// Whether the worker dies of the input recorded last, whose chain was `before`.
-    fn poisoned(&mut self, before: Chain) -> bool {
+    /// Whether the worker dies of the input whose record begins at `at`.
+    fn poisoned(&mut self, at: usize) -> bool {
         let dies = self.doom == Some(Doom::Poison);
         if dies {
-            // The chain goes on as if there had been no such record.
-            let tape = std::mem::take(self.recorder.place_mut());
-            self.recorder = Recorder::new(tape, before, self.options.payload);
+            // What the next worker finds: the record is marked, and counts as skipped.
+            let mut tape = std::mem::take(self.recorder.place_mut());
+            tape.not_done(at);
+            let mut chain = *self.recorder.chain();
+            chain.skip();
+            self.recorder = Recorder::new(tape, chain, self.options.payload);
             self.skip = true;
             self.crash(Doom::Poison);
         }
@@ -401,7 +405,7 @@ impl Node {
             None => Replay::from_begin(table),
         };
         self.past.recoveries[usize::from(self.whole.is_none())] += 1;
-        if let Err(error) = journal::feed(&mut replay, tape.bytes(), self.skip) {
+        if let Err(error) = journal::feed(&mut replay, tape.bytes()) {
             panic!("record {} of the tail: {error}", replay.records());
         }
         let (switch, chain) = replay.into_parts();
@@ -411,7 +415,7 @@ impl Node {
         assert_eq!(switch.digest(), dead.digest());
         assert_eq!(&chain, self.recorder.chain(), "the recovered chain is the one before");
         let all = [&self.archive, tape.bytes()].concat();
-        let again = journal::replay(&all, table + 1, self.skip);
+        let again = journal::replay(&all, table + 1);
         assert_eq!(again.switch().unwrap().dump(), dead.dump(), "replayed from the begin");
         assert_eq!(again.chain(), &chain, "the chain from the begin");
         self.subject.switch = switch;
@@ -455,7 +459,7 @@ impl Node {
     /// `flip`, a turned bit is found.
     pub(crate) fn judge(&mut self, table: u64, flip: bool, draw: &mut Draw) {
         let journal = self.journal();
-        let replay = journal::replay(&journal, table, false);
+        let replay = journal::replay(&journal, table);
         assert_eq!(replay.switch().unwrap().dump(), self.past.dump, "replayed to the end");
         assert_eq!(replay.chain(), self.recorder.chain());
         self.past.records = replay.records();

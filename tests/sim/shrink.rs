@@ -45,11 +45,9 @@ impl Case {
     pub(crate) fn read(number: u8, options: Options, bytes: &[u8]) -> Self {
         let mut items = Vec::new();
         let mut pieces = Vec::new();
-        let mut records = records(bytes).peekable();
-        while let Some(record) = records.next() {
+        for record in records(bytes).map(Result::unwrap) {
             let head = Head::read(record).unwrap();
-            let next = records.peek().and_then(|next| Head::read(next));
-            if next.is_some_and(|next| next.kind == Kind::Skip) {
+            if head.skipped {
                 continue;
             }
             let item = match head.kind {

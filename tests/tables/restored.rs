@@ -111,14 +111,17 @@ fn the_rows_of_every_table_come_back() {
 #[test]
 fn every_row_of_a_snapshot_is_needed() {
     let whole = switch(Limits::default()).snapshot();
-    // A row is a word of head, whose second half-word counts the words behind it.
-    let mut at = 0;
-    while at < whole.len() {
-        let count = usize::from(u16::from_le_bytes([whole[at + 2], whole[at + 3]]));
-        let end = at + 8 * (1 + count);
-        let without = [&whole[..at], &whole[end..]].concat();
+    let words = whole.as_chunks::<8>().0;
+    let word = |at: usize| usize::try_from(u64::from_le_bytes(words[at])).unwrap();
+    // Behind two words that say what it is, rows: three words of head, the second of which counts
+    // those behind it.
+    let (mut at, mut rows) = (2, 0);
+    while at < words.len() {
+        let end = at + 3 + word(at + 1);
+        let without = [&words[..at], &words[end..]].concat().concat();
         let refused = Switch::restore(&without, 1).map(|switch| switch.dump());
-        assert!(!refused.unwrap_err().to_string().is_empty(), "without the row at {at}");
-        at = end;
+        assert!(!refused.unwrap_err().to_string().is_empty(), "without row {rows}");
+        (at, rows) = (end, rows + 1);
     }
+    assert!(rows > Table::ALL.len(), "{rows} rows and the end");
 }

@@ -2,12 +2,18 @@
 //!
 //! Two halves: one over the inputs alone, one over what came of them. When a replay's chain is
 //! another than the recorded one, the halves tell damaged bytes from a switch that acts
-//! differently. What came of an input is its verdicts, and of each frame that left its port,
-//! length, and first 58 bytes: MACs, addresses, ports of IPv4 and IPv6 without options.
+//! differently. What came of an input is its verdicts and events, and of each frame that left its
+//! port, length, offload description and first 96 bytes: MACs, addresses, ports, checksums, and the
+//! packet quoted in an ICMP error.
 //!
-//! The values stand in recordings: a change here is a change of format.
+//! A record vouches for itself: its check is that of the chain with the record taken in, and the
+//! four bytes where it stands count as zero. So does the bit of its kind that says whether it was
+//! carried out, which is set when a record had crashed the worker.
+//!
+//! It finds faults, not forgers: whoever chooses bytes can make two records alike. The values stand
+//! in recordings; a change here is a change of format.
 
-use crate::input::Outbox;
+use crate::input::{Checksum, Event, GsoKind, Offload, Outbox};
 use crate::trace::{AnswerKind, Trace, Verdict};
 
 /// A chain so far.
@@ -17,8 +23,8 @@ pub struct Chain {
     outcomes: u64,
 }
 
-/// First bytes of a frame that left: MACs and EtherType, an IPv6 header, an L4 header's ports.
-const LEFT: usize = 58;
+/// First bytes of a frame that left: Ethernet, IPv6 and TCP headers, or ICMP's with what it quotes.
+const LEFT: usize = 96;
 
 const KEYS: [u64; 4] =
     [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3, 0x5895_65b3_d27d_d0b7];
@@ -31,32 +37,88 @@ fn mix(a: u64, b: u64) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(high)
 }
 
-/// Takes bytes and their count into a state: pairs of words on two lanes.
+/// Two lanes that take in bytes, pairs of words at a time.
+struct Lanes(u64, u64);
+
+impl Lanes {
+    #[inline]
+    fn new(state: u64) -> Self {
+        let [k0, _, k2, _] = KEYS;
+        Self(state ^ k0, state.rotate_left(32) ^ k2)
+    }
+
+    #[inline]
+    fn block(&mut self, [a, b, c, d]: [u64; 4]) {
+        let [_, k1, _, k3] = KEYS;
+        self.0 = mix(a ^ k1, b ^ self.0);
+        self.1 = mix(c ^ k3, d ^ self.1);
+    }
+
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        let (blocks, rest) = bytes.as_chunks::<32>();
+        for block in blocks {
+            self.block(words(block));
+        }
+        if rest.is_empty() {
+            return;
+        }
+        // Zeros stand for what is missing.
+        let (whole, tail) = rest.as_chunks::<8>();
+        let mut padded = [0_u64; 4];
+        for (place, word) in padded.iter_mut().zip(whole) {
+            *place = u64::from_le_bytes(*word);
+        }
+        if let Some(place) = padded.get_mut(whole.len()) {
+            *place = tail_word(tail);
+        }
+        self.block(padded);
+    }
+
+    #[inline]
+    fn finish(self, state: u64, len: usize) -> u64 {
+        let [k0, _, k2, _] = KEYS;
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        mix(self.0 ^ k2, self.1.rotate_left(17) ^ len ^ k0) ^ state.rotate_left(1)
+    }
+}
+
+#[inline]
+fn words(block: &[u8; 32]) -> [u64; 4] {
+    let mut words = [0; 4];
+    for (place, word) in words.iter_mut().zip(block.as_chunks::<8>().0) {
+        *place = u64::from_le_bytes(*word);
+    }
+    words
+}
+
+/// Up to seven bytes as a word, with at most three loads.
+#[inline]
+fn tail_word(tail: &[u8]) -> u64 {
+    let (mut word, mut shift, mut rest) = (0_u64, 0, tail);
+    if let Some((four, after)) = rest.split_first_chunk::<4>() {
+        (word, shift, rest) = (u64::from(u32::from_le_bytes(*four)), 32, after);
+    }
+    if let Some((two, after)) = rest.split_first_chunk::<2>() {
+        word |= u64::from(u16::from_le_bytes(*two)) << shift;
+        (shift, rest) = (shift + 16, after);
+    }
+    if let Some(byte) = rest.first() {
+        word |= u64::from(*byte) << shift;
+    }
+    word
+}
+
+/// Takes bytes and their count into a state.
 #[inline]
 fn absorb(state: u64, bytes: &[u8]) -> u64 {
-    let [k0, k1, k2, k3] = KEYS;
-    let (mut one, mut two) = (state ^ k0, state.rotate_left(32) ^ k2);
-    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-    let (blocks, rest) = bytes.as_chunks::<32>();
-    for block in blocks {
-        if let ([a, b, c, d], _) = block.as_chunks::<8>() {
-            one = mix(word(a) ^ k1, word(b) ^ one);
-            two = mix(word(c) ^ k3, word(d) ^ two);
-        }
-    }
-    if !rest.is_empty() {
-        let mut padded = [0_u8; 32];
-        for (place, byte) in padded.iter_mut().zip(rest) {
-            *place = *byte;
-        }
-        if let ([a, b, c, d], _) = padded.as_chunks::<8>() {
-            one = mix(word(a) ^ k1, word(b) ^ one);
-            two = mix(word(c) ^ k3, word(d) ^ two);
-        }
-    }
-    let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    mix(one ^ k2, two.rotate_left(17) ^ count ^ k0) ^ state.rotate_left(1)
+    let mut lanes = Lanes::new(state);
+    lanes.bytes(bytes);
+    lanes.finish(state, bytes.len())
 }
+
+/// What of a record's head counts: all but the check (bytes 16..20) and the bit of the kind.
+const COUNTS: [u64; 4] = [!((super::NOT_DONE as u64) << 32), u64::MAX, !0xffff_ffff, u64::MAX];
 
 impl Chain {
     /// The chain before any record.
@@ -83,23 +145,45 @@ impl Chain {
         self.outcomes
     }
 
-    /// What the next record's head bears.
+    /// What the head of the record taken in last bears: half of it of the inputs, half of what came
+    /// of those before it.
+    #[inline]
     #[must_use]
     pub const fn check(&self) -> u32 {
-        let [a, b, c, d, ..] = (self.inputs ^ self.outcomes.rotate_left(32)).to_le_bytes();
+        let [a, b, ..] = self.inputs.to_le_bytes();
+        let [c, d, ..] = self.outcomes.to_le_bytes();
         u32::from_le_bytes([a, b, c, d])
     }
 
     /// Takes in a record, which is no comment.
     #[inline]
     pub fn record(&mut self, record: &[u8]) {
-        self.inputs = absorb(self.inputs, record);
+        let state = self.inputs;
+        let mut lanes = Lanes::new(state);
+        match record.split_first_chunk::<32>() {
+            Some((head, body)) => {
+                let mut counted = words(head);
+                for (word, counts) in counted.iter_mut().zip(COUNTS) {
+                    *word &= counts;
+                }
+                lanes.block(counted);
+                lanes.bytes(body);
+            }
+            None => lanes.bytes(record),
+        }
+        self.inputs = lanes.finish(state, record.len());
+    }
+
+    /// Takes in that the record was skipped: it had crashed whoever carried it out.
+    pub fn skip(&mut self) {
+        let [_, _, k2, k3] = KEYS;
+        self.outcomes = mix(self.outcomes ^ k2, k3);
     }
 
     /// Takes in what came of it: all of `out`, which held nothing before the input.
     #[inline]
     pub fn outcome(&mut self, out: &Outbox) {
-        let [k0, k1, k2, _] = KEYS;
+        let [k0, k1, k2, k3] = KEYS;
         for trace in &out.walked {
             self.outcomes = mix(self.outcomes ^ k0, verdict(trace) ^ k1);
         }
@@ -108,9 +192,36 @@ impl Chain {
             let left = window.get(..LEFT).unwrap_or(window);
             let len = u64::try_from(transmit.frame.len()).unwrap_or(u64::MAX);
             let head = u64::from(transmit.port.0) << 32 ^ len;
-            self.outcomes = absorb(self.outcomes ^ mix(head ^ k2, k1), left);
+            let mut described = mix(head ^ k2, offload(transmit.frame.offload()) ^ k1);
+            if let Some(mtu) = transmit.frame.offload().fragment_mtu {
+                described = mix(described ^ u64::from(mtu), k3);
+            }
+            self.outcomes = absorb(self.outcomes ^ described, left);
+        }
+        for event in &out.events {
+            match event {
+                Event::Rejected(_) => self.outcomes = mix(self.outcomes ^ k3, k0),
+            }
         }
     }
+}
+
+/// An offload description but for `fragment_mtu`, as a word.
+fn offload(offload: &Offload) -> u64 {
+    let checksum = match offload.checksum {
+        Checksum::Complete => 0,
+        Checksum::Valid => 1,
+        Checksum::Partial { start, offset } => 2 | u64::from(start) << 2 | u64::from(offset) << 18,
+    };
+    let gso = offload.gso.map_or(0, |gso| {
+        let kind = match gso.kind {
+            GsoKind::Tcp4 => 1,
+            GsoKind::Tcp6 => 2,
+            GsoKind::Udp => 3,
+        };
+        kind | u64::from(gso.ecn) << 2 | u64::from(gso.size) << 3
+    });
+    checksum | gso << 34
 }
 
 impl Default for Chain {

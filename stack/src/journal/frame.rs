@@ -30,16 +30,15 @@ pub enum Door {
     Endpoint(EndpointId),
 }
 
-/// Writes the record of a frame into `out` and gives back its bytes. `None` when there is no room.
-/// `whole`: with its payload.
+/// Writes the record of a frame into `out`, all but its check, and gives back its bytes. `None`
+/// when there is no room. `whole`: with its payload.
 pub fn write<'a>(
     out: &'a mut [u8],
     now: Instant,
-    check: u32,
     door: Door,
     frame: &Frame,
     whole: bool,
-) -> Option<&'a [u8]> {
+) -> Option<&'a mut [u8]> {
     let (kind, number) = match door {
         Door::Port(port) => (Kind::Frame, port.0),
         Door::Endpoint(endpoint) => (Kind::Deliver, u32::from(endpoint.0)),
@@ -58,7 +57,7 @@ pub fn write<'a>(
         | u64::from(kind as u8) << 32
         | u64::from(flags) << 40
         | u64::from(start) << 48;
-    let middle = u64::from(check) | u64::from(number) << 32;
+    let middle = u64::from(number) << 32;
     let high = u64::from(frame_len) | u64::from(offset) << 32 | u64::from(size) << 48;
     for (place, word) in head.as_chunks_mut::<8>().0.iter_mut().zip([low, now.0, middle, high]) {
         *place = word.to_le_bytes();
@@ -139,18 +138,16 @@ impl<'a> Recorded<'a> {
         frame.reset();
         frame.set_len(self.len);
         frame.set_offload(self.offload);
-        match frame.bytes_mut().get_mut(..self.bytes.len()) {
-            Some(place) if frame_len_is(self.len, place.len(), self.bytes.len()) => {
+        let place = frame.bytes_mut();
+        let all = place.len() == self.len;
+        match place.get_mut(..self.bytes.len()) {
+            Some(place) if all => {
                 place.copy_from_slice(self.bytes);
                 true
             }
             _ => false,
         }
     }
-}
-
-fn frame_len_is(len: usize, place: usize, bytes: usize) -> bool {
-    place == bytes && bytes <= len
 }
 
 /// Whether a frame is recorded whole: a fragment of IPv4 or IPv6, as far as its window shows.

@@ -8,17 +8,18 @@
 //! | bytes | field | meaning |
 //! | --- | --- | --- |
 //! | 0..4 | length | of head and body, without the padding behind |
-//! | 4 | kind | [`Kind`] |
-//! | 5 | flags | see [`frame`], [`FLAG_MORE`] |
+//! | 4 | kind | [`Kind`]; [`NOT_DONE`] is added to that of a record that was never carried out |
+//! | 5 | flags | see [`frame`], [`FLAG_MORE`], [`FLAG_REST`] |
 //! | 6..8 | of the kind | |
 //! | 8..16 | time | nanoseconds of CLOCK_MONOTONIC |
-//! | 16..20 | check | low half of the chain before this record ([`Chain::check`]) |
+//! | 16..20 | check | [`Chain::check`] with this record's bytes, before it is carried out |
 //! | 20..32 | of the kind | |
 //!
-//! So a record that is not what was written, or a switch that did not do what was done, shows at
-//! the next record.
+//! So a record that is not what was written is known before it is carried out, and a switch that
+//! did not do what was done at the next record.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::config::{Change, Limits, Seeds};
 use crate::input::PortId;
@@ -40,9 +41,15 @@ pub const ALIGN: usize = 8;
 pub const BODY_MAX: usize = 66_048;
 /// Bytes of a record at most, padding included.
 pub const RECORD_MAX: usize = HEAD + BODY_MAX;
-/// Flag of [`Kind::Begin`], [`Kind::Change`] and [`Kind::State`]: the body goes on in the next
-/// record of this kind.
+/// Flag of [`Kind::Begin`] and [`Kind::Change`]: the value goes on in the next record.
 pub const FLAG_MORE: u8 = 1;
+/// Flag of [`Kind::Begin`] and [`Kind::Change`]: the value began in a record before this one.
+pub const FLAG_REST: u8 = 2;
+/// Bytes of a value in several records at most.
+pub const VALUE_MAX: usize = 1 << 26;
+/// Bit of the kind's byte: the record crashed whoever carried it out and is skipped. It is set in
+/// the record itself, whose other bytes stay, and counts in no chain.
+pub const NOT_DONE: u8 = 0x80;
 /// Version of records. Another one is not read.
 pub const VERSION: u32 = 1;
 
@@ -62,7 +69,7 @@ pub enum Kind {
     Tick = 5,
     /// The chain so far ([`digest`]).
     Digest = 6,
-    /// The record before this one was never carried out: it crashed the worker. Body: a text.
+    /// A record before this one is skipped ([`NOT_DONE`]), and why. Body: a text.
     Skip = 7,
     /// The offset to UTC: body of one word, nanoseconds from CLOCK_MONOTONIC, two's complement.
     Clock = 8,
@@ -130,7 +137,7 @@ impl Kind {
 pub struct Begin {
     /// [`VERSION`] of the records that follow.
     pub version: u32,
-    /// Drop reasons that this build knows: counters have one place each.
+    /// Drop reasons that the build knew.
     pub reasons: u32,
     /// Which worker of how many; today 0 of 1.
     pub worker: u32,
@@ -167,8 +174,10 @@ pub struct Head {
     pub flags: u8,
     /// When.
     pub time: Instant,
-    /// [`Chain::check`] before this record.
+    /// [`Chain::check`] with this record; 0 in comments.
     pub check: u32,
+    /// Whether it is skipped ([`NOT_DONE`]).
+    pub skipped: bool,
     /// Bytes of head and body.
     pub len: usize,
 }
@@ -186,7 +195,8 @@ impl Head {
             return None;
         }
         Some(Self {
-            kind: Kind::by_number(*kind)?,
+            kind: Kind::by_number(*kind & !NOT_DONE)?,
+            skipped: *kind & NOT_DONE != 0,
             flags: *flags,
             time: Instant(u64::from_le_bytes(*time)),
             check: u32::from_le_bytes(*check),
@@ -200,7 +210,8 @@ impl Head {
         let [a, b, c, d] = u32::try_from(self.len).unwrap_or(u32::MAX).to_le_bytes();
         let mut bytes = [0; HEAD];
         if let Some(first) = bytes.first_chunk_mut::<8>() {
-            *first = [a, b, c, d, self.kind as u8, self.flags, 0, 0];
+            let skipped = if self.skipped { NOT_DONE } else { 0 };
+            *first = [a, b, c, d, self.kind as u8 | skipped, self.flags, 0, 0];
         }
         if let Some(place) = bytes.get_mut(8..16) {
             place.copy_from_slice(&self.time.0.to_le_bytes());
@@ -219,16 +230,36 @@ pub const fn stride(len: usize) -> usize {
     len.next_multiple_of(ALIGN)
 }
 
-/// The records that `bytes` are, one behind the other, until the end or the first that cannot be
-/// one.
-pub fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The records that `bytes` are, one behind the other. What cannot be a record is an error, the
+/// last item.
+pub fn records(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], Damaged>> {
+    let mut at = 0;
     core::iter::from_fn(move || {
-        let head = Head::read(bytes)?;
-        let record = bytes.get(..head.len)?;
-        bytes = bytes.get(stride(head.len)..).unwrap_or(&[]);
-        Some(record)
+        let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        match Head::read(rest).and_then(|head| rest.get(..head.len)) {
+            Some(record) => {
+                at += stride(record.len());
+                Some(Ok(record))
+            }
+            None => Some(Err(Damaged { at: core::mem::replace(&mut at, usize::MAX) })),
+        }
     })
 }
+
+/// What stands at a place of a journal is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Bytes from the begin of what was read.
+    pub at: usize,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "what stands at byte {} is no record", self.at)
+    }
+}
+
+impl core::error::Error for Damaged {}
 
 /// The body of a record, or nothing if the record is cut.
 #[must_use]
@@ -263,6 +294,13 @@ pub fn change(body: &[u8]) -> Option<Change> {
 #[must_use]
 pub fn begin(body: &[u8]) -> Option<Begin> {
     words::whole(&body_words(body)?)
+}
+
+/// The version of records that a begin says, whatever else it holds.
+#[must_use]
+pub fn begin_version(body: &[u8]) -> Option<u32> {
+    let word = body.first_chunk::<8>()?;
+    u32::try_from(u64::from_le_bytes(*word)).ok()
 }
 
 /// What a digest record's body says: both halves of the chain before it, and the walks so far.

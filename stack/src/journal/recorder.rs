@@ -10,7 +10,10 @@
 use alloc::vec::Vec;
 
 use super::frame::{self, Door};
-use super::{BODY_MAX, Begin, Chain, FLAG_MORE, HEAD, Head, Kind, digest, label, pieces, stride};
+use super::{
+    BODY_MAX, Begin, Chain, FLAG_MORE, FLAG_REST, HEAD, Head, Kind, NOT_DONE, digest, label,
+    pieces, stride,
+};
 use crate::config::Change;
 use crate::input::{Frame, Outbox, PortId};
 use crate::time::Instant;
@@ -24,6 +27,11 @@ pub trait Place {
     /// part of the journal.
     fn publish(&mut self, len: usize);
 }
+
+/// Where a record's kind stands.
+const KIND: usize = 4;
+/// Where its check stands.
+const CHECK: core::ops::Range<usize> = 16..20;
 
 /// A journal in the making.
 #[derive(Clone, Debug)]
@@ -65,8 +73,9 @@ impl<P: Place> Recorder<P> {
         self.place
     }
 
-    /// Begins a journal: an empty switch of these limits and seeds.
+    /// Begins a journal: an empty switch of these limits and seeds, and a chain of its own.
     pub fn begin(&mut self, now: Instant, begin: &Begin) {
+        self.chain = Chain::new();
         self.value(Kind::Begin, now, &pieces(begin));
     }
 
@@ -78,10 +87,11 @@ impl<P: Place> Recorder<P> {
             Door::Port(_) => self.payload || frame::is_fragment(frame.window()),
         };
         let body = if whole { frame.len().min(BODY_MAX) } else { frame.window().len() };
-        let check = self.chain.check();
         let room = self.place.room(HEAD + body);
-        if let Some(record) = frame::write(room, now, check, door, frame, whole) {
-            self.chain.record(record);
+        let written = frame::write(room, now, door, frame, whole);
+        debug_assert!(written.is_some(), "a place has room for every record");
+        if let Some(record) = written {
+            vouch(&mut self.chain, record);
             let len = record.len();
             self.place.publish(len);
         }
@@ -124,7 +134,7 @@ impl<P: Place> Recorder<P> {
         self.words(Kind::State, now, &[number, digest]);
     }
 
-    /// The record before this one was not carried out, and why.
+    /// A record before this one is skipped, and why.
     pub fn skip(&mut self, now: Instant, why: &str) {
         self.put(Kind::Skip, 0, now, why.as_bytes());
     }
@@ -147,25 +157,36 @@ impl<P: Place> Recorder<P> {
     fn value(&mut self, kind: Kind, now: Instant, pieces: &[Vec<u8>]) {
         let last = pieces.len().saturating_sub(1);
         for (number, body) in pieces.iter().enumerate() {
-            let flags = if number < last { FLAG_MORE } else { 0 };
-            self.put(kind, flags, now, body);
+            let more = if number < last { FLAG_MORE } else { 0 };
+            let rest = if number > 0 { FLAG_REST } else { 0 };
+            self.put(kind, more | rest, now, body);
         }
     }
 
     fn put(&mut self, kind: Kind, flags: u8, now: Instant, body: &[u8]) {
         let body = body.get(..BODY_MAX).unwrap_or(body);
         let len = HEAD + body.len();
-        let head = Head { kind, flags, time: now, check: self.chain.check(), len };
-        let room = self.place.room(len);
-        let Some(record) = room.get_mut(..len) else { return };
+        let head = Head { kind, flags, time: now, check: 0, skipped: false, len };
+        let record = self.place.room(len).get_mut(..len);
+        debug_assert!(record.is_some(), "a place has room for every record");
+        let Some(record) = record else { return };
         head.write(record);
         if let Some(place) = record.get_mut(HEAD..) {
             place.copy_from_slice(body);
         }
         if !kind.is_comment() {
-            self.chain.record(record);
+            vouch(&mut self.chain, record);
         }
         self.place.publish(len);
+    }
+}
+
+/// Takes a record into the chain and writes its check.
+#[inline]
+fn vouch(chain: &mut Chain, record: &mut [u8]) {
+    chain.record(record);
+    if let Some(place) = record.get_mut(CHECK) {
+        place.copy_from_slice(&chain.check().to_le_bytes());
     }
 }
 
@@ -189,6 +210,13 @@ impl Tape {
         let at = at.min(self.end);
         self.end -= at;
         self.bytes.drain(..at).collect()
+    }
+
+    /// The record that begins at `at` crashed whoever carried it out: it is skipped from now on.
+    pub fn not_done(&mut self, at: usize) {
+        if let Some(kind) = self.bytes.get_mut(at + KIND) {
+            *kind |= NOT_DONE;
+        }
     }
 }
 

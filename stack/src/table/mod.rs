@@ -15,12 +15,14 @@ use crate::time::Instant;
 mod apply;
 pub mod bucket;
 pub mod fib;
+mod free;
 pub mod lpm;
 pub mod map;
 pub mod port;
 pub mod rows;
 pub mod slab;
 pub mod snapshot;
+mod undo;
 
 pub use bucket::Rate;
 pub use port::{Port, Ports, Slot};
@@ -120,7 +122,7 @@ impl Tables {
 
     /// The number of a new walk: they are counted from 1.
     pub fn number_walk(&mut self) -> u64 {
-        self.walks += 1;
+        self.walks = self.walks.wrapping_add(1);
         self.walks
     }
 
@@ -224,6 +226,12 @@ impl Tables {
             self.ports.iter().map(|(_, port)| (port.config.id, port.counters.clone())).collect();
         ports.sort_by_key(|(id, _)| *id);
         Counters { ports, gone: self.gone.clone() }
+    }
+
+    /// What follows from other rows and is in no snapshot: FDB and neighbors, as the ports behind.
+    #[cfg(test)]
+    pub(crate) fn derived(&self) -> alloc::string::String {
+        alloc::format!("{:?} {:?}", self.fdb.sorted(), self.neighbors.sorted())
     }
 
     /// The desired state in force, ports and routes sorted.

@@ -155,6 +155,11 @@ impl Ports {
             && self.by_id.insert(id, Slot(slot))
     }
 
+    /// Puts a port that was taken out back into its slot. False when it cannot be there.
+    pub(super) fn put_back(&mut self, slot: Slot, port: Port) -> bool {
+        self.restore(slot.0 as usize, port)
+    }
+
     /// Takes a port out.
     pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {
         let slot = self.by_id.remove(&id)?;

@@ -13,43 +13,40 @@ use super::Tables;
 use crate::hash::Hasher;
 use crate::words::Words;
 
-/// A table that has rows. The numbers stand in snapshots and are never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u16)]
-pub enum Table {
-    /// The limits; one row.
-    Limits = 1,
-    /// Time, walks so far, epoch, the seed of choices; one row.
-    State = 2,
-    /// The node as configured; one row.
-    Node = 3,
-    /// Ports by slot: configuration, shares, counters.
-    Port = 4,
-    /// Routes in the order of their prefixes.
-    Route = 5,
-    /// What removed ports had counted; one row.
-    Gone = 6,
+/// Each table once: its number, its name, what its rows are.
+macro_rules! tables {
+    ($($number:literal $variant:ident $name:literal $text:literal;)+) => {
+        /// A table that has rows. The numbers stand in snapshots and are never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum Table {
+            $(#[doc = $text] $variant = $number,)+
+        }
+
+        impl Table {
+            /// Every table, in the order in which it is shown.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name in dumps and messages.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+// Limits come first: a restored switch is made of them.
+tables! {
+    1 Limits "limits" "The limits; one row.";
+    2 State "state" "Time, walks so far, epoch, the seed of choices; one row.";
+    3 Node "node" "The node as configured; one row.";
+    6 Gone "gone" "What removed ports had counted; one row.";
+    5 Route "route" "Routes in the order of their prefixes.";
+    4 Port "port" "Ports by slot: configuration, shares, counters.";
 }
 
 impl Table {
-    /// Every table, in the order in which it is shown. Limits come first: a restored switch is
-    /// made of them.
-    pub const ALL: &'static [Self] =
-        &[Self::Limits, Self::State, Self::Node, Self::Gone, Self::Route, Self::Port];
-
-    /// The name in dumps and messages.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Limits => "limits",
-            Self::State => "state",
-            Self::Node => "node",
-            Self::Port => "port",
-            Self::Route => "route",
-            Self::Gone => "gone",
-        }
-    }
-
     /// Its number.
     #[must_use]
     pub const fn number(self) -> u16 {

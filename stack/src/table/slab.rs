@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use super::free::Free;
 use crate::words::Words;
 
 /// Rows of one table.
@@ -14,13 +15,14 @@ pub struct Slab<T> {
     rows: Vec<Option<T>>,
     rows_max: usize,
     len: usize,
-    /// No slot below this is free.
-    free_from: usize,
+    free: Free,
     open: Option<Open>,
+    /// The memory of a snapshot, kept for the next one.
+    kept: Open,
 }
 
 /// How far a snapshot has come.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Open {
     /// The slot whose turn is next; those before were shown.
     next: usize,
@@ -68,7 +70,14 @@ impl<T: Words> Slab<T> {
     /// An empty table of at most `rows_max` rows.
     #[must_use]
     pub fn new(rows_max: usize) -> Self {
-        Self { rows: Vec::with_capacity(rows_max), rows_max, len: 0, free_from: 0, open: None }
+        Self {
+            rows: Vec::with_capacity(rows_max),
+            rows_max,
+            len: 0,
+            free: Free::new(rows_max),
+            open: None,
+            kept: Open::default(),
+        }
     }
 
     /// The row of a slot.
@@ -89,16 +98,10 @@ impl<T: Words> Slab<T> {
 
     /// Puts a row into the lowest free slot; `None` when the table is full.
     pub fn insert(&mut self, row: T) -> Option<usize> {
-        if self.len >= self.rows_max {
-            return None;
-        }
-        let free = (self.free_from..self.rows.len())
-            .find(|slot| self.rows.get(*slot).is_some_and(Option::is_none))
-            .unwrap_or(self.rows.len());
-        self.touch(free);
-        self.place(free, row);
-        self.free_from = free + 1;
-        Some(free)
+        let slot = self.free.lowest()?;
+        self.touch(slot);
+        self.place(slot, row);
+        Some(slot)
     }
 
     /// Takes a row out.
@@ -106,7 +109,7 @@ impl<T: Words> Slab<T> {
         self.touch(slot);
         let row = self.rows.get_mut(slot)?.take()?;
         self.len -= 1;
-        self.free_from = self.free_from.min(slot);
+        self.free.give(slot);
         Some(row)
     }
 
@@ -118,10 +121,8 @@ impl<T: Words> Slab<T> {
         while self.rows.len() < slot {
             self.rows.push(None);
         }
+        self.touch(slot);
         self.place(slot, row);
-        while self.get(self.free_from).is_some() {
-            self.free_from += 1;
-        }
         true
     }
 
@@ -152,12 +153,7 @@ impl<T: Words> Slab<T> {
     /// Begins a snapshot of the rows as they are now. One that was open is given up.
     pub(super) fn begin(&mut self) {
         let end = self.rows.len();
-        let mut open = self.open.take().unwrap_or_else(|| Open {
-            next: 0,
-            end: 0,
-            aside: Vec::with_capacity(self.rows_max.div_ceil(64)),
-            early: Vec::new(),
-        });
+        let mut open = self.open.take().unwrap_or_else(|| core::mem::take(&mut self.kept));
         open.next = 0;
         open.end = end;
         open.early.clear();
@@ -181,7 +177,9 @@ impl<T: Words> Slab<T> {
         }
         open.next = end;
         let done = end >= open.end;
-        if !done {
+        if done {
+            self.kept = open;
+        } else {
             self.open = Some(open);
         }
         done
@@ -189,7 +187,9 @@ impl<T: Words> Slab<T> {
 
     /// Gives an open snapshot up.
     pub(super) fn give_up(&mut self) {
-        self.open = None;
+        if let Some(open) = self.open.take() {
+            self.kept = open;
+        }
     }
 
     fn place(&mut self, slot: usize, row: T) {
@@ -198,6 +198,7 @@ impl<T: Words> Slab<T> {
             None => self.rows.push(Some(row)),
         }
         self.len += 1;
+        self.free.take(slot);
     }
 
     /// The slot is about to change: what an open snapshot has not shown yet is put aside.

@@ -5,8 +5,9 @@
 //! left of them is shown at once. So a snapshot holds the state of its begin, and so does the
 //! digest at its end.
 //!
-//! A row is a word of head (table, count of words, slot) and its words, little-endian. The last row
-//! is no table's ([`END`]): it holds the digest of the state and how many rows there were.
+//! All is words, little-endian. First [`MAGIC`] and [`VERSION`]; then rows: three words of head
+//! (table, count of words, slot) and the row's words. The last row is no table's ([`END`]): it
+//! holds the digest of the state and how many rows there were.
 //!
 //! [`Slab`]: super::slab::Slab
 
@@ -23,6 +24,12 @@ use crate::words::{self, Take, Words};
 
 /// In place of a table: the last row of a snapshot.
 const END: u16 = u16::MAX;
+
+/// Version of snapshots; another one is not read.
+const VERSION: u64 = 1;
+
+/// First word of a snapshot: "hopstate".
+const MAGIC: u64 = u64::from_le_bytes(*b"hopstate");
 
 /// How far an open snapshot has come.
 #[derive(Clone, Debug, Default)]
@@ -45,41 +52,53 @@ impl Open {
 }
 
 fn put_row(out: &mut Vec<u8>, table: u16, slot: usize, words: &[u64]) {
-    let count = u16::try_from(words.len()).unwrap_or(u16::MAX);
-    let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-    out.extend(table.to_le_bytes());
-    out.extend(count.to_le_bytes());
-    out.extend(slot.to_le_bytes());
-    words.iter().for_each(|word| out.extend(word.to_le_bytes()));
+    let head = [u64::from(table), words.len() as u64, slot as u64];
+    head.iter().chain(words).for_each(|word| out.extend(word.to_le_bytes()));
 }
 
 impl Tables {
     /// Begins a snapshot of the state as it is now and appends its first rows. One that was open is
     /// given up.
     pub fn snapshot_begin(&mut self, out: &mut Vec<u8>) {
+        [MAGIC, VERSION].iter().for_each(|word| out.extend(word.to_le_bytes()));
         let mut open = Open::default();
         let mut words = Vec::new();
-        for table in [Table::Limits, Table::State, Table::Node, Table::Gone] {
-            words.clear();
-            if self.row(table, 0, &mut words) {
-                open.show(table, 0, &words, out);
+        for table in Table::ALL {
+            match table {
+                Table::Limits | Table::State | Table::Node | Table::Gone => {
+                    words.clear();
+                    if self.row(*table, 0, &mut words) {
+                        open.show(*table, 0, &words, out);
+                    }
+                }
+                // In steps, see `snapshot_step`.
+                Table::Route => {}
+                Table::Port => self.ports.rows().begin(),
             }
         }
-        self.ports.rows().begin();
         self.open = Some(open);
     }
 
-    /// Appends up to `slots` further rows. True when the snapshot is whole, or when none was open.
+    /// Appends up to `slots` further rows of each table. True when the snapshot is whole, or when
+    /// none was open.
     pub fn snapshot_step(&mut self, slots: usize, out: &mut Vec<u8>) -> bool {
         let Some(mut open) = self.open.take() else { return true };
         out.append(&mut open.pending);
-        let routes = self.show_routes(&mut open, slots, out);
-        let left = slots.saturating_sub(routes);
-        let ports = self
-            .ports
-            .rows()
-            .step(left, &mut |slot, words| open.show(Table::Port, slot, words, out));
-        let done = ports && open.route >= self.fib.routes().len();
+        let mut done = true;
+        for table in Table::ALL {
+            done &= match table {
+                // Shown at the begin.
+                Table::Limits | Table::State | Table::Node | Table::Gone => true,
+                Table::Route => {
+                    self.show_routes(&mut open, slots, out);
+                    open.route >= self.fib.routes().len()
+                }
+                Table::Port => self
+                    .ports
+                    .rows()
+                    .step(slots, &mut |slot, words| open.show(*table, slot, words, out)),
+            };
+        }
         if done {
             put_row(out, END, 0, &[open.digest, open.rows]);
         } else {
@@ -111,19 +130,16 @@ impl Tables {
         self.open = Some(open);
     }
 
-    fn show_routes(&self, open: &mut Open, slots: usize, out: &mut Vec<u8>) -> usize {
+    fn show_routes(&self, open: &mut Open, slots: usize, out: &mut Vec<u8>) {
         let mut words = Vec::new();
-        let mut shown = 0;
-        while shown < slots {
+        for _ in 0..slots {
             words.clear();
             if !self.row(Table::Route, open.route, &mut words) {
-                break;
+                return;
             }
             open.show(Table::Route, open.route, &words, out);
             open.route += 1;
-            shown += 1;
         }
-        shown
     }
 
     /// The tables that a snapshot is of. `table_seed` lays them out; it need not be the one they
@@ -133,11 +149,18 @@ impl Tables {
     /// When the bytes are no whole snapshot.
     pub fn restore(bytes: &[u8], table_seed: u64) -> Result<Self, RestoreError> {
         let mut rows = Rows { bytes, words: Vec::new() };
+        if rows.word()? != MAGIC {
+            return Err(RestoreError::Begin);
+        }
+        let version = rows.word()?;
+        if version != VERSION {
+            return Err(RestoreError::Version { theirs: version, ours: VERSION });
+        }
         let limits = match rows.next()? {
             Row::Of(Table::Limits, 0) => whole::<Limits>(Table::Limits, 0, &rows.words)?,
             Row::Of(..) | Row::End => return Err(RestoreError::Begin),
         };
-        if !limits.are_possible() {
+        if !limits.is_possible() {
             return Err(RestoreError::Limits);
         }
         let mut tables = Self::new(limits, Seeds { table: table_seed, choice: 0 });
@@ -221,20 +244,19 @@ struct Rows<'a> {
 
 impl Rows<'_> {
     fn next(&mut self) -> Result<Row, RestoreError> {
-        let head = self.word()?;
-        let [a, b, c, d, e, f, g, h] = head.to_le_bytes();
-        let table = u16::from_le_bytes([a, b]);
-        let slot = usize::try_from(u32::from_le_bytes([e, f, g, h])).unwrap_or(usize::MAX);
+        let (table, count, slot) = (self.word()?, self.word()?, self.word()?);
         self.words.clear();
-        for _ in 0..u16::from_le_bytes([c, d]) {
+        // Each is read before it is kept: a count that lies does not allocate.
+        for _ in 0..count {
             let word = self.word()?;
             self.words.push(word);
         }
-        if table == END && slot == 0 {
+        let slot = usize::try_from(slot).unwrap_or(usize::MAX);
+        if table == u64::from(END) && slot == 0 {
             return Ok(Row::End);
         }
-        let known = Table::by_number(table).ok_or(RestoreError::Table(table))?;
-        Ok(Row::Of(known, slot))
+        let known = u16::try_from(table).ok().and_then(Table::by_number);
+        Ok(Row::Of(known.ok_or(RestoreError::Table(table))?, slot))
     }
 
     fn word(&mut self) -> Result<u64, RestoreError> {
@@ -249,12 +271,19 @@ impl Rows<'_> {
 pub enum RestoreError {
     /// They end before the snapshot does.
     Cut,
-    /// They do not begin with the limits.
+    /// They do not begin as a snapshot does.
     Begin,
+    /// Another version wrote them.
+    Version {
+        /// Theirs.
+        theirs: u64,
+        /// This build's.
+        ours: u64,
+    },
     /// The limits are beyond any switch of this version.
     Limits,
     /// A table of that number is not known to this version.
-    Table(u16),
+    Table(u64),
     /// A row cannot be.
     Row {
         /// The table.
@@ -270,7 +299,10 @@ impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cut => f.write_str("the snapshot is cut"),
-            Self::Begin => f.write_str("the snapshot does not begin with its limits"),
+            Self::Begin => f.write_str("this is no snapshot"),
+            Self::Version { theirs, ours } => {
+                write!(f, "the snapshot is of version {theirs}, this program reads {ours}")
+            }
             Self::Limits => f.write_str("the snapshot asks for more than any switch holds"),
             Self::Table(number) => {
                 write!(f, "the snapshot has a table {number} that this version does not know")

@@ -103,15 +103,28 @@ fn port(item: &Value) -> Result<Port> {
 /// # Errors
 /// Every port and reason that is wrong.
 pub fn conservation(node: &Node, expected: &[&str]) -> Result<Vec<Port>> {
+    judged(node, |ports| [unbalanced(ports), unexpected(ports, expected)].concat())
+}
+
+/// The laws hold for every port, whatever was dropped.
+///
+/// # Errors
+/// Every port that is wrong.
+pub fn balance(node: &Node) -> Result<Vec<Port>> {
+    judged(node, unbalanced)
+}
+
+fn judged(node: &Node, judge: impl Fn(&[Port]) -> Vec<String>) -> Result<Vec<Port>> {
     let ports = read(node)?;
-    let wrong = wrong(&ports, expected);
+    let wrong = judge(&ports);
     if wrong.is_empty() {
         return Ok(ports);
     }
     Err(Error::new(format!("counters of {}:\n{}", node.name(), wrong.join("\n"))))
 }
 
-fn wrong(ports: &[Port], expected: &[&str]) -> Vec<String> {
+/// What contradicts the laws.
+fn unbalanced(ports: &[Port]) -> Vec<String> {
     let mut wrong = Vec::new();
     for port in ports {
         let Port { name, received, accounted, dropped, transmitted, ended, drops } = port;
@@ -124,6 +137,14 @@ fn wrong(ports: &[Port], expected: &[&str]) -> Vec<String> {
         if transmitted != ended {
             wrong.push(format!("{name}: {transmitted} transmitted, {ended} written or failed"));
         }
+    }
+    wrong
+}
+
+/// Drops that nobody expects.
+fn unexpected(ports: &[Port], expected: &[&str]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for Port { name, drops, .. } in ports {
         for (reason, count) in drops {
             let here = format!("{name}:{reason}");
             let meant = |one: &&str| *one == reason || *one == here;
@@ -156,6 +177,9 @@ mod tests {
         let list = json!({"items": [
             {"port": "pod/default/a", "reason": "NoRoute", "count": 2},
         ]});
+        let wrong = |ports: &[Port], expected: &[&str]| {
+            [unbalanced(ports), unexpected(ports, expected)].concat()
+        };
         let ports = parse(&counters, &list).unwrap();
         assert_eq!(wrong(&ports, &["NoRoute"]), Vec::<String>::new());
         assert_eq!(wrong(&ports, &["pod/default/a:NoRoute"]), Vec::<String>::new());

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::binaries::Binaries;
@@ -220,12 +221,23 @@ impl Node {
     /// Ends the daemon by SIGTERM: pods and flows stay. Gives back what it printed.
     ///
     /// # Errors
-    /// When there is none, or it does not end.
+    /// When there is none, it does not end, not with 0, or has said anything but `ready` on its
+    /// standard output: who starts it waits for that one line.
     pub fn stop(&mut self) -> Result<Output> {
         let daemon = self.daemon.take();
-        daemon
-            .ok_or_else(|| Error::new(format!("{}: no daemon runs", self.name())))?
-            .terminate(DAEMON_TIMEOUT)
+        let daemon =
+            daemon.ok_or_else(|| Error::new(format!("{}: no daemon runs", self.name())))?;
+        let output = daemon.terminate(DAEMON_TIMEOUT)?.success()?;
+        if output.stdout != "ready\n" {
+            let said = format!("{:?} instead of one line `ready`", output.stdout);
+            return Err(Error::new(format!("{}: {said}", output.what)));
+        }
+        Ok(output)
+    }
+
+    /// Whether a daemon was started and not ended by [`Node::stop`] or [`Node::kill`].
+    pub fn has_daemon(&self) -> bool {
+        self.daemon.is_some()
     }
 
     /// Ends the daemon by SIGKILL.
@@ -278,7 +290,7 @@ impl Node {
     /// # Errors
     /// When it cannot be started or hangs.
     pub fn hopctl_attempt(&self, args: &[&str]) -> Result<Output> {
-        self.netns.spawn(self.hopctl_command(args))?.finish(HOPCTL_TIMEOUT)
+        self.hopctl_start(args)?.finish(HOPCTL_TIMEOUT)
     }
 
     /// Runs hopctl and reads the JSON it prints.
@@ -288,6 +300,29 @@ impl Node {
     pub fn hopctl_json(&self, args: &[&str]) -> Result<Value> {
         let text = self.hopctl(&[&["-o", "json"], args].concat())?;
         serde_json::from_str(&text).context(format!("hopctl {}: {text:?}", args.join(" ")))
+    }
+
+    /// Runs hopctl and reads the YAML it prints.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub fn hopctl_yaml(&self, args: &[&str]) -> Result<Value> {
+        let text = self.hopctl(&[&["-o", "yaml"], args].concat())?;
+        serde_norway::from_str(&text).context(format!("hopctl {}: {text:?}", args.join(" ")))
+    }
+
+    /// Starts hopctl in the background.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn hopctl_start(&self, args: &[&str]) -> Result<Process> {
+        self.netns.spawn(self.hopctl_command(args))
+    }
+
+    /// A shell's command line of hopctl, for pipes.
+    pub fn hopctl_line(&self, args: &str) -> String {
+        let hopctl = self.binaries.hopctl.display();
+        format!("{hopctl} --run-dir {} {args}", self.run_dir().display())
     }
 
     /// Starts a live capture and waits until it has begun.
@@ -335,8 +370,17 @@ impl Capture {
     pub fn stop(self) -> Result<Output> {
         // What was seen in the last moment is on its way from the ring to the file.
         std::thread::sleep(Duration::from_millis(200));
-        self.process.signal(nix::sys::signal::Signal::SIGINT)?;
+        self.process.signal(Signal::SIGINT)?;
         self.process.finish(HOPCTL_TIMEOUT)?.success()
+    }
+
+    /// Makes its reader stand still, or go on: what comes meanwhile has to wait in the daemon.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pause(&self, still: bool) -> Result<()> {
+        let signal = if still { Signal::SIGSTOP } else { Signal::SIGCONT };
+        self.process.signal(signal)
     }
 
     /// Waits until it ends by itself (`-c N`, `--duration T`).

@@ -1,7 +1,7 @@
 //! The CNI verbs, address management, and the store of attachments.
 //!
 //! - [`server`]: `cni.sock`; [`verbs`] and `check`: what each verb does, over the trait
-//!   [`wiring::Wiring`].
+//!   [`wiring::Wiring`]; `reconcile`: what is done at start.
 //! - [`validate`], [`types`], [`convert`]: requests and results of all versions of the
 //!   specification.
 //! - [`registry`]: attachments and leases; [`store`]: their files; [`ipam`] and [`mac`]: who gets
@@ -25,6 +25,7 @@ mod conformance;
 pub mod convert;
 pub mod ipam;
 pub mod mac;
+mod reconcile;
 pub mod registry;
 pub mod serial;
 pub mod server;
@@ -39,8 +40,9 @@ pub mod wiring;
 
 use attachment::Attachment;
 use ipam::{Range, RangeError};
+pub use reconcile::Reconciled;
 use registry::{Registry, Usage};
-use verbs::{Cni, Defaults, Reconciled};
+use verbs::{Cni, Defaults};
 use wiring::NodeWiring;
 
 /// What the CNI side needs to know of the settings and the Node.
@@ -99,15 +101,22 @@ pub struct Server {
     reconciled: Reconciled,
 }
 
+/// What [`Opened::new`] makes where it is missing.
+#[must_use]
+pub fn files(run_dir: &Path, state_dir: &Path) -> [PathBuf; 2] {
+    [store::attachments(state_dir), run_dir.join(server::SOCKET)]
+}
+
 impl Opened {
-    /// Reads the attachments and listens; requests wait in the backlog. The caller holds the run
-    /// directory's lock.
+    /// Reads the attachments and listens; requests wait in the backlog. The caller holds the locks
+    /// of both directories.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn new(options: CniOptions) -> Result<Self, StartError> {
         let ranges = Range::all(&options.pod_cidrs)?;
         let boot_id = read_boot_id()?;
+        server::deletions(&options.run_dir).map_err(unreadable)?;
         let registry = Registry::open(&options.state_dir, boot_id, options.reserved_macs, &ranges)?;
         let listener = server::listen(&options.run_dir)?;
         let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
@@ -127,9 +136,7 @@ impl Opened {
         let wiring = NodeWiring::new(kernel, switch, directory);
         let cni = Arc::new(Cni::new(wiring, self.registry, self.defaults));
         let reconciled = cni.reconcile().await;
-        server::carry_out_deletions(&self.run_dir, &cni).await.map_err(|source| {
-            StartError::Io { what: "run-dir: the recorded deletions".into(), source }
-        })?;
+        server::carry_out_deletions(&self.run_dir, &cni).await.map_err(unreadable)?;
         let task = tokio::spawn(server::serve(self.listener, cni.clone()));
         Ok(Server { cni, task, socket: self.run_dir.join(server::SOCKET), reconciled })
     }
@@ -157,6 +164,21 @@ impl Server {
         self.cni.registry().usage()
     }
 
+    /// Whether an ADD would find addresses, as STATUS says.
+    ///
+    /// # Errors
+    /// A clause that says what is missing.
+    pub fn ready(&self) -> Result<(), String> {
+        self.cni.registry().ready().map_err(|fault| fault.msg)
+    }
+
+    /// Files of the state directory that were damaged and set aside, until somebody removes them.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<PathBuf> {
+        let damaged = self.cni.registry().damaged().iter();
+        damaged.filter(|path| path.exists()).cloned().collect()
+    }
+
     /// What was found at start.
     #[must_use]
     pub fn reconciled(&self) -> &Reconciled {
@@ -171,6 +193,10 @@ impl Server {
             tracing::warn!(socket = %self.socket.display(), %error, "cannot remove the socket");
         }
     }
+}
+
+fn unreadable(source: std::io::Error) -> StartError {
+    StartError::Io { what: "run-dir: the recorded deletions".into(), source }
 }
 
 fn read_boot_id() -> Result<String, StartError> {

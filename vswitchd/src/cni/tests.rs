@@ -16,6 +16,7 @@ use smoltcp::wire::IpCidr;
 use super::attachment::Attachment;
 use super::conformance::{self, Stage};
 use super::ipam::Range;
+use super::reconcile::Reconciled;
 use super::registry::Registry;
 use super::store::StoreError;
 use super::verbs::{Cni, Defaults};
@@ -23,13 +24,18 @@ use super::wiring::{Wiring, WiringError};
 use super::{server, store};
 use crate::node::{LinkKind, Netns, NodeError, Problem};
 
+/// Makes the error of a step.
+type Break = Box<dyn Fn() -> WiringError + Send>;
+
 /// A node whose namespaces are files of a directory.
 #[derive(Default)]
 struct Fake {
     /// Interfaces by namespace and name, with their ports.
     live: Mutex<BTreeMap<(u64, String), u32>>,
-    /// Steps that fail from now on.
-    broken: Mutex<BTreeSet<&'static str>>,
+    /// Steps that fail from now on, each by what makes its error.
+    broken: Mutex<BTreeMap<String, Break>>,
+    /// The node's ends of veth pairs.
+    ends: Mutex<BTreeSet<String>>,
     /// What CHECK finds.
     problems: Mutex<Vec<Problem>>,
     /// The most attachments that were in work at once.
@@ -38,12 +44,8 @@ struct Fake {
 }
 
 impl Fake {
-    fn step(&self, name: &'static str) -> Result<(), WiringError> {
-        if self.broken.lock().unwrap().contains(name) {
-            let source = std::io::Error::from_raw_os_error(libc::EIO);
-            return Err(NodeError::Kernel { doing: name.into(), source }.into());
-        }
-        Ok(())
+    fn step(&self, name: &str) -> Result<(), WiringError> {
+        self.broken.lock().unwrap().get(name).map_or(Ok(()), |error| Err(error()))
     }
     fn link(attachment: &Attachment) -> (u64, String) {
         (attachment.netns_inode, attachment.key.ifname.clone())
@@ -92,6 +94,7 @@ impl Wiring for Node {
         _netns: Option<Netns>,
     ) -> Result<(), WiringError> {
         self.0.step("detach")?;
+        self.0.step(&format!("detach {}", attachment.key.container_id))?;
         let mut live = self.0.live.lock().unwrap();
         if live.get(&Fake::link(attachment)) == Some(&attachment.port) {
             live.remove(&Fake::link(attachment));
@@ -101,6 +104,14 @@ impl Wiring for Node {
 
     async fn check(&self, _: &Attachment, _netns: Netns) -> Result<Vec<Problem>, WiringError> {
         Ok(self.0.problems.lock().unwrap().clone())
+    }
+
+    async fn sweep(&self, keep: BTreeSet<String>) -> Result<Vec<String>, WiringError> {
+        self.0.step("sweep")?;
+        let mut ends = self.0.ends.lock().unwrap();
+        let strangers: Vec<String> = ends.difference(&keep).cloned().collect();
+        ends.retain(|end| keep.contains(end));
+        Ok(strangers)
     }
 
     async fn ready(&self) -> Result<(), String> {
@@ -145,6 +156,13 @@ impl World {
         cni.reconcile().await;
         cni
     }
+    /// The same, and what it found.
+    async fn reboot(&self) -> (Cni<Node>, Reconciled) {
+        let defaults = Defaults { mtu: 1450, kind: LinkKind::Tap };
+        let cni = Cni::new(self.node.clone(), self.open("boot", &BOTH).unwrap(), defaults);
+        let reconciled = cni.reconcile().await;
+        (cni, reconciled)
+    }
     /// All that is left: interfaces, attachments, files.
     fn left(&self, cni: &Cni<Node>) -> Vec<String> {
         let live = self.node.0.live.lock().unwrap();
@@ -158,8 +176,15 @@ impl World {
         }
         left
     }
+    /// The kernel refuses that step, which the error names.
     fn break_(&self, step: &'static str) {
-        self.node.0.broken.lock().unwrap().insert(step);
+        self.break_with(step, move || {
+            let source = std::io::Error::from_raw_os_error(libc::EIO);
+            NodeError::Kernel { doing: step.into(), source }.into()
+        });
+    }
+    fn break_with(&self, step: &str, error: impl Fn() -> WiringError + Send + 'static) {
+        self.node.0.broken.lock().unwrap().insert(step.to_owned(), Box::new(error));
     }
     fn mend(&self) {
         self.node.0.broken.lock().unwrap().clear();
@@ -270,6 +295,69 @@ async fn whatever_fails_leaves_nothing() {
     assert_eq!(cni.registry().usage()[0].used, 1, "{first} is still held");
     world.mend();
     assert_eq!(del(&cni, "a").await.exit, 0);
+    assert_eq!(world.left(&cni), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_switch_and_a_dead_task_have_their_codes() {
+    let world = World::new("codes");
+    let cni = world.boot("boot", &BOTH).await;
+    let dead = || {
+        let task = tokio::spawn(std::future::pending::<()>());
+        task.abort();
+        task
+    };
+    let dead = Mutex::new(vec![dead().await.unwrap_err(), dead().await.unwrap_err()]);
+    world.break_with("attach", move || match dead.lock().unwrap().pop() {
+        Some(error) => error.into(),
+        None => WiringError::Refused(stack::ConfigError::OverLimit { what: "ports", max: 7 }),
+    });
+    for (expected, says) in [(999, "task"), (999, "task"), (104, "more than 7 ports")] {
+        let failed = add(&cni, "a", &world.netns()).await;
+        assert_eq!(code(&failed), expected);
+        assert!(failed.stdout.contains(says), "{failed:?}");
+        assert_eq!(world.left(&cni), Vec::<String>::new());
+    }
+    world.mend();
+    assert_eq!(add(&cni, "a", &world.netns()).await.exit, 0);
+    assert_eq!(del(&cni, "a").await.exit, 0);
+    assert_eq!(world.left(&cni), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_collection_goes_on_after_errors_and_tells_them_all() {
+    let world = World::new("collection");
+    let cni = world.boot("boot", &BOTH).await;
+    for container in ["a", "b", "c", "d", "kept"] {
+        assert_eq!(add(&cni, container, &world.netns()).await.exit, 0);
+    }
+    let valid = json!([{"containerID": "kept", "ifname": "eth0"}]);
+    let gc = || {
+        let request = request("GC", "", "", json!({"cni.dev/valid-attachments": &valid}));
+        async { cni.answer(&{ request }).await }
+    };
+    let there = || -> Vec<String> {
+        let list = cni.registry().list();
+        list.iter().map(|attachment| attachment.key.container_id.clone()).collect()
+    };
+    // The first and one in the middle: what comes behind them is removed all the same.
+    world.break_("detach a");
+    world.break_("detach c");
+    for _again in 0..2 {
+        let failed = gc().await;
+        assert_eq!(code(&failed), 106);
+        let printed: Printed = serde_json::from_str(&failed.stdout).unwrap();
+        assert!(printed.msg.starts_with("2 attachments"), "{printed:?}");
+        for said in ["container a", "detach a", "container c", "detach c", "os error 5"] {
+            assert!(printed.details.contains(said), "{said}: {printed:?}");
+        }
+        assert!(!printed.details.contains("container b"), "{printed:?}");
+        assert_eq!(there(), ["a", "c", "kept"], "these are still held");
+    }
+    world.mend();
+    assert_eq!(gc().await.exit, 0);
+    assert_eq!(there(), ["kept"]);
+    assert_eq!(del(&cni, "kept").await.exit, 0);
     assert_eq!(world.left(&cni), Vec::<String>::new());
 }
 
@@ -464,6 +552,35 @@ async fn another_boot_forgets_all() {
 }
 
 #[tokio::test]
+async fn a_start_tells_what_is_not_as_it_was_and_sweeps_what_nobody_owns() {
+    let world = World::new("differs");
+    let cni = world.boot("boot", &BOTH).await;
+    add(&cni, "a", &world.netns()).await;
+    let own = cni.registry().list()[0].host_ifname.clone();
+    *world.node.0.ends.lock().unwrap() = ["hvstranger".to_owned(), own.clone()].into();
+    drop(cni);
+    let (cni, found) = world.reboot().await;
+    assert_eq!((found.taken_back, found.differing.len(), found.left), (1, 0, None));
+    assert_eq!(*world.node.0.ends.lock().unwrap(), [own].into());
+    drop(cni);
+    *world.node.0.problems.lock().unwrap() = vec![Problem("eth0 is down".into())];
+    world.break_("sweep");
+    let (cni, found) = world.reboot().await;
+    assert_eq!(found.taken_back, 1, "it works, as far as it can");
+    let [(attachment, why)] = found.differing.as_slice() else { panic!("{found:?}") };
+    assert_eq!(attachment.key.container_id, "a");
+    assert!(why.contains("eth0 is down") && why.contains("delete the pod"), "{why}");
+    assert!(found.left.is_some_and(|why| why.contains("os error 5")));
+    drop(cni);
+    world.break_("take_back");
+    let (cni, found) = world.reboot().await;
+    assert!(found.differing[0].1.contains("no network"), "{found:?}");
+    assert_eq!((found.taken_back, found.differing.len()), (0, 1));
+    del(&cni, "a").await;
+    assert_eq!(world.left(&cni), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn what_cannot_be_taken_back_keeps_its_address() {
     let world = World::new("stuck");
     let cni = world.boot("boot", &["10.1.2.0/29"]).await;
@@ -531,6 +648,11 @@ async fn damaged_files_are_set_aside_and_new_ones_refused() {
     assert_eq!(list.len(), 1);
     assert_eq!(list[0].key.container_id, "c");
     assert_eq!(fs::read_dir(world.state().join("damaged")).unwrap().count(), 4);
+    assert_eq!(cni.registry().damaged().len(), 4);
+    drop(cni);
+    // Until somebody has seen to them they are told at each start.
+    let cni = world.boot("boot", &BOTH).await;
+    assert_eq!(cni.registry().damaged().len(), 4);
     drop(cni);
     let newer = fs::read_to_string(path("c")).unwrap().replace("\"schema\":1", "\"schema\":2");
     fs::write(path("c"), newer).unwrap();
@@ -554,8 +676,16 @@ async fn recorded_deletions_are_carried_out() {
     let add = request("ADD", "b", &world.netns(), Value::Null);
     deletion::record(&directory, "b", "eth0", &add).unwrap();
     fs::write(directory.join("junk.json"), "{").unwrap();
+    // Left by a plugin that was killed as it wrote; and one that is being written now.
+    let stem = deletion::file_stem("c", "eth0");
+    let dead = directory.join(format!(".{stem}.{}", u32::MAX));
+    let alive = directory.join(format!(".{stem}.{}", std::process::id()));
+    fs::write(&dead, "{").unwrap();
+    fs::write(&alive, "{").unwrap();
     assert_eq!(server::carry_out_deletions(&run_dir, &cni).await.unwrap(), 1);
     assert_eq!(world.left(&cni), Vec::<String>::new());
+    assert_eq!((dead.exists(), alive.exists()), (false, true));
+    fs::remove_file(&alive).unwrap();
     let names = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
     assert!(names.into_iter().all(|path| path.extension().unwrap() == "damaged"));
     assert_eq!(server::carry_out_deletions(&run_dir, &cni).await.unwrap(), 0);

@@ -216,3 +216,6 @@ impl Loop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! [`Kernel`] on Linux: which piece runs in which namespace.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -60,15 +61,23 @@ impl Linux {
         })
     }
 
-    /// Removes from the node all that any daemon with this run directory made: the own port,
-    /// routes, rules, settings, the switch's namespace with the node's ends of veth pairs. TAPs
-    /// go with their pods' namespaces, or by [`Kernel::unwire`].
+    /// Removes from the node all that any daemon with this run directory made, and says what was
+    /// there: the own port, routes, rules, settings, the switch's namespace with the node's ends of
+    /// veth pairs. TAPs go with their pods' namespaces, or by [`Kernel::unwire`].
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn cleanup(&self, host_ifname: &str) -> Result<(), NodeError> {
+    /// The kernel's; the rest is removed nevertheless.
+    pub fn cleanup(&self, host_ifname: &str) -> Result<Vec<String>, NodeError> {
         let host = netns::within(&self.own, || host::remove(host_ifname, &self.settings_before()));
-        self.switch.remove().and(host)
+        let switch = self.switch.remove();
+        let mut removed = Vec::new();
+        if host? {
+            removed.push(format!("{host_ifname} with its routes, rules and settings"));
+        }
+        if switch? {
+            removed.push("the namespace of veth ends".to_owned());
+        }
+        Ok(removed)
     }
 
     fn settings_before(&self) -> PathBuf {
@@ -88,11 +97,20 @@ impl Linux {
 
     fn wire_veth(&self, netns: &Netns, link: &PodLink) -> Result<Box<dyn PortIo>, NodeError> {
         let switch = self.switch.open_or_make(&self.own)?;
-        netns::within(netns, || pod::make_veth(link, switch.descriptor.as_fd()))?;
-        match netns::within(&switch, || veth::open_end(link)) {
+        let made = netns::within(netns, || pod::make_veth(link, switch.descriptor.as_fd()))
+            .and_then(|()| netns::within(&switch, || veth::open_end(link)));
+        match made {
             Ok(port) => Ok(Box::new(port)),
+            // Then one of the two names is another's, and nothing was made.
+            Err(error @ NodeError::Exists { .. }) => Err(error),
             Err(error) => {
-                netns::within(&switch, || veth::remove_end(&link.host_ifname))?;
+                // The node's end has a name of its own and takes the pod's along, whatever that is
+                // called by now.
+                let removed = netns::within(&switch, || veth::remove_end(&link.host_ifname));
+                if let Err(left) = removed {
+                    tracing::warn!(interface = link.host_ifname, error = %left,
+                        "half-made veth pair not removed");
+                }
                 Err(error)
             }
         }
@@ -151,6 +169,14 @@ impl Kernel for Linux {
         Ok(problems)
     }
 
+    fn sweep(&self, keep: &BTreeSet<String>) -> Result<Vec<String>, NodeError> {
+        Ok(self.within_switch(|| veth::sweep(keep))?.unwrap_or_default())
+    }
+
+    fn may_wire_host(&self, link: &HostLink) -> Result<(), NodeError> {
+        netns::within(&self.own, || host::may_wire(link))
+    }
+
     fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError> {
         Ok(Box::new(netns::within(&self.own, || host::wire(link, &self.settings_before()))?))
     }
@@ -160,6 +186,8 @@ impl Kernel for Linux {
     }
 
     fn unwire_host(&self, link: &HostLink) -> Result<(), NodeError> {
-        netns::within(&self.own, || host::remove(&link.ifname, &self.settings_before()))
+        let removed =
+            netns::within(&self.own, || host::remove(&link.ifname, &self.settings_before()));
+        removed.map(|_any| ())
     }
 }

@@ -16,9 +16,20 @@ use crate::port::tap::Tap;
 /// KiB: more would be a standing queue and many megabytes a pod.
 pub(crate) const QUEUE_LENGTH: u32 = 256;
 
-/// Features a packet socket's virtio-net header cannot describe: a partial CRC32c, and SCTP
-/// super-frames.
-const SCTP_OFFLOADS: [&str; 2] = ["tx-checksum-sctp", "tx-sctp-segmentation"];
+/// Features a packet socket's virtio-net header cannot describe, so that the pod's kernel does the
+/// work itself: a partial CRC32c, SCTP super-frames, those inside of a tunnel, which would pass for
+/// ones of the outer headers, and chains of packets that a router in the pod has merged.
+const UNDESCRIBED_OFFLOADS: [&str; 9] = [
+    "tx-checksum-sctp",
+    "tx-sctp-segmentation",
+    "tx-gre-segmentation",
+    "tx-gre-csum-segmentation",
+    "tx-ipxip4-segmentation",
+    "tx-ipxip6-segmentation",
+    "tx-udp_tnl-segmentation",
+    "tx-udp_tnl-csum-segmentation",
+    "tx-gso-list",
+];
 
 /// Makes the pod's TAP and configures it. On failure it is gone again.
 ///
@@ -41,9 +52,9 @@ pub(crate) fn make_veth(link: &PodLink, switch: BorrowedFd<'_>) -> Result<(), No
     let mut netlink = Netlink::open()?;
     refuse_taken(&mut netlink, &link.ifname)?;
     netlink.add_veth(&link.ifname, &link.host_ifname, switch)?;
-    for offload in SCTP_OFFLOADS {
-        // Older kernels lack one of the two, or the whole interface to ask by; then there is
-        // nothing to switch off, or SCTP alone suffers, which its own checksum shows.
+    for offload in UNDESCRIBED_OFFLOADS {
+        // Older kernels lack some of them, or the whole interface to ask by; then there is nothing
+        // to switch off, or SCTP and tunnels alone suffer: what contradicts itself is dropped.
         if let Err(error) = feature::switch_off(&link.ifname, offload) {
             tracing::debug!(interface = link.ifname, offload, %error, "offload not switched off");
         }

@@ -43,7 +43,8 @@ pub trait PortIo: Send {
     /// What to poll for readability.
     fn descriptor(&self) -> BorrowedFd<'_>;
 
-    /// Reads one frame into a buffer of the pool; `None` when nothing is there (EAGAIN).
+    /// Reads one frame into a buffer of the pool; `None` when nothing is there (EAGAIN), or when a
+    /// turn's worth of frames was there that cannot be carried.
     ///
     /// # Errors
     /// The kernel's; the port is broken if it is neither EINTR (retried inside) nor EAGAIN.

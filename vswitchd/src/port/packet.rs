@@ -18,6 +18,9 @@ use stack::{Checksum, Frame};
 
 use super::{Capabilities, Losses, Pool, PortIo, vnet};
 
+/// Reads of one call that may end without a frame: as many as frames in a port's turn.
+const ATTEMPTS_MAX: usize = 64;
+
 /// A packet socket bound to one interface of the network namespace it was made in.
 #[derive(Debug)]
 pub struct PacketPort {
@@ -73,6 +76,19 @@ impl PacketPort {
         Ok(Self { socket, udp_gso, control, dropped: 0, refused: 0 })
     }
 
+    /// A port over any socket that gives datagrams.
+    #[cfg(test)]
+    pub(super) fn over(socket: OwnedFd) -> Self {
+        let control = Control([0; CONTROL_LEN]);
+        Self { socket, udp_gso: false, control, dropped: 0, refused: 0 }
+    }
+
+    /// Frames that were read and could not be carried.
+    #[cfg(test)]
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
     /// One recvmsg into the frame's buffer. Bytes of header and frame together, or `None` if it was
     /// cut.
     fn receive_into(&mut self, frame: &mut Frame) -> io::Result<Option<usize>> {
@@ -111,7 +127,10 @@ impl PortIo for PacketPort {
 
     fn receive(&mut self, pool: &mut Pool) -> io::Result<Option<Frame>> {
         let mut frame = pool.take();
-        let failed = loop {
+        let mut failed = Ok(None);
+        // A sender of nothing but what cannot be carried has its turn as others have: whoever polls
+        // finds the rest still there.
+        for _ in 0..ATTEMPTS_MAX {
             match self.receive_into(&mut frame) {
                 Ok(Some(read)) if finish(&mut frame, read, &self.control) => {
                     return Ok(Some(frame));
@@ -124,12 +143,18 @@ impl PortIo for PacketPort {
                     Some(libc::EINVAL) => self.refused += 1,
                     // Down, which passes, or gone. Said once.
                     Some(libc::ENETDOWN) if self.is_bound() => {}
-                    Some(libc::ENETDOWN) => break Err(Errno::ENODEV.into()),
-                    Some(libc::EAGAIN) => break Ok(None),
-                    _broken => break Err(error),
+                    Some(libc::ENETDOWN) => {
+                        failed = Err(Errno::ENODEV.into());
+                        break;
+                    }
+                    Some(libc::EAGAIN) => break,
+                    _broken => {
+                        failed = Err(error);
+                        break;
+                    }
                 },
             }
-        };
+        }
         pool.give(frame);
         failed
     }

@@ -2,7 +2,7 @@
 //!
 //! [`Given`] is the one list: its fields are the flags, the `HOPSCOPE_*` variables and the keys of
 //! the file. The flag wins over the environment, the environment over the file; an unknown key is
-//! an error.
+//! an error, in the environment too ([`environment`]).
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::node::LinkKind;
+
+pub mod environment;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -165,6 +167,14 @@ pub enum SettingsError {
         /// What to do.
         mend: &'static str,
     },
+    /// A variable looks like a setting and is none.
+    #[error("{name} in the environment is no setting; unset it, or mend its name: {known}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// Those that are settings.
+        known: String,
+    },
     /// A value cannot be.
     #[error("`{key}`: {why}")]
     Value {
@@ -243,12 +253,13 @@ impl Given {
     }
 }
 
-/// Linux's rule for interface names (`dev_valid_name`).
+/// Linux's rule for interface names (`dev_valid_name`), and no `%`: that is a pattern.
 fn interface_name(key: &'static str, name: &str) -> Result<(), SettingsError> {
-    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
+    let odd = |c: char| "/:%".contains(c) || c.is_whitespace();
     if name.is_empty() || name.len() > 15 || name == "." || name == ".." || name.contains(odd) {
-        let why =
-            format!("`{name}` is no interface name: 1 to 15 bytes without `/`, `:` and blanks");
+        let why = format!(
+            "`{name}` is no interface name: 1 to 15 bytes without `/`, `:`, `%` and blanks"
+        );
         return Err(SettingsError::Value { key, why });
     }
     Ok(())
@@ -281,12 +292,11 @@ mod tests {
             let message = Given::parse(text).unwrap_err();
             assert!(message.contains(part), "{text}: {message}");
         }
-        let long = Given {
-            uplink: Some("x".repeat(16)),
-            manifests: Some("/m".into()),
-            ..Given::default()
-        };
+        let given = || Given { manifests: Some("/m".into()), ..Given::default() };
+        let long = Given { uplink: Some("x".repeat(16)), ..given() };
         assert!(long.resolve("n").unwrap_err().to_string().contains("`uplink`"));
+        let pattern = Given { host_port: Some("hop%d".into()), ..given() };
+        assert!(pattern.resolve("n").unwrap_err().to_string().contains("`host-port`: `hop%d`"));
     }
 
     #[test]

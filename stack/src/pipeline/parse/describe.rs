@@ -16,7 +16,7 @@ use crate::pipeline::packet::{Arp, Fragment, Inner, Ip, L4, Nd, Packet, Quoted};
 use crate::wire::ETHERNET_HEADER;
 use crate::wire::Mac;
 
-/// See [`super::describe`].
+/// See [`super::describe()`].
 pub(super) fn describe(window: &[u8], f: &mut dyn Write) -> Result {
     match super::parse(window, spoken_len(window), &Offload::default()) {
         Ok(Packet { inner: Inner::Arp(packet), .. }) => arp(&packet, f),

@@ -176,6 +176,8 @@ fn a_quote_ends_with_its_packet() {
 fn errors_over_ipv6() {
     let bare = Config { routes: config().routes.into_iter().take(2).collect(), ..config() };
     let mut bed = Bed::with(bare);
+    let nowhere = between(2, GATEWAY).ipv4(v4(2), OUTSIDE4).udp(1, 2, b"x");
+    assert_eq!(error(&mut bed, A, &nowhere), (DropReason::NoRoute, 3, 0, 0), "IPv4 as well");
     let to = |dst, hops| between(2, GATEWAY).ipv6(v6(2), dst).hop_limit(hops).udp(1, 2, b"x");
     for (bytes, reason, icmp_type, code) in [
         (to(OUTSIDE6, 64), DropReason::NoRoute, 1, 0),

@@ -1,7 +1,7 @@
 //! veth pairs whose node's ends are read by packet sockets.
 
 use std::net::{IpAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::super::packet::PacketPort;
 use super::super::tap::Tap;
@@ -142,6 +142,26 @@ fn down_passes_and_gone_is_an_error() {
     let absent = node.run(|| PacketPort::open("pod1")).err().unwrap();
     assert_eq!(absent.kind(), std::io::ErrorKind::NotFound);
     assert!(absent.to_string().contains("pod1"), "{absent}");
+}
+
+#[test]
+fn what_cannot_be_carried_does_not_hold_up_others() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.connect(socket.local_addr().unwrap()).unwrap();
+    // Too short for a virtio-net header; then a whole one with an Ethernet header behind.
+    for _ in 0..150 {
+        sender.send(&[1, 2, 3]).unwrap();
+    }
+    sender.send(&[0; 24]).unwrap();
+    let (mut port, mut pool) = (PacketPort::over(OwnedFd::from(socket)), Pool::new());
+    let mut calls = 1;
+    while port.receive(&mut pool).unwrap().is_none() {
+        assert_eq!(port.refused(), 64 * calls, "a call comes back");
+        calls += 1;
+    }
+    assert_eq!((calls, port.refused()), (3, 150), "and the next goes on where it ended");
 }
 
 #[test]

@@ -132,6 +132,68 @@ fn runnable_tasks_are_the_fourth_field() {
     }
 }
 
+/// Threads that never sleep.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Busy {
+    fn new(count: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = |_| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || while !stop.load(Ordering::Relaxed) {})
+        };
+        let threads = (0..count).map(thread).collect();
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// The share of the elapsed time that this thread computed, while it waited for a millisecond again
+/// and again and believed each time that a long spin would pay.
+fn share_of_waiting(waiter: &mut Waiter) -> f64 {
+    let computed = || {
+        let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+        std::time::Duration::from(time).as_secs_f64()
+    };
+    let (began, before) = (std::time::Instant::now(), computed());
+    let mut ready = Vec::new();
+    while began.elapsed() < std::time::Duration::from_millis(500) {
+        waiter.spin.length = SPIN_MAX;
+        waiter.wait(in_millis(1), &mut ready).unwrap();
+    }
+    assert!(ready.is_empty());
+    (computed() - before) / began.elapsed().as_secs_f64()
+}
+
+#[test]
+fn a_loaded_node_is_not_spun_on() {
+    let mut waiter = Waiter::new().unwrap();
+    let cores = waiter.contention.cores;
+    if waiter.contention.loadavg.is_none() || cores < 2 {
+        println!("skipped: no /proc/loadavg here, or one core");
+        return;
+    }
+    let busy = Busy::new(cores);
+    let share = share_of_waiting(&mut waiter);
+    assert!(share < 0.06, "{share} of a core taken from those who need it");
+    // The same blind to the run queues: this is what was not done.
+    waiter.contention.cores = u32::MAX;
+    let blind = share_of_waiting(&mut waiter);
+    assert!(blind > share, "{blind} of a core with the spin, {share} without");
+    drop(busy);
+}
+
 #[test]
 fn more_runnable_tasks_than_cores_end_a_spin() {
     let mut contention = Contention::new();
@@ -139,23 +201,14 @@ fn more_runnable_tasks_than_cores_end_a_spin() {
         println!("skipped: no /proc/loadavg here");
         return;
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let threads: Vec<_> = (0..=contention.cores)
-        .map(|_| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || while !stop.load(Ordering::Relaxed) {})
-        })
-        .collect();
+    let busy = Busy::new(contention.cores + 1);
     let deadline = now() + Duration::from_secs(2);
     assert!(contention.allows_spin(now()));
     let mut wanted = false;
     while !wanted && now() < deadline {
         wanted = contention.is_wanted(now());
     }
-    stop.store(true, Ordering::Relaxed);
-    for thread in threads {
-        thread.join().unwrap();
-    }
+    drop(busy);
     assert!(wanted, "{} busy threads on {} cores", contention.cores + 1, contention.cores);
     let held = contention.hold_until;
     assert!(!contention.allows_spin(held - Duration(1)), "the answer holds for a while");

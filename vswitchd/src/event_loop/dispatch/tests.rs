@@ -1,0 +1,189 @@
+//! What is counted when writes fail and when the kernel lost frames: a device that does so on
+//! demand.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::eventfd::EventFd;
+use stack::wire::build::{Link, flags};
+use stack::{
+    Change, Checksum, Config, Frame, Gso, GsoKind, Limits, NodeConfig, Offload, PortConfig, PortId,
+    PortKind, Seeds, Switch,
+};
+
+use super::Attached;
+use crate::event_loop::{DriverCounters, start};
+use crate::port::{Capabilities, Losses, Pool, PortIo};
+
+const PORT: PortId = PortId(7);
+const EVERYTHING: Capabilities = Capabilities { checksum: true, tcp_gso: true, udp_gso: true };
+
+/// A device without a kernel. Its writes fail as told, counted from 1.
+struct Failing {
+    descriptor: EventFd,
+    capabilities: Capabilities,
+    writes: u32,
+    errors: BTreeMap<u32, i32>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Failing {
+    fn new(capabilities: Capabilities, errors: &[(u32, i32)]) -> Self {
+        let errors = errors.iter().copied().collect();
+        let descriptor = EventFd::new().unwrap();
+        Self { descriptor, capabilities, writes: 0, errors, lost: Arc::default() }
+    }
+}
+
+impl PortIo for Failing {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    fn receive(&mut self, _pool: &mut Pool) -> io::Result<Option<Frame>> {
+        Ok(None)
+    }
+
+    fn transmit(&mut self, _frame: &mut Frame) -> io::Result<()> {
+        self.writes += 1;
+        match self.errors.get(&self.writes) {
+            Some(errno) => Err(io::Error::from_raw_os_error(*errno)),
+            None => Ok(()),
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn losses(&mut self) -> io::Result<Losses> {
+        Ok(Losses { frames: self.lost.load(Ordering::Relaxed) })
+    }
+}
+
+fn attached(capabilities: Capabilities, errors: &[(u32, i32)]) -> Attached {
+    Attached::new(PORT, Box::new(Failing::new(capabilities, errors)))
+}
+
+fn link() -> Link {
+    let mac = |n| smoltcp::wire::EthernetAddress([2, 0, 0, 0, 0, n]);
+    Link { src: mac(1), dst: mac(2) }
+}
+
+fn datagram(l4_port: u16) -> Frame {
+    let ip = link().ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    let bytes = ip.udp(1, l4_port, &[7; 100]);
+    // As drivers have it, with room behind: others are appended there.
+    let mut frame = Frame::with_capacity(2_000);
+    frame.set_len(bytes.len());
+    frame.bytes_mut().copy_from_slice(&bytes);
+    frame
+}
+
+/// TCP that becomes three segments.
+fn super_frame() -> Frame {
+    let ip = link().ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    let mut frame = Frame::from_bytes(&ip.tcp((1, 2), flags::ACK, 1, 1, &[7; 3_000]));
+    frame.set_offload(Offload {
+        checksum: Checksum::Partial { start: 34, offset: 16 },
+        gso: Some(Gso { kind: GsoKind::Tcp4, size: 1_000, ecn: false }),
+        fragment_mtu: None,
+    });
+    frame
+}
+
+fn counted(written: u64, failed: &[(i32, u64)]) -> DriverCounters {
+    let failed = failed.iter().copied().collect();
+    DriverCounters { written, failed, ..DriverCounters::default() }
+}
+
+#[test]
+fn a_frame_is_written_or_failed() {
+    let pool = &mut Pool::new();
+    let mut port = attached(EVERYTHING, &[(2, libc::EIO), (3, libc::ENOBUFS), (5, libc::EIO)]);
+    for _ in 0..5 {
+        port.write(datagram(1), pool);
+    }
+    assert_eq!(port.counters, counted(2, &[(libc::EIO, 2), (libc::ENOBUFS, 1)]));
+}
+
+#[test]
+fn a_frame_in_pieces_is_written_when_all_are() {
+    let pool = &mut Pool::new();
+    for (failing, errno) in [(1, libc::EIO), (2, libc::EIO), (3, libc::ENOBUFS)] {
+        let mut port = attached(Capabilities::default(), &[(failing, errno)]);
+        port.write(super_frame(), pool);
+        assert_eq!(port.counters, counted(0, &[(errno, 1)]), "piece {failing}");
+        port.write(super_frame(), pool);
+        assert_eq!(port.counters, counted(1, &[(errno, 1)]), "the next one is not concerned");
+    }
+    let mut port = attached(Capabilities::default(), &[(2, libc::ENOBUFS), (3, libc::EIO)]);
+    port.write(super_frame(), pool);
+    assert_eq!(port.counters, counted(0, &[(libc::ENOBUFS, 1)]), "once, by the first error");
+}
+
+#[test]
+fn merged_frames_are_counted_each() {
+    let pool = &mut Pool::new();
+    // Three datagrams of one flow leave as one frame, the two of others by themselves.
+    for (failing, expected) in [
+        (1, counted(2, &[(libc::EIO, 3)])),
+        (2, counted(4, &[(libc::EIO, 1)])),
+        (4, counted(5, &[])),
+    ] {
+        let mut port = attached(EVERYTHING, &[(failing, libc::EIO)]);
+        port.waiting = [9, 9, 9, 8, 7].map(datagram).into();
+        port.flush(pool);
+        assert_eq!(port.counters, expected, "write {failing} failed");
+    }
+}
+
+/// A switch with one pod, so that the loop polls its device.
+fn switch() -> Switch {
+    let pod = PortConfig {
+        id: PORT,
+        kind: PortKind::Pod,
+        mac: link().src,
+        addresses: vec![],
+        allowed: vec![],
+        mtu: 1_500,
+        up: true,
+    };
+    let config =
+        Config { node: NodeConfig::default(), ports: vec![pod], routes: vec![], complete: true };
+    Switch::new(config, Limits::default(), Seeds::default())
+}
+
+#[test]
+fn losses_of_the_kernel_outlive_the_device_and_the_port() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (handle, ended) = start(switch()).unwrap();
+        let lost_of = async |handle: &crate::event_loop::Handle| {
+            // What the kernel lost is asked for anew after a while only.
+            tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+            let lost = |counters: &DriverCounters| counters.lost.frames;
+            handle
+                .ask(move |view| (view.drivers.get(&PORT).map(lost), lost(view.gone)))
+                .await
+                .unwrap()
+        };
+        for (first, expected) in [(3, 3), (4, 7)] {
+            let io = Failing::new(EVERYTHING, &[]);
+            let lost = Arc::clone(&io.lost);
+            handle.attach(PORT, Box::new(io)).unwrap();
+            lost.store(first - 1, Ordering::Relaxed);
+            assert_eq!(lost_of(&handle).await, (Some(expected - 1), 0));
+            lost.store(first, Ordering::Relaxed);
+            handle.detach(PORT).await.unwrap();
+            assert_eq!(lost_of(&handle).await, (Some(expected), 0), "of all its devices");
+        }
+        handle.change(Change::PortRemoved(PORT)).await.unwrap().unwrap();
+        assert_eq!(lost_of(&handle).await, (None, 7), "with what removed ports had counted");
+        handle.stop().unwrap();
+        drop(ended.await);
+    });
+}
