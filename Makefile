@@ -55,7 +55,11 @@ doc: ## documentation of everything, private items too; broken links are errors
 .PHONY: portable
 portable: ## the core without an operating system, and as WebAssembly
 	cargo build --locked -p stack --target x86_64-unknown-none
-	cargo build --locked -p stack --target wasm32-unknown-unknown
+	cargo build --locked -p stack -p recording --target wasm32-unknown-unknown
+
+.PHONY: replay
+replay: ## recordings in the optimised build: the digests of WebAssembly, and so of the dev build
+	cargo test --locked --release -p tests --test replay
 
 .PHONY: unit
 unit: ## everything that needs no built daemon: unit tests, properties, goldens, rules of the tree

@@ -6,6 +6,7 @@
 //! records ([`format`], [`pcapng`]). What does not fit into the ring is counted as lost and told at
 //! the end, never waited for.
 
+pub use recording::pcapng;
 use serde::{Deserialize, Serialize};
 use stack::{PortId, Stage};
 
@@ -13,7 +14,6 @@ pub mod cbpf;
 pub mod complete;
 pub mod format;
 pub mod packet_id;
-pub mod pcapng;
 pub mod record;
 pub mod session;
 pub mod stream;
