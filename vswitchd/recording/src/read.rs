@@ -250,12 +250,12 @@ impl Reader {
     fn advance(&mut self) -> Result<Option<Item>, ReadError> {
         loop {
             let block = match self.blocks.block() {
-                Ok(Some((block, raw))) => (block, link_type(raw)),
+                Ok(Some((block, raw))) => (block, read::link_and_units(raw)),
                 Ok(None) if self.finished => return self.end().map(Some),
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(self.malformed(&error)),
             };
-            match self.take(block.0, block.1)? {
+            match self.take(block.0, block.1.map(|(link, _)| link))? {
                 Found::Nothing => {}
                 Found::Start => return Ok(self.give_start()),
                 Found::Record(record) => return Ok(Some(Item::Record(self.records, record))),
@@ -496,9 +496,4 @@ impl Reader {
         self.records += 1;
         Found::Record(record)
     }
-}
-
-/// The link type of an interface block.
-fn link_type(raw: &[u8]) -> Option<u16> {
-    raw.get(8..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))
 }

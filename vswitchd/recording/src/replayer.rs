@@ -176,7 +176,17 @@ impl fmt::Display for Divergence {
         if *walk > 0 {
             write!(f, ", walk {walk}")?;
         }
-        write!(f, " ({what}), noticed at record {noticed}: {error}; ")?;
+        write!(f, " ({what}), noticed at record {noticed}, where ")?;
+        match error {
+            ReplayError::Diverged { recorded, replayed } => {
+                write!(f, "the chain is {replayed:08x} and was {recorded:08x}: ")?;
+            }
+            ReplayError::Digest { .. } => f.write_str("the digests of the chain differ: ")?,
+            ReplayError::State { .. }
+            | ReplayError::Unreadable { .. }
+            | ReplayError::NoState
+            | ReplayError::Version { .. } => write!(f, "{error}: ")?,
+        }
         f.write_str(match cause {
             Cause::Damaged => "its bytes are not those that were carried out then",
             Cause::Acted => "the records are as they were, so the switch acted differently",
@@ -257,6 +267,20 @@ impl Replayer {
     pub fn frame(&self) -> Option<Recorded<'_>> {
         let (_, record) = self.newest.as_ref()?;
         Recorded::read(record, &Head::read(record)?)
+    }
+
+    /// What the newest record is, as a clause.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let newest = self.newest.as_ref();
+        newest.map_or_else(String::new, |(_, record)| describe(record, &self.names))
+    }
+
+    /// The number and time of the record whose turn is next, if it is there already.
+    #[must_use]
+    pub fn upcoming(&self) -> Option<(u64, Instant)> {
+        let (number, record) = self.held.as_ref()?;
+        Some((*number, Head::read(record)?.time))
     }
 
     /// Names of ports so far.

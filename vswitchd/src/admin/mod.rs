@@ -18,6 +18,7 @@ pub mod capture;
 pub mod lists;
 pub mod objects;
 pub mod probe;
+pub mod record;
 pub mod reply;
 pub mod snapshot;
 pub mod socket;
@@ -67,6 +68,8 @@ pub struct Context {
     pub sources: Arc<dyn Sources>,
     /// Captures that run.
     pub captures: Captures,
+    /// What was.
+    pub past: Arc<dyn record::Past>,
 }
 
 /// Every address of the API.
@@ -85,6 +88,7 @@ pub fn router(context: Context) -> Router {
         .route("/v1/trace", post(trace::trace))
         .route("/v1/capture", post(capture::start))
         .route("/v1/capture/{id}", delete(capture::stop))
+        .route("/v1/record", post(record::record))
         .fallback(reply::unknown)
         .method_not_allowed_fallback(reply::wrong_method)
         .layer(DefaultBodyLimit::max(REQUEST_MAX))

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use recording::Excerpt;
 use serde_json::{Value, json};
 use stack::wire::build::flags;
-use stack::{Frame, PortId};
+use stack::{Frame, Instant, PortId};
 use tokio::sync::oneshot;
 
 use super::capture::{Captures, ID_HEADER};
-use super::objects::{Attachment, Check, Lease, Problem};
+use super::objects::{Attachment, Check, Lease, Object, Problem};
+use super::record::{Past, PastError, RecordRequest};
 use super::{Context, Sources, serve, socket};
 use crate::capture::pcapng::read::{Block, Reader};
 use crate::capture::world::{A, B, World, bridged, v4};
@@ -89,6 +91,21 @@ impl Sources for Parts {
     }
 }
 
+/// A journal that begins a minute ago.
+struct Kept(Excerpt);
+
+impl Past for Kept {
+    fn excerpt(&self, since: Option<Instant>) -> Result<Excerpt, PastError> {
+        let horizon = Instant(1);
+        match since {
+            Some(since) if since < horizon => {
+                Err(PastError::BeyondHorizon { horizon: Some(horizon) })
+            }
+            _ => Ok(self.0.clone()),
+        }
+    }
+}
+
 /// A daemon's admin side, and the pods' ends.
 struct Daemon {
     client: Client,
@@ -109,6 +126,9 @@ fn attach(handle: &Handle, port: PortId) -> UnixDatagram {
 }
 
 fn daemon(name: &str) -> Daemon {
+    let mut world = World::new();
+    world.traffic();
+    let past = Arc::new(Kept(world.excerpt()));
     let world = World::new();
     let (handle, _thread) = event_loop::start(world.switch).unwrap();
     let run_dir = std::env::temp_dir().join(format!("hopscope-{}-{name}", std::process::id()));
@@ -119,6 +139,7 @@ fn daemon(name: &str) -> Daemon {
         directory: world.names,
         sources: Arc::new(Parts),
         captures: captures.clone(),
+        past,
     };
     let (stop, stopped) = oneshot::channel::<()>();
     drop(tokio::spawn(serve(listener, context, async { drop(stopped.await) })));
@@ -331,4 +352,23 @@ async fn captures_are_limited() {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert!(packets(&body).is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_recording_replays_and_a_moment_beyond_the_horizon_is_told() {
+    let daemon = daemon("record");
+    let mut request = Object::new(RecordRequest { since_ms: None });
+    let response = daemon.client.stream("/v1/record", &request).await.unwrap();
+    let file = response.into_body().collect().await.unwrap().to_bytes();
+    let (_, start, ending) = Excerpt::read(&file).unwrap();
+    assert!(start.build.starts_with("vswitchd ") && !ending.cut && ending.records > 20);
+    let mut replayer = recording::Replayer::new(1);
+    replayer.push(&file);
+    replayer.finish();
+    while !matches!(replayer.turn().unwrap(), recording::Turn::End(_)) {}
+    request.body.since_ms = Some(u64::MAX);
+    let refused = daemon.client.stream("/v1/record", &request).await.unwrap_err();
+    let Failure::Usage(message, hint) = refused else { panic!("{refused:?}") };
+    assert!(message.contains("it begins") && message.contains(" s ago, at 2"), "{message}");
+    assert!(hint.contains("journal-size"), "{hint}");
 }

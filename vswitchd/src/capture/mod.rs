@@ -4,7 +4,7 @@
 //! thread: it judges a walk by the filter ([`cbpf`]) and pushes what it keeps as a
 //! [`record::Record`]. [`stream::Stream`] sits on the control side and makes pcapng blocks of the
 //! records ([`format`], [`pcapng`]). What does not fit into the ring is counted as lost and told at
-//! the end, never waited for.
+//! the end, never waited for. A replay shows its walks to the same two halves ([`walks`]).
 
 pub use recording::pcapng;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ pub mod packet_id;
 pub mod record;
 pub mod session;
 pub mod stream;
+pub mod walks;
 #[cfg(test)]
 pub(crate) mod world;
 

@@ -115,6 +115,19 @@ impl Reader {
     }
 }
 
+/// The link type of an interface block, and how many units of its times a second has.
+#[must_use]
+pub fn link_and_units(raw: &[u8]) -> Option<(u16, u64)> {
+    let link = u16::from_le_bytes(*raw.get(8..)?.first_chunk()?);
+    let mut options = options(raw.get(16..raw.len().checked_sub(4)?)?);
+    let units = match options.find(|(code, _)| *code == 9).and_then(|(_, value)| value.first()) {
+        None => 1_000_000,
+        Some(power @ 0..=19) => 10_u64.pow(u32::from(*power)),
+        Some(power) => 1_u64.checked_shl(u32::from(*power & 0x7f)).unwrap_or(u64::MAX),
+    };
+    Some((link, units))
+}
+
 fn interface(body: &[u8]) -> String {
     options(body.get(8..).unwrap_or(&[]))
         .find(|(code, _)| *code == 2)
