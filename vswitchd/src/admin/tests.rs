@@ -372,3 +372,25 @@ async fn a_recording_replays_and_a_moment_beyond_the_horizon_is_told() {
     assert!(message.contains("it begins") && message.contains(" s ago, at 2"), "{message}");
     assert!(hint.contains("journal-size"), "{hint}");
 }
+
+#[tokio::test]
+async fn hopctl_records_whole_or_without_payload() {
+    use crate::cli::args::{Format, Record};
+    let daemon = daemon("hopctl-record");
+    let output = crate::cli::output::Output::plain(Format::Table);
+    let mut sizes = Vec::new();
+    for redact in [false, true] {
+        let write = daemon.run_dir.join(format!("{redact}.pcapng"));
+        let args = Record { write: write.clone(), since: None, redact };
+        crate::cli::record::record(&args, &daemon.client, &output).await.unwrap();
+        let file = std::fs::read(&write).unwrap();
+        assert_eq!(write.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let (excerpt, start, _) = Excerpt::read(&file).unwrap();
+        assert_eq!(start.redacted, redact);
+        let says = |text: &[u8]| file.windows(text.len()).any(|bytes| bytes == text);
+        assert_ne!(says(b"GET / HTTP/1.0"), redact, "payload");
+        assert!(says(b"pod/demo/a"), "names");
+        sizes.push(excerpt.records.len());
+    }
+    assert_eq!(sizes.first(), sizes.last());
+}

@@ -22,7 +22,8 @@ const EVERYWHERE: &str = "Options of every command";
   hopctl trace demo/client demo/web --tcp 80   what would happen to this packet, hop by hop
   hopctl capture demo/web --hop all -w f.pcapng tcp port 80
 
-Exit codes: 0 yes, 1 a negative answer (trace dropped, check failed), 2 usage, 3 no daemon."
+Exit codes: 0 yes, 1 a negative answer (trace dropped, replay diverged,
+check failed), 2 usage, 3 no daemon."
 )]
 pub struct Args {
     /// Directory of the daemon's sockets
