@@ -58,8 +58,8 @@ portable: ## the core without an operating system, and as WebAssembly
 	cargo build --locked -p stack -p recording --target wasm32-unknown-unknown
 
 .PHONY: replay
-replay: ## recordings in the optimised build: the digests of WebAssembly, and so of the dev build
-	cargo test --locked --release -p tests --test replay
+replay: ## recordings replayed by the optimised build as well: the digests of the dev build and of WebAssembly
+	HOPSCOPE_REPLAY_RELEASE=1 cargo test --locked -p tests --test replay
 
 .PHONY: unit
 unit: ## everything that needs no built daemon: unit tests, properties, goldens, rules of the tree

@@ -1,8 +1,8 @@
 //! Recordings: what is written is read, replays to the same digests natively and as WebAssembly,
 //! survives Wireshark's tools, and says what is wrong with it when it was damaged.
 //!
-//! Journals come from the fuzzer's frames and the goldens' inputs ([`bed`]). `make replay` runs
-//! this in the optimised build: since each build is compared with WebAssembly, all are equal.
+//! Journals come from the fuzzer's frames and the goldens' inputs ([`bed`]). `make replay` compares
+//! the optimised build as well.
 #![expect(
     clippy::unwrap_used,
     clippy::tests_outside_test_module,

@@ -68,8 +68,8 @@ pub struct Context {
     pub sources: Arc<dyn Sources>,
     /// Captures that run.
     pub captures: Captures,
-    /// What was.
-    pub past: Arc<dyn record::Past>,
+    /// Where recordings come from.
+    pub journal: Arc<dyn record::Excerpts>,
 }
 
 /// Every address of the API.

@@ -39,18 +39,18 @@ impl Kind for RecordRequest {
 }
 
 /// The journal, as far as it can be asked about the past.
-pub trait Past: Send + Sync {
+pub trait Excerpts: Send + Sync {
     /// The part of the journal that begins at `since` or before it, or all that can be replayed.
     /// May block.
     ///
     /// # Errors
     /// When it does not reach back that far, or cannot be read.
-    fn excerpt(&self, since: Option<Instant>) -> Result<Excerpt, PastError>;
+    fn excerpt(&self, since: Option<Instant>) -> Result<Excerpt, ExcerptError>;
 }
 
 /// Why there is no excerpt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PastError {
+pub enum ExcerptError {
     /// It lies before what can be replayed.
     #[error("the journal does not reach back that far")]
     BeyondHorizon {
@@ -66,9 +66,9 @@ pub enum PastError {
 #[derive(Clone, Copy, Debug)]
 pub struct Forgetful;
 
-impl Past for Forgetful {
-    fn excerpt(&self, _since: Option<Instant>) -> Result<Excerpt, PastError> {
-        Err(PastError::Unreadable("this daemon keeps none".to_owned()))
+impl Excerpts for Forgetful {
+    fn excerpt(&self, _since: Option<Instant>) -> Result<Excerpt, ExcerptError> {
+        Err(ExcerptError::Unreadable("this daemon keeps none".to_owned()))
     }
 }
 
@@ -84,10 +84,10 @@ pub async fn record(
     let (now, utc_offset) = context.handle.ask(|view| (view.now, view.utc_offset)).await?;
     let since =
         request.since_ms.map(|ago| Instant(now.0.saturating_sub(ago.saturating_mul(1_000_000))));
-    let past = Arc::clone(&context.past);
-    let asked = tokio::task::spawn_blocking(move || past.excerpt(since)).await;
+    let journal = Arc::clone(&context.journal);
+    let asked = tokio::task::spawn_blocking(move || journal.excerpt(since)).await;
     let excerpt = asked
-        .map_err(|error| PastError::Unreadable(error.to_string()))
+        .map_err(|error| ExcerptError::Unreadable(error.to_string()))
         .and_then(|excerpt| excerpt)
         .map_err(|error| refused(&error, now, utc_offset))?;
     let id = id(&context.sources.node_name(), now, utc_offset, &excerpt);
@@ -108,9 +108,9 @@ fn id(node: &str, now: Instant, utc_offset: i64, excerpt: &Excerpt) -> Id {
     Id(hasher.finish())
 }
 
-fn refused(error: &PastError, now: Instant, utc_offset: i64) -> Failure {
+fn refused(error: &ExcerptError, now: Instant, utc_offset: i64) -> Failure {
     match error {
-        PastError::BeyondHorizon { horizon: Some(horizon) } => {
+        ExcerptError::BeyondHorizon { horizon: Some(horizon) } => {
             let ago = now.since(*horizon).0 / 1_000_000_000;
             let utc = shown(horizon.0.saturating_add_signed(utc_offset));
             Failure::request(
@@ -118,12 +118,12 @@ fn refused(error: &PastError, now: Instant, utc_offset: i64) -> Failure {
                 format!("ask for --since {ago}s, or leave it away; journal-size sets what is kept"),
             )
         }
-        PastError::BeyondHorizon { horizon: None } => Failure::new(
+        ExcerptError::BeyondHorizon { horizon: None } => Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{error}: it has no state to begin from yet"),
             "ask again in a second",
         ),
-        PastError::Unreadable(_) => {
+        ExcerptError::Unreadable(_) => {
             Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "look at its log")
         }
     }

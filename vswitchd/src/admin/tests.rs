@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::capture::{Captures, ID_HEADER};
 use super::objects::{Attachment, Check, Lease, Object, Problem};
-use super::record::{Past, PastError, RecordRequest};
+use super::record::{ExcerptError, Excerpts, RecordRequest};
 use super::{Context, Sources, serve, socket};
 use crate::capture::pcapng::read::{Block, Reader};
 use crate::capture::world::{A, B, World, bridged, v4};
@@ -94,12 +94,12 @@ impl Sources for Parts {
 /// A journal that begins a minute ago.
 struct Kept(Excerpt);
 
-impl Past for Kept {
-    fn excerpt(&self, since: Option<Instant>) -> Result<Excerpt, PastError> {
+impl Excerpts for Kept {
+    fn excerpt(&self, since: Option<Instant>) -> Result<Excerpt, ExcerptError> {
         let horizon = Instant(1);
         match since {
             Some(since) if since < horizon => {
-                Err(PastError::BeyondHorizon { horizon: Some(horizon) })
+                Err(ExcerptError::BeyondHorizon { horizon: Some(horizon) })
             }
             _ => Ok(self.0.clone()),
         }
@@ -128,7 +128,7 @@ fn attach(handle: &Handle, port: PortId) -> UnixDatagram {
 fn daemon(name: &str) -> Daemon {
     let mut world = World::new();
     world.traffic();
-    let past = Arc::new(Kept(world.excerpt()));
+    let journal = Arc::new(Kept(world.excerpt()));
     let world = World::new();
     let (handle, _thread) = event_loop::start(world.switch).unwrap();
     let run_dir = std::env::temp_dir().join(format!("hopscope-{}-{name}", std::process::id()));
@@ -139,7 +139,7 @@ fn daemon(name: &str) -> Daemon {
         directory: world.names,
         sources: Arc::new(Parts),
         captures: captures.clone(),
-        past,
+        journal,
     };
     let (stop, stopped) = oneshot::channel::<()>();
     drop(tokio::spawn(serve(listener, context, async { drop(stopped.await) })));

@@ -238,7 +238,7 @@ impl Running {
             directory,
             sources: state.clone(),
             captures: admin::Captures::default(),
-            past: Arc::new(admin::record::Forgetful),
+            journal: Arc::new(admin::record::Forgetful),
         };
         state.set_problems(idle(&desired));
         Ok(Self { plan, desired, linux, kernel, state, context, data })
