@@ -1,7 +1,7 @@
 //! Recordings: a state of the switch and the records that follow it, as a file that Wireshark opens
 //! and that replays anywhere.
 //!
-//! - [`mod@write`]: an excerpt of a journal to a file; [`read`]: the file back to start and records.
+//! - [`mod@write`]: an excerpt of a journal to a file; [`read`]: the file back to records.
 //! - [`container`], [`comment`]: how records stand in packets; [`pcapng`]: the blocks below them.
 //! - [`replayer`]: drives a switch by a file and verifies every digest on the way.
 //! - [`breakpoint`]: where to stop; [`summary`]: what was seen; [`difference`]: of two states.

@@ -125,7 +125,7 @@ fn attach(handle: &Handle, port: PortId) -> UnixDatagram {
     ours
 }
 
-fn daemon(name: &str) -> Daemon {
+async fn daemon(name: &str) -> Daemon {
     let mut world = World::new();
     world.traffic();
     let journal = Arc::new(Kept(world.excerpt()));
@@ -144,6 +144,8 @@ fn daemon(name: &str) -> Daemon {
     let (stop, stopped) = oneshot::channel::<()>();
     drop(tokio::spawn(serve(listener, context, async { drop(stopped.await) })));
     let (a, b) = (attach(&handle, A), attach(&handle, B));
+    // A frame from a that is read before b is attached would be lost.
+    handle.ask(|_| ()).await.unwrap();
     Daemon { client: Client::new(&run_dir), handle, captures, run_dir, a, b, _stop: stop }
 }
 
@@ -180,7 +182,7 @@ impl Daemon {
 
 #[tokio::test]
 async fn the_socket_is_for_its_owner_alone() {
-    let daemon = daemon("socket");
+    let daemon = daemon("socket").await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&daemon.run_dir), 0o700);
     assert_eq!(mode(&daemon.run_dir.join(socket::NAME)), 0o600);
@@ -188,7 +190,7 @@ async fn the_socket_is_for_its_owner_alone() {
 
 #[tokio::test]
 async fn every_list_says_its_kind_and_has_its_entries() {
-    let daemon = daemon("lists");
+    let daemon = daemon("lists").await;
     daemon.send(b"one");
     let lists = [
         ("ports", "PortList", 5),
@@ -230,7 +232,7 @@ async fn every_list_says_its_kind_and_has_its_entries() {
 
 #[tokio::test]
 async fn a_trace_is_the_walk_that_follows() {
-    let daemon = daemon("trace");
+    let daemon = daemon("trace").await;
     let request = json!({"from": "demo/a", "to": "demo/b", "protocol": "tcp", "l4Port": 80});
     let trace: Value = daemon.client.post("/v1/trace", &request).await.unwrap();
     assert_eq!((&trace["kind"], &trace["passed"]), (&json!("TraceResult"), &json!(true)));
@@ -261,7 +263,7 @@ async fn a_trace_is_the_walk_that_follows() {
 
 #[tokio::test]
 async fn what_cannot_be_is_refused_with_a_reason() {
-    let daemon = daemon("refused");
+    let daemon = daemon("refused").await;
     let cases = [
         ("/v1/trace", json!({"from": "demo/zz", "to": "node"}), "no pod demo/zz"),
         ("/v1/trace", json!({"from": "web", "to": "node"}), "web: neither"),
@@ -303,7 +305,7 @@ fn packets(file: &[u8]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_stopped_capture_has_its_end() {
-    let daemon = daemon("stopped");
+    let daemon = daemon("stopped").await;
     let response = daemon.client.stream("/v1/capture", &json!({})).await.unwrap();
     let id = response.headers()[ID_HEADER].to_str().unwrap().to_owned();
     daemon.settled().await;
@@ -320,7 +322,7 @@ async fn a_stopped_capture_has_its_end() {
 
 #[tokio::test]
 async fn a_capture_ends_with_its_reader_and_its_time() {
-    let daemon = daemon("ends");
+    let daemon = daemon("ends").await;
     let response = daemon.client.stream("/v1/capture", &json!({"durationMs": 50})).await.unwrap();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert!(packets(&body).is_empty());
@@ -340,7 +342,7 @@ async fn a_capture_ends_with_its_reader_and_its_time() {
 
 #[tokio::test]
 async fn captures_are_limited() {
-    let daemon = daemon("limited");
+    let daemon = daemon("limited").await;
     let mut running = Vec::new();
     for _ in 0..16 {
         running.push(daemon.client.stream("/v1/capture", &json!({})).await.unwrap());
@@ -356,7 +358,7 @@ async fn captures_are_limited() {
 
 #[tokio::test]
 async fn a_recording_replays_and_a_moment_beyond_the_horizon_is_told() {
-    let daemon = daemon("record");
+    let daemon = daemon("record").await;
     let mut request = Object::new(RecordRequest { since_ms: None });
     let response = daemon.client.stream("/v1/record", &request).await.unwrap();
     let file = response.into_body().collect().await.unwrap().to_bytes();
@@ -376,7 +378,7 @@ async fn a_recording_replays_and_a_moment_beyond_the_horizon_is_told() {
 #[tokio::test]
 async fn hopctl_records_whole_or_without_payload() {
     use crate::cli::args::{Format, Record};
-    let daemon = daemon("hopctl-record");
+    let daemon = daemon("hopctl-record").await;
     let output = crate::cli::output::Output::plain(Format::Table);
     let mut sizes = Vec::new();
     for redact in [false, true] {
