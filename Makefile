@@ -55,7 +55,11 @@ doc: ## documentation of everything, private items too; broken links are errors
 .PHONY: portable
 portable: ## the core without an operating system, and as WebAssembly
 	cargo build --locked -p stack --target x86_64-unknown-none
-	cargo build --locked -p stack --target wasm32-unknown-unknown
+	cargo build --locked -p stack -p recording --target wasm32-unknown-unknown
+
+.PHONY: replay
+replay: ## recordings replayed by the optimised build as well: the digests of the dev build and of WebAssembly
+	HOPSCOPE_REPLAY_RELEASE=1 cargo test --locked -p tests --test replay
 
 .PHONY: unit
 unit: ## everything that needs no built daemon: unit tests, properties, goldens, rules of the tree

@@ -41,7 +41,7 @@ pub(crate) fn write(topology: &Topology, frames: &[Seen]) -> Vec<u8> {
             original_len: seen.frame.len(),
             bytes: seen.frame.bytes(),
             flags,
-            id: seen.walk,
+            id: Some(seen.walk),
             comment: &describe(offload),
         };
         pcapng::packet(&mut file, &packet);

@@ -25,6 +25,21 @@ pub enum Label {
     Endpoint(&'static str),
 }
 
+impl Label {
+    /// The label that is written so; `None` for what this build does not know.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        if text == "host" {
+            return Some(Self::Host);
+        }
+        if text == "endpoint/gateway" {
+            return Some(Self::Endpoint("gateway"));
+        }
+        let (namespace, name) = text.strip_prefix("pod/")?.split_once('/')?;
+        Some(Self::Pod { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

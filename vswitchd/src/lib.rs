@@ -6,7 +6,7 @@
 //! - [`node`]: what the kernel must know: namespaces, links, addresses, routes, rules.
 //! - [`cni`]: the CNI verbs, address management, the store of attachments.
 //! - [`kube`]: Kubernetes objects and manifests to desired state.
-//! - [`capture`]: pcapng, filters, sessions.
+//! - [`capture`]: pcapng, filters, sessions; [`replay`]: recordings run again.
 //! - [`admin`]: the admin socket; [`cli`]: `hopctl`, which speaks to it.
 //! - [`daemon`]: wiring and order of start and stop; [`settings`]: flags, environment, file.
 
@@ -22,4 +22,5 @@ pub mod kube;
 pub mod node;
 pub mod port;
 pub mod recorder;
+pub mod replay;
 pub mod settings;

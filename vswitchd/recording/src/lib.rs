@@ -1,11 +1,33 @@
 //! Recordings: a state of the switch and the records that follow it, as a file that Wireshark opens
 //! and that replays anywhere.
 //!
+//! - [`mod@write`]: an excerpt of a journal to a file; [`read`]: the file back to records.
+//! - [`container`], [`comment`]: how records stand in packets; [`pcapng`]: the blocks below them.
+//! - [`replayer`]: drives a switch by a file and verifies every digest on the way.
+//! - [`breakpoint`]: where to stop; [`summary`]: what was seen; [`difference`]: of two states.
+//! - [`redact`]: the same recording without payload.
+//!
 //! No I/O: bytes in, bytes out. It also builds for WebAssembly, where a test replays the same
 //! recordings to the same digests.
 
 use stack::PortId;
 use stack::journal::Chain;
+
+pub mod breakpoint;
+pub mod comment;
+pub mod container;
+pub mod difference;
+pub mod pcapng;
+pub mod read;
+pub mod redact;
+pub mod replayer;
+pub mod summary;
+pub mod write;
+
+pub use container::Id;
+pub use read::{Ending, Item, ReadError, Reader, Start};
+pub use replayer::{Cause, Divergence, Done, Limit, Problem, Replayer, Turn};
+pub use write::{Header, Writer, write};
 
 /// A part of a journal that can be replayed: a state and the records that follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,4 +43,38 @@ pub struct Excerpt {
     pub labels: Vec<(PortId, String)>,
     /// The records, each padded to a multiple of eight bytes ([`stack::journal::records`]).
     pub records: Vec<u8>,
+}
+
+impl Excerpt {
+    /// The excerpt that a whole file holds.
+    ///
+    /// # Errors
+    /// Those of the [`Reader`]. A file that was cut gives what is there.
+    pub fn read(file: &[u8]) -> Result<(Self, Start, Ending), ReadError> {
+        let mut reader = Reader::default();
+        reader.push(file);
+        reader.finish();
+        let (mut excerpt, mut begun) = (Self::default(), Start::default());
+        loop {
+            match reader.item()? {
+                Some(Item::Start(start)) => {
+                    begun = *start;
+                    excerpt.state = begun.state.take();
+                    excerpt.chain = begun.chain;
+                    excerpt.utc_offset = begun.utc_offset;
+                    excerpt.labels.clone_from(&begun.labels);
+                }
+                Some(Item::Record(_, record)) => excerpt.push(&record),
+                Some(Item::End(ending)) => return Ok((excerpt, begun, ending)),
+                // All bytes are there.
+                None => return Err(ReadError::CutStart),
+            }
+        }
+    }
+
+    /// Appends a record, with its padding.
+    pub fn push(&mut self, record: &[u8]) {
+        self.records.extend(record);
+        self.records.resize(stack::journal::stride(self.records.len()), 0);
+    }
 }

@@ -19,6 +19,7 @@ pub mod capture;
 pub mod lists;
 pub mod objects;
 pub mod probe;
+pub mod record;
 pub mod reply;
 pub mod snapshot;
 pub mod socket;
@@ -71,6 +72,8 @@ pub struct Context {
     pub past: Option<Past>,
     /// Captures that run.
     pub captures: Captures,
+    /// Where recordings come from.
+    pub journal: Arc<dyn record::Excerpts>,
 }
 
 /// Every address of the API.
@@ -89,6 +92,7 @@ pub fn router(context: Context) -> Router {
         .route("/v1/trace", post(trace::trace))
         .route("/v1/capture", post(capture::start))
         .route("/v1/capture/{id}", delete(capture::stop))
+        .route("/v1/record", post(record::record))
         .fallback(reply::unknown)
         .method_not_allowed_fallback(reply::wrong_method)
         .layer(DefaultBodyLimit::max(REQUEST_MAX))

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use recording::Excerpt;
 use serde_json::{Value, json};
 use stack::wire::build::flags;
-use stack::{Frame, PortId};
+use stack::{Frame, Instant, PortId};
 use tokio::sync::oneshot;
 
 use super::capture::{Captures, ID_HEADER};
-use super::objects::{Attachment, Check, Lease, Problem};
+use super::objects::{Attachment, Check, Lease, Object, Problem};
+use super::record::{ExcerptError, Excerpts, RecordRequest};
 use super::{Context, Sources, serve, socket};
 use crate::capture::pcapng::read::{Block, Reader};
 use crate::capture::world::{A, B, World, bridged, v4};
@@ -89,6 +91,21 @@ impl Sources for Parts {
     }
 }
 
+/// A journal that begins a minute ago.
+struct Kept(Excerpt);
+
+impl Excerpts for Kept {
+    fn excerpt(&self, since: Option<Instant>) -> Result<Excerpt, ExcerptError> {
+        let horizon = Instant(1);
+        match since {
+            Some(since) if since < horizon => {
+                Err(ExcerptError::BeyondHorizon { horizon: Some(horizon) })
+            }
+            _ => Ok(self.0.clone()),
+        }
+    }
+}
+
 /// A daemon's admin side, and the pods' ends.
 struct Daemon {
     client: Client,
@@ -108,7 +125,10 @@ fn attach(handle: &Handle, port: PortId) -> UnixDatagram {
     ours
 }
 
-fn daemon(name: &str) -> Daemon {
+async fn daemon(name: &str) -> Daemon {
+    let mut world = World::new();
+    world.traffic();
+    let journal = Arc::new(Kept(world.excerpt()));
     let world = World::new();
     let (handle, _thread) = event_loop::start(world.switch).unwrap();
     let run_dir = std::env::temp_dir().join(format!("hopscope-{}-{name}", std::process::id()));
@@ -120,10 +140,13 @@ fn daemon(name: &str) -> Daemon {
         sources: Arc::new(Parts),
         past: None,
         captures: captures.clone(),
+        journal,
     };
     let (stop, stopped) = oneshot::channel::<()>();
     drop(tokio::spawn(serve(listener, context, async { drop(stopped.await) })));
     let (a, b) = (attach(&handle, A), attach(&handle, B));
+    // A frame from a that is read before b is attached would be lost.
+    handle.ask(|_| ()).await.unwrap();
     Daemon { client: Client::new(&run_dir), handle, captures, run_dir, a, b, _stop: stop }
 }
 
@@ -160,7 +183,7 @@ impl Daemon {
 
 #[tokio::test]
 async fn the_socket_is_for_its_owner_alone() {
-    let daemon = daemon("socket");
+    let daemon = daemon("socket").await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&daemon.run_dir), 0o700);
     assert_eq!(mode(&daemon.run_dir.join(socket::NAME)), 0o600);
@@ -168,7 +191,7 @@ async fn the_socket_is_for_its_owner_alone() {
 
 #[tokio::test]
 async fn every_list_says_its_kind_and_has_its_entries() {
-    let daemon = daemon("lists");
+    let daemon = daemon("lists").await;
     daemon.send(b"one");
     let lists = [
         ("ports", "PortList", 5),
@@ -210,7 +233,7 @@ async fn every_list_says_its_kind_and_has_its_entries() {
 
 #[tokio::test]
 async fn a_trace_is_the_walk_that_follows() {
-    let daemon = daemon("trace");
+    let daemon = daemon("trace").await;
     let request = json!({"from": "demo/a", "to": "demo/b", "protocol": "tcp", "l4Port": 80});
     let trace: Value = daemon.client.post("/v1/trace", &request).await.unwrap();
     assert_eq!((&trace["kind"], &trace["passed"]), (&json!("TraceResult"), &json!(true)));
@@ -241,7 +264,7 @@ async fn a_trace_is_the_walk_that_follows() {
 
 #[tokio::test]
 async fn what_cannot_be_is_refused_with_a_reason() {
-    let daemon = daemon("refused");
+    let daemon = daemon("refused").await;
     let cases = [
         ("/v1/trace", json!({"from": "demo/zz", "to": "node"}), "no pod demo/zz"),
         ("/v1/trace", json!({"from": "web", "to": "node"}), "web: neither"),
@@ -283,7 +306,7 @@ fn packets(file: &[u8]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_stopped_capture_has_its_end() {
-    let daemon = daemon("stopped");
+    let daemon = daemon("stopped").await;
     let response = daemon.client.stream("/v1/capture", &json!({})).await.unwrap();
     let id = response.headers()[ID_HEADER].to_str().unwrap().to_owned();
     daemon.settled().await;
@@ -300,7 +323,7 @@ async fn a_stopped_capture_has_its_end() {
 
 #[tokio::test]
 async fn a_capture_ends_with_its_reader_and_its_time() {
-    let daemon = daemon("ends");
+    let daemon = daemon("ends").await;
     let response = daemon.client.stream("/v1/capture", &json!({"durationMs": 50})).await.unwrap();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert!(packets(&body).is_empty());
@@ -320,7 +343,7 @@ async fn a_capture_ends_with_its_reader_and_its_time() {
 
 #[tokio::test]
 async fn captures_are_limited() {
-    let daemon = daemon("limited");
+    let daemon = daemon("limited").await;
     let mut running = Vec::new();
     for _ in 0..16 {
         running.push(daemon.client.stream("/v1/capture", &json!({})).await.unwrap());
@@ -332,4 +355,45 @@ async fn captures_are_limited() {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert!(packets(&body).is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_recording_replays_and_a_moment_beyond_the_horizon_is_told() {
+    let daemon = daemon("record").await;
+    let mut request = Object::new(RecordRequest { since_ms: None });
+    let response = daemon.client.stream("/v1/record", &request).await.unwrap();
+    let file = response.into_body().collect().await.unwrap().to_bytes();
+    let (_, start, ending) = Excerpt::read(&file).unwrap();
+    assert!(start.build.starts_with("vswitchd ") && !ending.cut && ending.records > 20);
+    let mut replayer = recording::Replayer::new(1);
+    replayer.push(&file);
+    replayer.finish();
+    while !matches!(replayer.turn().unwrap(), recording::Turn::End(_)) {}
+    request.body.since_ms = Some(u64::MAX);
+    let refused = daemon.client.stream("/v1/record", &request).await.unwrap_err();
+    let Failure::Usage(message, hint) = refused else { panic!("{refused:?}") };
+    assert!(message.contains("it begins") && message.contains(" s ago, at 2"), "{message}");
+    assert!(hint.contains("journal-size"), "{hint}");
+}
+
+#[tokio::test]
+async fn hopctl_records_whole_or_without_payload() {
+    use crate::cli::args::{Format, Record};
+    let daemon = daemon("hopctl-record").await;
+    let output = crate::cli::output::Output::plain(Format::Table);
+    let mut sizes = Vec::new();
+    for redact in [false, true] {
+        let write = daemon.run_dir.join(format!("{redact}.pcapng"));
+        let args = Record { write: write.clone(), since: None, redact };
+        crate::cli::record::record(&args, &daemon.client, &output).await.unwrap();
+        let file = std::fs::read(&write).unwrap();
+        assert_eq!(write.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let (excerpt, start, _) = Excerpt::read(&file).unwrap();
+        assert_eq!(start.redacted, redact);
+        let says = |text: &[u8]| file.windows(text.len()).any(|bytes| bytes == text);
+        assert_ne!(says(b"GET / HTTP/1.0"), redact, "payload");
+        assert!(says(b"pod/demo/a"), "names");
+        sizes.push(excerpt.records.len());
+    }
+    assert_eq!(sizes.first(), sizes.last());
 }

@@ -159,7 +159,7 @@ impl Format {
                 original_len: kept.len,
                 bytes: &self.scratch,
                 flags,
-                id: shown.id,
+                id: Some(shown.id),
                 comment: &comment(record, shown.line, names),
             },
         );

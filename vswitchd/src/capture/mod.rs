@@ -3,9 +3,10 @@
 //! A capture is two halves joined by a bounded ring. [`session::Session`] sits on the event loop's
 //! thread: it judges a walk by the filter ([`cbpf`]) and pushes what it keeps as a
 //! [`record::Record`]. [`stream::Stream`] sits on the control side and makes pcapng blocks of the
-//! records ([`mod@format`], [`pcapng`]). What does not fit into the ring is counted as lost and
-//! told at the end, never waited for.
+//! records ([`mod@format`], [`pcapng`]). What does not fit into the ring is counted as lost and told at
+//! the end, never waited for. A replay shows its walks to the same two halves ([`walks`]).
 
+pub use recording::pcapng;
 use serde::{Deserialize, Serialize};
 use stack::{PortId, Stage};
 
@@ -13,10 +14,10 @@ pub mod cbpf;
 pub mod complete;
 pub mod format;
 pub mod packet_id;
-pub mod pcapng;
 pub mod record;
 pub mod session;
 pub mod stream;
+pub mod walks;
 #[cfg(test)]
 pub(crate) mod world;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stack::{Frame, Instant, Offload, PortId, Trace, Verdict};
+use stack::{AnswerKind, Frame, Instant, Offload, PortId, Trace, Verdict};
 use tokio::sync::Notify;
 
 use super::cbpf::{Bytes, Program};
@@ -27,6 +27,8 @@ pub struct Observed<'a> {
     pub received: &'a [u8],
     /// Its offload description.
     pub offload: Offload,
+    /// Bytes of it that are known: a replay knows the header window of most.
+    pub known: usize,
     /// What left: egress port and the frame as it left, answers included.
     pub sent: &'a [(PortId, &'a Frame)],
 }
@@ -115,11 +117,15 @@ impl Session {
             0 => usize::MAX,
             snaplen => usize::try_from(snaplen).unwrap_or(usize::MAX),
         };
+        let known = most.min(walk.known);
+        // An answer is made of the window, but for an echo: that is the request, edited.
+        let is_echo = walk.trace.verdict == Verdict::Answer(AnswerKind::Echo);
+        let most = if is_echo { known } else { most };
         let sent = walk.sent.iter().map(|(port, _)| *port);
         self.push(Record {
             time: walk.now.0.saturating_add_signed(self.utc_offset),
             trace: walk.trace.clone(),
-            received: Kept::copy(walk.received, most, walk.offload),
+            received: Kept::copy(walk.received, known, walk.offload),
             wanted,
             egress: sent.filter(|port| !is_answer(*port)).collect(),
             answer: answer.map(|frame| Kept::copy(frame.bytes(), most, *frame.offload())),

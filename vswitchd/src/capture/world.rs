@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use recording::Excerpt;
 use smoltcp::wire::{EthernetAddress, IpAddress, Ipv4Address, Ipv4Cidr, Ipv6Address, Ipv6Cidr};
+use stack::journal::frame::Door;
+use stack::journal::{Chain, Recorder, Tape};
 use stack::wire::build::{Link, flags};
 use stack::{
     Checksum, Config, Frame, Gso, GsoKind, Input, Instant, Limits, NodeConfig, Offload, Outbox,
@@ -35,6 +38,9 @@ pub(crate) struct World {
     pub(crate) names: Shared,
     pub(crate) now: Instant,
     pub(crate) sessions: Vec<Session>,
+    /// All that was put in, from `start` on.
+    recorder: Recorder<Tape>,
+    start: Vec<u8>,
 }
 
 pub(crate) fn mac(port: PortId) -> EthernetAddress {
@@ -98,8 +104,11 @@ impl World {
             (B, label("b")),
             (C, label("c")),
         ]);
+        let mut switch = Switch::new(config, Limits::default(), Seeds::default());
         Self {
-            switch: Switch::new(config, Limits::default(), Seeds::default()),
+            start: switch.snapshot(),
+            switch,
+            recorder: Recorder::new(Tape::default(), Chain::new(), false),
             names: Arc::new(ArcSwap::from_pointee(Directory { ports, ..Directory::default() })),
             now: Instant(5_000_000_000),
             sessions: Vec::new(),
@@ -111,7 +120,9 @@ impl World {
         self.now = Instant(self.now.0 + 1_000_001);
         let (received, offload) = (frame.bytes().to_vec(), *frame.offload());
         let mut out = Outbox::default();
+        self.recorder.frame(self.now, Door::Port(ingress), &frame);
         self.switch.input(self.now, Input::Frame { port: ingress, frame }, &mut out);
+        self.recorder.outcome(&out);
         assert_eq!(out.walked.len(), 1);
         let transmits = out.transmits.iter();
         let sent: Vec<_> = transmits.map(|sent| (sent.port, &sent.frame)).collect();
@@ -120,10 +131,24 @@ impl World {
             trace: &out.walked[0],
             received: &received,
             offload,
+            known: usize::MAX,
             sent: &sent,
         };
         self.sessions.retain_mut(|session| session.observe(&walk));
         out.transmits.into_iter().map(|sent| (sent.port, sent.frame)).collect()
+    }
+
+    /// All of it as a recording would hold it.
+    pub(crate) fn excerpt(&self) -> Excerpt {
+        let names = self.names.load();
+        let labels = names.ports.iter().map(|(port, label)| (*port, label.to_string()));
+        Excerpt {
+            state: Some(self.start.clone()),
+            chain: Chain::new(),
+            utc_offset: UTC_OFFSET,
+            labels: labels.collect(),
+            records: self.recorder.place().bytes().to_vec(),
+        }
     }
 
     /// Starts a capture.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use recording::breakpoint::Breakpoint;
 
 /// Heading of the options that every command has.
 const EVERYWHERE: &str = "Options of every command";
@@ -21,7 +22,8 @@ const EVERYWHERE: &str = "Options of every command";
   hopctl trace demo/client demo/web --tcp 80   what would happen to this packet, hop by hop
   hopctl capture demo/web --hop all -w f.pcapng tcp port 80
 
-Exit codes: 0 yes, 1 a negative answer (trace dropped, check failed), 2 usage, 3 no daemon."
+Exit codes: 0 yes, 1 a negative answer (trace dropped, replay diverged,
+check failed), 2 usage, 3 no daemon."
 )]
 pub struct Args {
     /// Directory of the daemon's sockets
@@ -88,6 +90,10 @@ Works without a daemon too: then it says why one could not start.")]
     Trace(Trace),
     /// Capture packets, at the ports or after every hop
     Capture(Capture),
+    /// Write what the switch has been doing into a file that replays anywhere
+    Record(Record),
+    /// Run a recording again, verify it, and look at any moment of it; needs no daemon
+    Replay(Replay),
     /// Work on the node itself
     #[command(subcommand)]
     Node(NodeCommand),
@@ -248,6 +254,88 @@ pub struct Capture {
     /// Only packets that were dropped
     #[arg(long)]
     pub dropped_only: bool,
+}
+
+/// `hopctl record`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hopctl record -w bug.pcapng                  all that can be replayed
+  hopctl record -w bug.pcapng --since 1m       the last minute
+  hopctl record -w bug.pcapng --redact         without what pods said
+
+The switch has always been recording. The file opens in Wireshark; hopctl replay runs it again.")]
+pub struct Record {
+    /// The file; - for stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub write: PathBuf,
+
+    /// Begin so long ago, such as 30s, 5m; without it at the oldest moment that can be replayed
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub since: Option<Duration>,
+
+    /// Zero what lies behind L4 headers, what the switch's own hosts received excepted
+    #[arg(long)]
+    pub redact: bool,
+}
+
+/// `hopctl replay`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hopctl replay bug.pcapng                     is it what happened? what was it?
+  hopctl replay bug.pcapng --break drop        up to the first drop, with its hops
+  hopctl replay bug.pcapng --break 'drop=NoRoute and port=pod/demo/web'
+  hopctl replay bug.pcapng --until 12:30:05.25 get routes
+  hopctl replay bug.pcapng -w hops.pcapng      every hop, for Wireshark
+  hopctl replay dump.pcapng --with DIR         a plain capture through these manifests
+
+Moments: 1.5s or 2m after the first record, 12:30:05.25 or 2026-01-31T12:30:05Z in UTC, record=17.
+Breakpoints: drop, drop=REASON, hop=STAGE, address=IP, port=NAME, walk=N, record=N, and several of
+them joined by and, or.
+Exit code 1: this switch does not do what was recorded.")]
+pub struct Replay {
+    /// The recording
+    pub file: PathBuf,
+
+    /// Stop behind what happened up to this moment
+    #[arg(long, value_name = "T", value_parser = crate::replay::time::Until::read)]
+    pub until: Option<crate::replay::time::Until>,
+
+    /// Stop behind the first record for which this holds
+    #[arg(long = "break", value_name = "EXPR", value_parser = Breakpoint::read)]
+    pub breakpoint: Option<Breakpoint>,
+
+    /// Write a capture of what was replayed to this file; - for stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+
+    /// What the capture shows: hops of these stages, of all, or the ports' own view
+    #[arg(
+        long,
+        value_name = "NAME,..|all|ports",
+        value_delimiter = ',',
+        default_value = "all",
+        requires = "write"
+    )]
+    pub hop: Vec<String>,
+
+    /// Feed the file's frames through a switch of these manifests
+    #[arg(long, value_name = "DIR")]
+    pub with: Option<PathBuf>,
+
+    /// Which Node of the manifests it is; without it the only one, or the one of this host's name
+    #[arg(long, value_name = "NAME", requires = "with")]
+    pub node_name: Option<String>,
+
+    /// What to look at where it stops
+    #[command(subcommand)]
+    pub then: Option<Then>,
+}
+
+/// What to look at where a replay stops.
+#[derive(Debug, Subcommand)]
+pub enum Then {
+    /// List what was there at that moment
+    Get(Get),
 }
 
 /// `hopctl node`.

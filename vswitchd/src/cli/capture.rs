@@ -174,7 +174,10 @@ fn split<'a>(words: &'a [String], namespace: Option<&str>) -> (Option<String>, &
 }
 
 /// A file for its owner only: it holds what others say. A link in its place is not followed.
-fn create(path: &Path) -> Result<std::fs::File, Failure> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn create(path: &Path) -> Result<std::fs::File, Failure> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     options.custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits());

@@ -17,7 +17,14 @@ use crate::admin::objects::{Counter, Drop, FdbEntry, Lease, List, Neighbor, Port
 /// # Errors
 /// When no daemon answers, or a field to sort by does not exist.
 pub async fn get(args: &Get, namespace: Option<&str>, client: &Client, output: &Output) -> Outcome {
-    let name = match args.what {
+    let list = client.get(&format!("/v1/{}", name(args.what))).await?;
+    show(args, namespace, list, output)
+}
+
+/// What a list is called.
+#[must_use]
+pub fn name(what: What) -> &'static str {
+    match what {
         What::Ports => "ports",
         What::Fdb => "fdb",
         What::Routes => "routes",
@@ -25,8 +32,19 @@ pub async fn get(args: &Get, namespace: Option<&str>, client: &Client, output: &
         What::Drops => "drops",
         What::Counters => "counters",
         What::Leases => "leases",
-    };
-    let mut list: List<Value> = client.get(&format!("/v1/{name}")).await?;
+    }
+}
+
+/// Prints a list: what is chosen of it, sorted.
+///
+/// # Errors
+/// When a field to sort by does not exist.
+pub fn show(
+    args: &Get,
+    namespace: Option<&str>,
+    mut list: List<Value>,
+    output: &Output,
+) -> Outcome {
     list.items.retain(|item| chosen(item, namespace, args.word.as_deref()));
     if let Some(field) = &args.sort_by {
         sort(&mut list.items, field)?;
@@ -36,7 +54,7 @@ pub async fn get(args: &Get, namespace: Option<&str>, client: &Client, output: &
         return Ok(Answer::Yes);
     }
     if list.items.is_empty() {
-        output.notice(&format!("no {name}"));
+        output.notice(&format!("no {}", name(args.what)));
         return Ok(Answer::Yes);
     }
     match args.what {

@@ -1,7 +1,8 @@
 //! `hopctl`: looks at the switch through the admin socket.
 //!
-//! Exit codes: 0 yes, 1 a negative answer (trace dropped, check failed, not ready), 2 usage, 3 no
-//! daemon. Lines go to stdout, notices to stderr; a reader that closes stdout early is no error.
+//! Exit codes: 0 yes, 1 a negative answer (trace dropped, replay diverged, check failed, not
+//! ready), 2 usage, 3 no daemon. Lines go to stdout, notices to stderr; a reader that closes stdout
+//! early is no error.
 
 use std::process::ExitCode;
 
@@ -18,6 +19,9 @@ pub mod local;
 pub mod node;
 pub mod output;
 pub mod packet_line;
+pub mod progress;
+pub mod record;
+pub mod replay;
 pub mod status;
 pub mod tables;
 pub mod trace;
@@ -104,6 +108,8 @@ async fn run(args: &Args, output: &Output, node: &Node) -> Outcome {
         Command::Get(get) => get::get(get, namespace, &client, output).await,
         Command::Trace(trace) => trace::trace(trace, namespace, &client, output).await,
         Command::Capture(capture) => capture::capture(capture, namespace, &client, output).await,
+        Command::Record(record) => record::record(record, &client, output).await,
+        Command::Replay(replay) => replay::replay(replay, namespace, output),
         Command::Node(NodeCommand::Cleanup(cleanup)) => {
             node::cleanup(cleanup, node, &args.run_dir, output)
         }

@@ -74,6 +74,10 @@ impl Running {
             handle,
             directory,
             sources: state.clone(),
+            journal: match &recorded.past {
+                Some(past) => Arc::new(past.clone()),
+                None => Arc::new(admin::record::Forgetful),
+            },
             past: recorded.past,
             captures: admin::Captures::default(),
         };

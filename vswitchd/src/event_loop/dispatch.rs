@@ -11,7 +11,7 @@ use stack::{EndpointId, Frame, Input, PortId};
 
 use super::DriverCounters;
 use super::run::Loop;
-use crate::capture::session::Observed;
+use crate::capture::walks::{self, PutIn};
 use crate::port::offload::{self, Coalesced, Coalescer};
 use crate::port::{Capabilities, Pool, PortIo};
 
@@ -133,28 +133,12 @@ impl Loop {
         if self.sessions.is_empty() {
             return;
         }
-        let (now, out, received) = (self.now, &self.out, &self.received);
-        for (number, trace) in out.walked.iter().enumerate() {
-            let of_walk = |walk: u32| usize::try_from(walk).is_ok_and(|walk| walk == number);
-            let sent: Vec<(PortId, &Frame)> = out
-                .transmits
-                .iter()
-                .filter(|transmit| of_walk(transmit.walk))
-                .map(|transmit| (transmit.port, &transmit.frame))
-                .collect();
-            // What an endpoint sent was never received from outside: it left as it was made.
-            let own = sent.first().map(|(_, frame)| *frame);
-            let own = own.or_else(|| {
-                out.reclaimed.iter().find(|(walk, _)| of_walk(*walk)).map(|(_, frame)| frame)
-            });
-            let (bytes, offload) = match (offload, own) {
-                (Some(offload), _) => (received.as_slice(), offload),
-                (None, Some(frame)) => (frame.bytes(), *frame.offload()),
-                (None, None) => continue,
-            };
-            let walk = Observed { now, trace, received: bytes, offload, sent: &sent };
-            self.sessions.retain_mut(|session| session.observe(&walk));
-        }
+        let frame =
+            offload.map(|offload| PutIn { bytes: &self.received, offload, known: usize::MAX });
+        let sessions = &mut self.sessions;
+        walks::each(self.now, frame, &self.out, |walk| {
+            sessions.retain_mut(|session| session.observe(walk));
+        });
     }
 
     pub(super) fn carry_out(&mut self) {

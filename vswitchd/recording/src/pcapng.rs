@@ -20,7 +20,10 @@ const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 const INTERFACE: u32 = 1;
 const STATISTICS: u32 = 5;
 const PACKET: u32 = 6;
-const LINKTYPE_ETHERNET: u16 = 1;
+/// Link type of Ethernet frames.
+pub const LINKTYPE_ETHERNET: u16 = 1;
+/// Link type that is free for private use: here what a recording holds beside frames.
+pub const LINKTYPE_USER0: u16 = 147;
 
 /// An interface, which here is a hop point.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +51,8 @@ pub struct Packet<'a> {
     pub bytes: &'a [u8],
     /// `epb_flags`; 0 is left out.
     pub flags: u32,
-    /// `epb_packetid`.
-    pub id: u64,
+    /// `epb_packetid`, if the packet has one.
+    pub id: Option<u64>,
     /// `opt_comment`.
     pub comment: &'a str,
 }
@@ -75,10 +78,15 @@ pub fn section(out: &mut Vec<u8>, application: &str) {
     });
 }
 
-/// Appends an interface. Interfaces are numbered from 0 in the order they come.
+/// Appends an interface of Ethernet frames. Interfaces are numbered from 0 in the order they come.
 pub fn interface(out: &mut Vec<u8>, interface: &Interface<'_>) {
+    interface_of(out, LINKTYPE_ETHERNET, interface);
+}
+
+/// Appends an interface of any link type.
+pub fn interface_of(out: &mut Vec<u8>, link_type: u16, interface: &Interface<'_>) {
     block(out, INTERFACE, |out| {
-        out.extend(LINKTYPE_ETHERNET.to_le_bytes());
+        out.extend(link_type.to_le_bytes());
         out.extend([0, 0]);
         out.extend(interface.snaplen.to_le_bytes());
         option(out, 2, interface.name.as_bytes());
@@ -107,7 +115,9 @@ pub fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
         if packet.flags != 0 {
             option(out, 2, &packet.flags.to_le_bytes());
         }
-        option(out, 5, &packet.id.to_le_bytes());
+        if let Some(id) = packet.id {
+            option(out, 5, &id.to_le_bytes());
+        }
         end_of_options(out);
     });
 }

@@ -1,13 +1,15 @@
 //! Reads what the writer wrote, block by block as the bytes arrive: for `hopctl capture` on a
-//! terminal.
+//! terminal, and for recordings.
 //!
-//! It understands our own files only (little-endian, one section), but whatever the bytes are, they
-//! are blocks or an error, never a panic.
+//! It understands little-endian files, as we and all tools on such machines write them. Whatever
+//! the bytes are, they are blocks or an error, never a panic.
 
 use super::{BYTE_ORDER, INTERFACE, PACKET, SECTION_HEADER, STATISTICS, Statistics};
 
 /// Bytes of a block at most: a super-frame and its options are far smaller.
 const BLOCK_MAX: usize = 1 << 24;
+/// Why a file of the other byte order is not read.
+pub(crate) const OTHER_ORDER: &str = "its byte order is another's";
 
 /// A block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,14 +41,29 @@ pub struct Packet {
     pub flags: u32,
     /// `epb_packetid`, 0 if absent.
     pub id: u64,
-    /// The comment, empty if absent.
+    /// The comment, empty if absent; a line each if there are several.
     pub comment: String,
 }
 
 /// The bytes are no pcapng of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a pcapng stream of this program: {0}")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(&'static str);
+
+impl Malformed {
+    /// What is wrong, as a clause.
+    #[must_use]
+    pub const fn what(&self) -> &'static str {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "not a pcapng stream of this program: {}", self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
 
 /// Bytes in, blocks out.
 #[derive(Debug, Default)]
@@ -56,6 +73,12 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Whether bytes were left that are no whole block.
+    #[must_use]
+    pub fn has_rest(&self) -> bool {
+        self.read < self.buffer.len()
+    }
+
     /// Takes bytes in.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.read);
@@ -76,9 +99,12 @@ impl Reader {
         }
         let Some(bytes) = rest.get(..total) else { return Ok(None) };
         let body = bytes.get(8..total - 4).unwrap_or(&[]);
+        if number(bytes, total - 4).and_then(|n| usize::try_from(n).ok()) != Some(total) {
+            return Err(Malformed("a block's lengths contradict each other"));
+        }
         let block = match kind {
             SECTION_HEADER if number(body, 0) == Some(BYTE_ORDER) => Block::Section,
-            SECTION_HEADER => return Err(Malformed("its byte order is another's")),
+            SECTION_HEADER => return Err(Malformed(OTHER_ORDER)),
             INTERFACE => Block::Interface(interface(body)),
             PACKET => Block::Packet(packet(body).ok_or(Malformed("a packet block is cut"))?),
             STATISTICS => statistics(body).ok_or(Malformed("a statistics block is cut"))?,
@@ -87,6 +113,19 @@ impl Reader {
         self.read += total;
         Ok(Some((block, bytes)))
     }
+}
+
+/// The link type of an interface block, and how many units of its times a second has.
+#[must_use]
+pub fn link_and_units(raw: &[u8]) -> Option<(u16, u64)> {
+    let link = u16::from_le_bytes(*raw.get(8..)?.first_chunk()?);
+    let mut options = options(raw.get(16..raw.len().checked_sub(4)?)?);
+    let units = match options.find(|(code, _)| *code == 9).and_then(|(_, value)| value.first()) {
+        None => 1_000_000,
+        Some(power @ 0..=19) => 10_u64.pow(u32::from(*power)),
+        Some(power) => 1_u64.checked_shl(u32::from(*power & 0x7f)).unwrap_or(u64::MAX),
+    };
+    Some((link, units))
 }
 
 fn interface(body: &[u8]) -> String {
@@ -108,7 +147,12 @@ fn packet(body: &[u8]) -> Option<Packet> {
     };
     for (code, value) in options(body.get(end.next_multiple_of(4)..).unwrap_or(&[])) {
         match code {
-            1 => packet.comment = String::from_utf8_lossy(value).into_owned(),
+            1 => {
+                if !packet.comment.is_empty() {
+                    packet.comment.push('\n');
+                }
+                packet.comment.push_str(&String::from_utf8_lossy(value));
+            }
             2 => packet.flags = number(value, 0).unwrap_or(0),
             5 => packet.id = long(value).unwrap_or(0),
             _ => {}

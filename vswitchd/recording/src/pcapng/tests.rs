@@ -18,7 +18,7 @@ fn file() -> Vec<u8> {
             original_len: 70,
             bytes: &[9; 61],
             flags: INBOUND | CHECKSUM_NOT_READY,
-            id: 77,
+            id: Some(77),
             comment: "größer",
         },
     );
@@ -99,7 +99,7 @@ fn an_overlong_comment_is_cut_between_characters() {
         original_len: 0,
         bytes: &[],
         flags: 0,
-        id: 0,
+        id: None,
         comment: &comment,
     };
     packet(&mut out, &packet_of);
