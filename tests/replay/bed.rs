@@ -86,13 +86,12 @@ impl Bed {
 
     /// A frame whose carrying out was never recorded: it crashed the worker.
     pub(crate) fn poison(&mut self, port: PortId) {
-        let chain = *self.recorder.chain();
         self.recorder.frame(self.now, Door::Port(port), &Frame::from_bytes(&[3; 80]));
-        let tape = std::mem::replace(
-            &mut self.recorder,
-            Recorder::new(Tape::default(), Chain::new(), false),
-        );
-        self.recorder = Recorder::new(tape.into_place(), chain, false);
+        let mut chain = *self.recorder.chain();
+        chain.skip();
+        let mut tape = std::mem::take(self.recorder.place_mut());
+        tape.set_newest_aside();
+        self.recorder = Recorder::new(tape, chain, false);
         self.recorder.skip(self.now, "it crashed the worker twice");
         self.recorder.resume(self.now, "after a crash");
     }

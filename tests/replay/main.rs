@@ -13,7 +13,6 @@ use recording::{Ending, Excerpt, Header, Id, Problem, Replayer, Turn, write};
 
 mod bed;
 #[path = "../golden/capture.rs"]
-#[expect(dead_code, reason = "goldens are only read here")]
 mod capture;
 mod damage;
 mod divergence;
@@ -22,7 +21,6 @@ mod frames;
 mod redacted;
 mod tools;
 #[path = "../golden/topology.rs"]
-#[expect(dead_code, reason = "goldens are only read here")]
 mod topology;
 mod wasm;
 

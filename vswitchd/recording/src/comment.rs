@@ -11,7 +11,7 @@
 use std::fmt::Write;
 
 use stack::journal::frame::{self, Door, Recorded};
-use stack::journal::{HEAD, Head, Kind};
+use stack::journal::{HEAD, Head, Kind, NOT_DONE};
 use stack::{Checksum, EndpointId, Frame, Gso, GsoKind, Instant, Offload, PortId};
 
 use crate::container::{Id, Part, sum};
@@ -33,6 +33,8 @@ pub struct Facts {
     pub time: Instant,
     /// The chain before the record.
     pub check: u32,
+    /// Whether it was skipped: it had crashed the worker.
+    pub skipped: bool,
     /// The sum over the record.
     pub sum: u32,
 }
@@ -44,8 +46,8 @@ impl Facts {
         let head = Head::read(record)?;
         let Recorded { door, offload, len, bytes } = Recorded::read(record, &head)?;
         let sum = sum(Part::Record, id, number, record);
-        let (time, check) = (head.time, head.check);
-        let facts = Self { number, id, door, len, offload, time, check, sum };
+        let Head { time, check, skipped, .. } = head;
+        let facts = Self { number, id, door, len, offload, time, check, skipped, sum };
         (facts.record(bytes).as_deref() == Some(record)).then_some((facts, bytes))
     }
 
@@ -61,7 +63,11 @@ impl Facts {
         frame.set_offload(self.offload);
         frame.bytes_mut().get_mut(..bytes.len())?.copy_from_slice(bytes);
         let mut record = vec![0; HEAD + bytes.len()];
-        let len = frame::write(&mut record, self.time, self.check, self.door, &frame, whole)?.len();
+        let len = frame::write(&mut record, self.time, self.door, &frame, whole)?.len();
+        record.get_mut(16..20)?.copy_from_slice(&self.check.to_le_bytes());
+        if self.skipped {
+            *record.get_mut(4)? |= NOT_DONE;
+        }
         (len == record.len()).then_some(record)
     }
 
@@ -102,6 +108,9 @@ impl Facts {
         }
         let (seconds, rest) = (self.time.0 / NANOS, self.time.0 % NANOS);
         let _written = write!(text, ", time {seconds}.{rest:09}, check {:08x}", self.check);
+        if self.skipped {
+            text.push_str(", not done");
+        }
         let _written = write!(text, ", sum {:08x}", self.sum);
         text
     }
@@ -119,6 +128,7 @@ impl Facts {
             offload: Offload::default(),
             time: Instant(0),
             check: 0,
+            skipped: false,
             sum: 0,
         };
         let mut whole = false;
@@ -158,6 +168,7 @@ impl Facts {
                 self.time = Instant(seconds.checked_mul(NANOS)?.checked_add(rest)?);
             }
             ["check", check] => self.check = u32::try_from(hex(check)?).ok()?,
+            ["not", "done"] => self.skipped = true,
             ["sum", sum] => self.sum = u32::try_from(hex(sum)?).ok()?,
             _ => return None,
         }
@@ -223,7 +234,9 @@ mod tests {
             for (door, whole) in doors.into_iter().zip([false, true]) {
                 let mut place = vec![0xaa; stack::journal::RECORD_MAX];
                 let time = Instant(u64::MAX / (number + 1));
-                let record = frame::write(&mut place, time, 0x12, door, frame, whole).unwrap();
+                let record = frame::write(&mut place, time, door, frame, whole).unwrap();
+                record[16..20].copy_from_slice(&[1, 2, 3, 4]);
+                record[4] |= if number % 3 == 0 { NOT_DONE } else { 0 };
                 let (facts, bytes) = Facts::of(record, number, Id(9)).unwrap();
                 let text = facts.text(bytes.len() == facts.len);
                 assert_eq!(Facts::read(&text).unwrap().0, facts, "{text}");
@@ -237,7 +250,7 @@ mod tests {
         let mut place = [0; 100];
         let frame = Frame::from_bytes(&[5; 60]);
         let door = Door::Port(PortId(7));
-        let record = frame::write(&mut place, Instant(9), 0x12, door, &frame, true).unwrap();
+        let record = frame::write(&mut place, Instant(9), door, &frame, true).unwrap();
         let text = Facts::of(record, 3, Id(9)).unwrap().0.text(true);
         for end in 0..text.len() {
             assert_eq!(Facts::read(&text[..end]), None, "{}", &text[..end]);
@@ -263,7 +276,7 @@ mod tests {
         let mut place = [0; 100];
         let frame = Frame::from_bytes(&[5; 60]);
         let door = Door::Port(PortId(7));
-        let len = frame::write(&mut place, Instant(9), 0x12, door, &frame, true).unwrap().len();
+        let len = frame::write(&mut place, Instant(9), door, &frame, true).unwrap().len();
         let mut record = place[..len].to_vec();
         // An offset though the checksum is complete.
         record[28] = 1;

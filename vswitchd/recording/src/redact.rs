@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use stack::journal::frame::{Door, Recorded};
-use stack::journal::{self, Head, Kind, records};
+use stack::journal::{self, Chain, Head, Kind, records};
 use stack::pipeline::packet::{Inner, L4};
 use stack::pipeline::parse;
 use stack::replay::ReplayError;
@@ -29,15 +29,13 @@ pub fn redact(excerpt: &Excerpt, table_seed: u64) -> Result<Excerpt, Problem> {
     };
     let (mut original, mut redacted) = (begin()?, begin()?);
     let mut result = Excerpt { records: Vec::new(), ..excerpt.clone() };
-    let mut all = records(&excerpt.records).peekable();
-    let mut number = 0;
-    while let Some(record) = all.next() {
-        number += 1;
-        let skipped = all
-            .peek()
-            .and_then(|next| Head::read(next))
-            .is_some_and(|next| next.kind == Kind::Skip);
-        take(&mut original, record, number, skipped)?;
+    for (number, record) in (1..).zip(records(&excerpt.records)) {
+        let unreadable = |_damaged| {
+            let error = ReplayError::Unreadable { kind: None };
+            Problem::Record { number, error }
+        };
+        let record = record.map_err(unreadable)?;
+        take(&mut original, record, number)?;
         let Some(head) = Head::read(record) else { continue };
         let mut other = record.to_vec();
         match head.kind {
@@ -61,10 +59,8 @@ pub fn redact(excerpt: &Excerpt, table_seed: u64) -> Result<Excerpt, Problem> {
             | Kind::State
             | Kind::Label => {}
         }
-        if let Some(place) = other.get_mut(16..20) {
-            place.copy_from_slice(&redacted.chain().check().to_le_bytes());
-        }
-        take(&mut redacted, &other, number, skipped)?;
+        vouch(&mut other, &head, redacted.chain());
+        take(&mut redacted, &other, number)?;
         if original.out().walked != redacted.out().walked {
             let walk = original.out().walked.first().map_or(0, |trace| trace.number);
             let what = describe(record, &excerpt.labels.iter().cloned().collect());
@@ -75,7 +71,7 @@ pub fn redact(excerpt: &Excerpt, table_seed: u64) -> Result<Excerpt, Problem> {
                 walk,
                 what,
                 cause: Cause::Acted,
-                error: ReplayError::Digest { damaged: false },
+                error: ReplayError::Diverged,
             })));
         }
         result.push(&other);
@@ -83,8 +79,21 @@ pub fn redact(excerpt: &Excerpt, table_seed: u64) -> Result<Excerpt, Problem> {
     Ok(result)
 }
 
-fn take(replay: &mut Replay, record: &[u8], number: u64, skipped: bool) -> Result<(), Problem> {
-    match replay.record(record, skipped) {
+/// Writes the check of a record that follows a chain.
+fn vouch(record: &mut [u8], head: &Head, before: &Chain) {
+    if head.kind.is_comment() {
+        return;
+    }
+    let begins = head.kind == Kind::Begin && head.flags & journal::FLAG_REST == 0;
+    let mut chain = if begins { Chain::new() } else { *before };
+    chain.record(record);
+    if let Some(place) = record.get_mut(16..20) {
+        place.copy_from_slice(&chain.check().to_le_bytes());
+    }
+}
+
+fn take(replay: &mut Replay, record: &[u8], number: u64) -> Result<(), Problem> {
+    match replay.record(record) {
         Ok(_step) => Ok(()),
         Err(error) => Err(Problem::Record { number, error }),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use stack::journal::frame::Recorded;
-use stack::journal::{self, Chain, Head, Kind};
+use stack::journal::{Chain, Head, Kind};
 use stack::replay::{ReplayError, Step};
 use stack::table::RestoreError;
 use stack::{Instant, Outbox, PortId, Replay, Switch};
@@ -22,17 +22,13 @@ pub struct Replayer {
     names: BTreeMap<PortId, String>,
     utc_offset: i64,
     limit: Limit,
-    /// The record whose turn is next: held until it is known whether the one behind it skips it.
-    held: Option<(u64, Vec<u8>)>,
-    /// What stands behind the held record.
+    /// What was read and not taken: it lies beyond the limit, or is the end.
     next: Option<Item>,
     /// The record carried out last.
     newest: Option<(u64, Vec<u8>)>,
     /// The last record that is in the chain, and how many walks there were before it.
     chained: Option<Chained>,
     verified: Verified,
-    /// A difference whose cause is still looked for.
-    suspect: Option<Suspect>,
 }
 
 /// How far to go.
@@ -132,8 +128,6 @@ pub enum Cause {
     Acted,
     /// The outputs are equal and the state is not.
     State,
-    /// No digest follows that could tell.
-    Unknown,
 }
 
 #[derive(Clone, Debug)]
@@ -142,12 +136,6 @@ struct Chained {
     record: Vec<u8>,
     utc: u64,
     walk: u64,
-}
-
-#[derive(Debug)]
-struct Suspect {
-    divergence: Divergence,
-    chain: Chain,
 }
 
 impl fmt::Display for Problem {
@@ -177,21 +165,13 @@ impl fmt::Display for Divergence {
             write!(f, ", walk {walk}")?;
         }
         write!(f, " ({what}), noticed at record {noticed}, where ")?;
-        match error {
-            ReplayError::Diverged { recorded, replayed } => {
-                write!(f, "the chain is {replayed:08x} and was {recorded:08x}: ")?;
-            }
-            ReplayError::Digest { .. } => f.write_str("the digests of the chain differ: ")?,
-            ReplayError::State { .. }
-            | ReplayError::Unreadable { .. }
-            | ReplayError::NoState
-            | ReplayError::Version { .. } => write!(f, "{error}: ")?,
+        if matches!(error, ReplayError::State { .. }) {
+            write!(f, "{error}: ")?;
         }
         f.write_str(match cause {
             Cause::Damaged => "its bytes are not those that were carried out then",
             Cause::Acted => "the records are as they were, so the switch acted differently",
             Cause::State => "what left was the same, the state is another",
-            Cause::Unknown => "no digest follows that tells damage from another behavior",
         })
     }
 }
@@ -214,12 +194,10 @@ impl Replayer {
             names: BTreeMap::new(),
             utc_offset: 0,
             limit: Limit::End,
-            held: None,
             next: None,
             newest: None,
             chained: None,
             verified: Verified::default(),
-            suspect: None,
         }
     }
 
@@ -276,10 +254,10 @@ impl Replayer {
         newest.map_or_else(String::new, |(_, record)| describe(record, &self.names))
     }
 
-    /// The number and time of the record whose turn is next, if it is there already.
+    /// The number and time of the record beyond the limit, if that is where it stopped.
     #[must_use]
     pub fn upcoming(&self) -> Option<(u64, Instant)> {
-        let (number, record) = self.held.as_ref()?;
+        let Some(Item::Record(number, record)) = &self.next else { return None };
         Some((*number, Head::read(record)?.time))
     }
 
@@ -312,45 +290,32 @@ impl Replayer {
     /// # Errors
     /// See [`Problem`]. There is no going on behind one.
     pub fn turn(&mut self) -> Result<Turn, Problem> {
-        loop {
-            if self.next.is_none() {
-                match self.reader.item() {
-                    Ok(Some(item)) => self.next = Some(item),
-                    Ok(None) => return Ok(Turn::Starved),
-                    // What stands before the damage is carried out first.
-                    Err(error) if self.held.is_none() => return Err(self.gone(error)),
-                    Err(_) => {}
-                }
-            }
-            if self.suspect.is_some() {
-                self.investigate()?;
-                continue;
-            }
-            if let Some((number, record)) = self.held.take() {
+        let item = match self.next.take() {
+            Some(item) => item,
+            None => match self.reader.item()? {
+                Some(item) => item,
+                None => return Ok(Turn::Starved),
+            },
+        };
+        match item {
+            Item::Start(start) => self.begin(*start),
+            Item::Record(number, record) => {
                 let Some(head) = Head::read(&record) else {
                     let error = ReplayError::Unreadable { kind: None };
                     return Err(Problem::Record { number, error });
                 };
                 if self.is_beyond(number, &head) {
-                    self.held = Some((number, record));
+                    self.next = Some(Item::Record(number, record));
                     return Ok(Turn::Limit);
                 }
-                match self.take(number, record, head)? {
-                    Some(done) => return Ok(Turn::Done(done)),
-                    None => continue,
-                }
+                self.take(number, record, head).map(Turn::Done)
             }
-            match self.next.take() {
-                Some(Item::Start(start)) => return self.begin(*start),
-                Some(Item::Record(number, record)) => self.held = Some((number, record)),
-                Some(Item::End(ending)) if self.switch().is_none() && ending.records > 0 => {
-                    return Err(Problem::NoState);
-                }
-                Some(Item::End(ending)) => {
-                    self.next = Some(Item::End(ending.clone()));
-                    return Ok(Turn::End(ending));
-                }
-                None => {}
+            Item::End(ending) if self.switch().is_none() && ending.records > 0 => {
+                Err(Problem::NoState)
+            }
+            Item::End(ending) => {
+                self.next = Some(Item::End(ending.clone()));
+                Ok(Turn::End(ending))
             }
         }
     }
@@ -378,10 +343,8 @@ impl Replayer {
         }
     }
 
-    /// Carries a record out. `None`: it showed a difference, which is looked into.
-    fn take(&mut self, number: u64, record: Vec<u8>, head: Head) -> Result<Option<Done>, Problem> {
-        let skipped = matches!(&self.next, Some(Item::Record(_, next))
-            if Head::read(next).is_some_and(|next| next.kind == Kind::Skip));
+    /// Carries a record out.
+    fn take(&mut self, number: u64, record: Vec<u8>, head: Head) -> Result<Done, Problem> {
         let utc = self.utc(head.time);
         let Some(replay) = &mut self.replay else { return Err(Problem::NoState) };
         let is_first = replay.switch().is_none();
@@ -389,10 +352,10 @@ impl Replayer {
             return Err(Problem::NoState);
         }
         let walk = replay.switch().map_or(0, |switch| switch.tables().walks());
-        let step = match replay.record(&record, skipped) {
+        let step = match replay.record(&record) {
             Ok(step) => step,
             Err(ReplayError::NoState) => return Err(Problem::NoState),
-            Err(error) => return self.differs(number, record, error).map(|()| None),
+            Err(error) => return Err(self.differs(number, record, error)),
         };
         match &step {
             Step::Clock(offset) => self.utc_offset = *offset,
@@ -403,95 +366,44 @@ impl Replayer {
             Step::Verified => self.verified.states += 1,
             Step::Done(_) | Step::Part | Step::Skipped | Step::Note(_) => {}
         }
-        let in_chain = step != Step::Skipped && !head.kind.is_comment();
-        if in_chain {
-            self.verified.records += u64::from(!is_first);
+        if !head.kind.is_comment() {
+            self.verified.records += 1;
             let walk = if replay.out().walked.is_empty() { 0 } else { walk + 1 };
             self.chained = Some(Chained { number, record: record.clone(), utc, walk });
         }
         self.newest = Some((number, record));
-        Ok(Some(Done { number, head, step }))
+        Ok(Done { number, head, step })
     }
 
-    fn differs(&mut self, number: u64, record: Vec<u8>, error: ReplayError) -> Result<(), Problem> {
+    fn differs(&mut self, number: u64, record: Vec<u8>, error: ReplayError) -> Problem {
         let cause = match error {
-            ReplayError::Diverged { .. } => Cause::Unknown,
-            ReplayError::Digest { damaged: true } => Cause::Damaged,
-            ReplayError::Digest { damaged: false } => Cause::Acted,
+            ReplayError::Damaged => Cause::Damaged,
+            ReplayError::Diverged => Cause::Acted,
             ReplayError::State { .. } => Cause::State,
             ReplayError::Unreadable { .. } | ReplayError::NoState | ReplayError::Version { .. } => {
-                return Err(Problem::Record { number, error });
+                return Problem::Record { number, error };
             }
         };
-        let before = self.chained.take();
-        let what = before.as_ref().map_or_else(
+        // Damage is in the record itself; what was done differently was done before it.
+        let culprit = if cause == Cause::Damaged {
+            let utc = Head::read(&record).map_or(0, |head| self.utc(head.time));
+            Some(Chained { number, record, utc, walk: 0 })
+        } else {
+            self.chained.take()
+        };
+        let what = culprit.as_ref().map_or_else(
             || "the start state".to_owned(),
-            |chained| describe(&chained.record, &self.names),
+            |culprit| describe(&culprit.record, &self.names),
         );
-        let divergence = Divergence {
-            record: before.as_ref().map_or(0, |chained| chained.number),
+        Problem::Diverged(Box::new(Divergence {
+            record: culprit.as_ref().map_or(0, |culprit| culprit.number),
             noticed: number,
-            utc: before.as_ref().map_or(0, |chained| chained.utc),
-            walk: before.as_ref().map_or(0, |chained| chained.walk),
+            utc: culprit.as_ref().map_or(0, |culprit| culprit.utc),
+            walk: culprit.as_ref().map_or(0, |culprit| culprit.walk),
             what,
             cause,
             error,
-        };
-        if cause != Cause::Unknown {
-            return Err(Problem::Diverged(Box::new(divergence)));
-        }
-        self.suspect = Some(Suspect { divergence, chain: self.chain() });
-        self.held = Some((number, record));
-        Ok(())
-    }
-
-    /// Follows the records without a switch up to the next digest: its half over the records alone
-    /// tells whether they are those of then.
-    fn investigate(&mut self) -> Result<(), Problem> {
-        let Some(suspect) = &mut self.suspect else { return Ok(()) };
-        let ends = !matches!(self.next, Some(Item::Record(..)));
-        if let Some((_, record)) = self.held.take()
-            && let Some(head) = Head::read(&record)
-        {
-            let next = match &self.next {
-                Some(Item::Record(_, next)) => Head::read(next),
-                _ => None,
-            };
-            let skipped = next.is_some_and(|next| next.kind == Kind::Skip);
-            if head.kind == Kind::Digest
-                && let Some([inputs, ..]) =
-                    journal::body_words(journal::body(&record, &head)).as_deref()
-            {
-                let equal = *inputs == suspect.chain.inputs();
-                let cause = if equal { Cause::Acted } else { Cause::Damaged };
-                return Err(suspect.told(cause));
-            }
-            if !skipped && !head.kind.is_comment() {
-                suspect.chain.record(&record);
-            }
-        }
-        if ends {
-            return Err(suspect.told(Cause::Unknown));
-        }
-        if let Some(Item::Record(number, record)) = self.next.take() {
-            self.held = Some((number, record));
-        }
-        Ok(())
-    }
-
-    /// The file cannot be read on.
-    fn gone(&mut self, error: ReadError) -> Problem {
-        match &mut self.suspect {
-            Some(suspect) => suspect.told(Cause::Unknown),
-            None => Problem::Read(error),
-        }
-    }
-}
-
-impl Suspect {
-    fn told(&mut self, cause: Cause) -> Problem {
-        self.divergence.cause = cause;
-        Problem::Diverged(Box::new(self.divergence.clone()))
+        }))
     }
 }
 

@@ -104,7 +104,7 @@ impl<E: Borrow<Excerpt>> Writer<E> {
         let mut names: BTreeMap<PortId, &str> =
             excerpt.labels.iter().map(|(port, name)| (*port, name.as_str())).collect();
         let mut number = JOURNAL;
-        for record in records(&excerpt.records) {
+        for record in records(&excerpt.records).map_while(Result::ok) {
             let Some(head) = Head::read(record) else { continue };
             if head.kind == Kind::Label
                 && let Some((port, name)) = journal::read_label(journal::body(record, &head))
@@ -146,7 +146,7 @@ impl<E: Borrow<Excerpt>> Writer<E> {
             labels: excerpt.labels.len() as u64,
             state: excerpt.state.as_ref().map(|state| state.len() as u64),
         };
-        let first = records(&excerpt.records).next().and_then(Head::read);
+        let first = records(&excerpt.records).next().and_then(Result::ok).and_then(Head::read);
         let time = self.utc(first.map_or(0, |head| head.time.0));
         let text = begin.text();
         let comment = format!("recording {} of {}", self.header.id, self.header.build);
@@ -163,7 +163,7 @@ impl<E: Borrow<Excerpt>> Writer<E> {
         let chunk = state.get(from..).and_then(|rest| rest.chunks(STATE_CHUNK).next());
         let Some(chunk) = chunk else { return Stage::Records(0) };
         let number = (from / STATE_CHUNK + 1) as u64;
-        let first = records(&excerpt.records).next().and_then(Head::read);
+        let first = records(&excerpt.records).next().and_then(Result::ok).and_then(Head::read);
         let time = self.utc(first.map_or(0, |head| head.time.0));
         let comment = format!("state of the switch, bytes {from} to {}", from + chunk.len());
         self.part(Part::State, number, chunk, time, &comment, out);
@@ -173,9 +173,10 @@ impl<E: Borrow<Excerpt>> Writer<E> {
     fn record(&mut self, from: usize, out: &mut Vec<u8>) -> Stage {
         let excerpt = self.excerpt.borrow();
         let rest = excerpt.records.get(from..).unwrap_or(&[]);
-        let Some((record, head)) =
-            records(rest).next().and_then(|record| Some((record, Head::read(record)?)))
-        else {
+        let Some((record, head)) = records(rest).next().and_then(|record| {
+            let record = record.ok()?;
+            Some((record, Head::read(record)?))
+        }) else {
             let time = self.utc(0);
             let comment = format!("end after {} records", self.records);
             self.part(Part::End, self.records, &[], time, &comment, out);

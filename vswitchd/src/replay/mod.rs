@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use recording::breakpoint::{Breakpoint, Moment};
 use recording::summary::Summary;
-use recording::{Divergence, Done, Ending, Limit, Problem, Replayer, Turn};
+use recording::{Cause, Divergence, Done, Ending, Limit, Problem, Replayer, Turn};
 use stack::Switch;
 
 use crate::admin::snapshot::Snapshot;
@@ -219,6 +219,10 @@ pub fn changed_by(
         let ended = run(&mut *file, &options, None, &mut |_, _| {}).ok()?;
         ended.replayer.switch().map(Switch::dump)
     };
+    // Damage is not carried out.
+    if divergence.cause == Cause::Damaged {
+        return Vec::new();
+    }
     match (dump(divergence.record.saturating_sub(1)), dump(divergence.record)) {
         (Some(before), Some(after)) => recording::difference::lines(&before, &after, LINES_MAX),
         _ => Vec::new(),

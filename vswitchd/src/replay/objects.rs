@@ -192,7 +192,6 @@ fn difference(divergence: &Divergence, changed: Vec<String>) -> Difference {
             Cause::Damaged => "damaged",
             Cause::Acted => "acted",
             Cause::State => "state",
-            Cause::Unknown => "unknown",
         },
         message: divergence.to_string(),
         changed,

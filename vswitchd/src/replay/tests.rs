@@ -1,6 +1,7 @@
 //! Recordings run again: what was captured live is captured again, stops are where they were asked
 //! for, and plain captures find their configuration.
 
+use recording::{Cause, Divergence};
 use recording::{Excerpt, Header, Id};
 use stack::Frame;
 
@@ -108,18 +109,21 @@ fn it_stops_where_it_was_asked_to() {
 }
 
 #[test]
-fn a_divergence_says_what_its_record_changed() {
+fn damage_is_told_at_its_record_and_a_divergence_says_what_its_record_changed() {
     let mut world = World::new();
     world.traffic();
     let mut excerpt = world.excerpt();
     // A bit of the fourth frame's body, turned before the file was written.
-    let fourth = stack::journal::records(&excerpt.records).nth(3).unwrap();
+    let fourth = stack::journal::records(&excerpt.records).nth(3).unwrap().unwrap();
     let at = fourth.as_ptr().addr() - excerpt.records.as_ptr().addr() + 32 + 45;
     excerpt.records[at] ^= 1;
     let file = file(&excerpt);
     let ended = replayed(&file, &Options::default(), None);
     let Err(divergence) = &ended.stop else { panic!("{:?}", ended.stop) };
-    assert_eq!((divergence.record, divergence.noticed, divergence.walk), (4, 5, 4));
+    assert_eq!((divergence.record, divergence.noticed, divergence.walk), (4, 4, 0));
+    // Had it been carried out and found later, what it changed would be told.
+    let acted = Divergence { record: 3, cause: Cause::Acted, ..(**divergence).clone() };
+    let divergence = &acted;
     let open = || -> std::io::Result<Box<dyn std::io::Read>> {
         Ok(Box::new(std::io::Cursor::new(file.clone())))
     };
@@ -127,7 +131,7 @@ fn a_divergence_says_what_its_record_changed() {
     assert!(changed.len() >= 4 && changed.len().is_multiple_of(2), "{changed:?}");
     let replay = Replay::new(&ended, changed);
     assert_eq!((replay.equal, replay.stopped), (false, "diverged"));
-    assert!(replay.divergence.unwrap().message.contains("diverged at record 4, walk 4"));
+    assert!(replay.divergence.unwrap().message.contains("diverged at record 4 (frame from "));
 }
 
 #[test]
