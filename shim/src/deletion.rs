@@ -65,17 +65,28 @@ pub fn record(
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     let stem = file_stem(container_id, ifname);
-    let temporary = directory.join(format!(".{stem}.{}", std::process::id()));
+    let temporary = directory.join(unfinished(&stem, std::process::id()));
     let path = directory.join(format!("{stem}.json"));
     let body = serde_json::to_vec(&Deletion { request: request.clone() })?;
     let written = write_whole(&temporary, &body).and_then(|()| fs::rename(&temporary, &path));
     if let Err(error) = written {
-        // The first error is the one to tell; a leftover is swept by the daemon.
+        // The first error is the one to tell; a leftover is swept by the daemon's next start.
         drop(fs::remove_file(&temporary));
         return Err(error);
     }
     File::open(directory)?.sync_all()?;
     Ok(path)
+}
+
+/// Name of a file that a plugin's process has not finished.
+fn unfinished(stem: &str, writer: u32) -> String {
+    format!(".{stem}.{writer}")
+}
+
+/// The process that began a file of this name; `None` for finished ones and strangers'.
+#[must_use]
+pub fn writer(name: &str) -> Option<u32> {
+    name.strip_prefix('.')?.rsplit_once('.')?.1.parse().ok()
 }
 
 fn write_whole(path: &Path, body: &[u8]) -> io::Result<()> {
@@ -95,6 +106,15 @@ fn make(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_writer_is_known_by_the_name_of_what_it_left() {
+        let stem = file_stem("a", "eth0");
+        assert_eq!(writer(&unfinished(&stem, 77)), Some(77));
+        for other in [format!("{stem}.json"), format!("{stem}.77"), ".hidden".to_owned()] {
+            assert_eq!(writer(&other), None, "{other}");
+        }
+    }
 
     #[test]
     fn stems_differ_and_stay_in_their_directory() {

@@ -147,6 +147,9 @@ pub fn check_ifname(name: &str) -> Result<(), Fault> {
         "is '.' or '..'"
     } else if name.contains(['/', ':', '\0']) || name.contains(char::is_whitespace) {
         "has a '/', ':' or white space in it"
+    } else if name.contains('%') {
+        // The kernel takes `eth%d` for a pattern and makes `eth0`, which nobody would find again.
+        "has a '%' in it, which the kernel replaces by a number"
     } else {
         return Ok(());
     };
@@ -189,7 +192,9 @@ mod tests {
         for good in ["eth0", "a.b", "...", "exactly15bytes_"] {
             assert!(check_ifname(good).is_ok(), "{good}");
         }
-        for bad in ["", "sixteen_bytes_xx", ".", "..", "a/b", "a:b", "a b", "a\tb", "a\u{a0}b"] {
+        for bad in
+            ["", "sixteen_bytes_xx", ".", "..", "a/b", "a:b", "a b", "a\tb", "a\u{a0}b", "eth%d"]
+        {
             assert_eq!(check_ifname(bad).unwrap_err().code, Code::InvalidEnvironment, "{bad:?}");
         }
     }

@@ -90,6 +90,10 @@ fn a_full_range_names_itself_and_an_address_that_comes_back_is_enough() {
     let output = runtime.call(&attachment.environment("STATUS"), &configuration).unwrap();
     assert_eq!(error_of(&output).unwrap().0, 50, "{output:?}");
     assert!(output.stdout.contains("10.1.2.0/29"), "{output:?}");
+    // People are told the same as runtimes.
+    let status = world.hopctl_attempt(&["status"]).unwrap();
+    assert_eq!(status.code, Some(1), "{status:?}");
+    assert!(status.stdout.contains("not ready: ") && status.stdout.contains("10.1.2.0/29"));
     assert_eq!(state::left(&world), before);
     assert_eq!(netns.interfaces().unwrap(), ["lo"]);
     let mut pods = pods;
@@ -97,6 +101,7 @@ fn a_full_range_names_itself_and_an_address_that_comes_back_is_enough() {
     let address = freed.v4().unwrap();
     freed.remove().unwrap();
     runtime.call(&attachment.environment("STATUS"), &configuration).unwrap().success().unwrap();
+    assert!(world.hopctl(&["status"]).unwrap().contains("ready"));
     let again = world.pod("again").unwrap();
     assert_eq!(again.v4().unwrap(), address);
 }

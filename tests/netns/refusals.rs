@@ -81,6 +81,9 @@ fn nodes_that_cannot_be() {
     // Without the node's own address, but on its uplink nevertheless.
     ranges(&["192.0.2.128/25"], &["192.0.2.128/25", "up0", "another range"]);
     ranges(&["2001:db8::/32"], &["2001:db8::/32", "another range"]);
+    ranges(&["127.0.0.0/24"], &["Node node1", "spec.podCIDRs", "127.0.0.0/24", "loopback"]);
+    ranges(&["169.254.0.0/16"], &["spec.podCIDRs", "169.254.0.0/16", "link-local"]);
+    ranges(&["10.244.1.0/24", "fe80::/64"], &["spec.podCIDRs", "fe80::/64", "link-local"]);
     let world = idle(|spec| spec.object.name = "node1".to_owned());
     let mut command = world.daemon_command().unwrap();
     command.args(["--node-name", "nobody"]);
@@ -149,9 +152,24 @@ fn interfaces_of_strangers() {
 
 #[test]
 fn routes_of_strangers() {
-    let world = idle(|_| {});
-    world.netns.ip(&["route", "add", "10.244.1.0/24", "via", "192.0.2.1"]).unwrap();
-    refused(&world, world.daemon_command().unwrap(), &["10.244.1.0/24", "up0", "another range"]);
+    let mut world = idle(|_| {});
+    for prefix in ["10.244.1.0/24", "10.244.1.128/25"] {
+        world.netns.ip(&["route", "add", prefix, "via", "192.0.2.1"]).unwrap();
+        refused(&world, world.daemon_command().unwrap(), &[prefix, "up0", "another range"]);
+        world.netns.ip(&["route", "del", prefix]).unwrap();
+    }
+    // A connected subnet around the range: its hosts are neighbors there.
+    world.netns.ip(&["addr", "add", "10.9.9.9/8", "dev", "up0"]).unwrap();
+    refused(&world, world.daemon_command().unwrap(), &["10.0.0.0/8", "up0", "another range"]);
+    world.netns.ip(&["addr", "del", "10.9.9.9/8", "dev", "up0"]).unwrap();
+    // A wider route by a gateway is no such thing: the longest prefix wins.
+    world.netns.ip(&["route", "add", "10.0.0.0/8", "via", "192.0.2.1"]).unwrap();
+    world.start().unwrap();
+    let [a] = world.pods(["a"]);
+    world.netns.run("ping", &["-c", "1", "-W", "2", &a.v4().unwrap().to_string()]).unwrap();
+    let checked = world.hopctl(&["check"]).unwrap();
+    assert!(checked.contains("no overlap"), "{checked}");
+    world.settle(&[]);
 }
 
 #[test]
@@ -185,6 +203,9 @@ fn a_bad_reload_keeps_the_last_good_state() {
     let world = World::new("tap");
     let [a, b] = world.pods(["a", "b"]);
     let own = fs::read_dir(world.manifests()).unwrap().flatten().next().unwrap().path();
+    let later = "apiVersion: v1\nkind: Service\nmetadata: {name: later}\n";
+    fs::write(world.manifests().join("later.yaml"), later).unwrap();
+    status(&world, |said| said.contains("Service"));
     let good = fs::read_to_string(&own).unwrap();
     let before = state::kernel(&world.netns);
     let leases = state::left(&world);
@@ -212,6 +233,7 @@ fn a_bad_reload_keeps_the_last_good_state() {
         let expected = if stranger_too { &before_stranger } else { &before };
         fs::write(&own, text).unwrap();
         let said = status(&world, |said| parts.iter().all(|part| said.contains(part)));
+        assert!(said.contains("Service"), "what nobody acts on is still told: {said}");
         state::same(expected, &state::kernel(&world.netns), &said);
         assert_eq!(state::left(&world), leases);
         for (from, to) in [(&a, b.v4().unwrap().to_string()), (&b, a.v6().unwrap().to_string())] {
@@ -228,4 +250,23 @@ fn a_bad_reload_keeps_the_last_good_state() {
         status(&world, |said| !parts.iter().all(|part| said.contains(part)));
     }
     world.settle(&[]);
+}
+
+#[test]
+fn a_directory_of_manifests_that_is_replaced_is_taken_in() {
+    let world = World::new("tap");
+    let manifests = world.manifests();
+    let next = manifests.with_file_name("next");
+    fs::create_dir(&next).unwrap();
+    for entry in fs::read_dir(&manifests).unwrap().flatten() {
+        fs::copy(entry.path(), next.join(entry.file_name())).unwrap();
+    }
+    fs::rename(&manifests, manifests.with_file_name("before")).unwrap();
+    status(&world, |said| said.contains("manifests") && said.contains("problem"));
+    fs::rename(&next, &manifests).unwrap();
+    status(&world, |said| !said.contains("problem"));
+    fs::write(manifests.join("later.yaml"), "kind: Service\n").unwrap();
+    status(&world, |said| said.contains("Service"));
+    let [a, b] = world.pods(["a", "b"]);
+    a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
 }

@@ -45,6 +45,43 @@ fn leases(node: &Node) -> Vec<String> {
     texts
 }
 
+#[test]
+fn a_start_tells_what_is_not_as_it_was() {
+    for kind in KINDS {
+        let mut world = World::new(kind);
+        let pods = ["kept", "changed", "lost"].map(|name| world.pod(name).unwrap());
+        assert!(!world.hopctl(&["status"]).unwrap().contains("problem"), "{kind}");
+        let [kept, changed, lost] = &pods;
+        world.kill();
+        changed.ip(&["link", "set", "eth0", "mtu", "1300"]).unwrap();
+        // Its file is cut off in the middle.
+        let file = std::fs::read_dir(world.state_dir().join("attachments")).unwrap().flatten();
+        let mut files = file.map(|entry| entry.path());
+        let file = files.find(|path| path.to_string_lossy().contains(lost.name()));
+        let file = file.unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, &text[..text.len() / 2]).unwrap();
+        world.start().unwrap();
+        let said = world.hopctl(&["status"]).unwrap();
+        let problems: Vec<&str> = said.lines().filter(|line| line.starts_with("problem")).collect();
+        assert_eq!(problems.len(), 2, "{kind}: {said}");
+        let changed_is = problems.iter().find(|line| line.contains("default/changed")).unwrap();
+        assert!(changed_is.contains("MTU 1300 instead of 1500"), "{kind}: {said}");
+        let damaged = world.state_dir().join("damaged").join(file.file_name().unwrap());
+        let lost_is = problems.iter().find(|line| line.contains("damaged")).unwrap();
+        assert!(lost_is.contains(&*damaged.to_string_lossy()), "{kind}: {said}");
+        if kind == "veth" {
+            assert_eq!(state::switch_links(&world).len(), 2, "the lost one's end is swept");
+            assert_eq!(lost.interfaces().unwrap(), ["lo"]);
+        }
+        kept.check().unwrap();
+        let [_, changed, _lost] = pods;
+        changed.remove().unwrap();
+        std::fs::remove_file(damaged).unwrap();
+        assert!(!world.hopctl(&["status"]).unwrap().contains("problem"), "{kind}");
+    }
+}
+
 /// Ends the daemon in one of the two ways.
 fn end(world: &mut World, hard: bool) {
     if hard {

@@ -12,7 +12,7 @@ use stack::{PortConfig, PortId, PortKind};
 use super::types::{CniResult, Dns, Interface, Ip, Route};
 use super::{mac, text};
 use crate::directory::Label;
-use crate::node::{LinkKind, PodLink};
+use crate::node::{END_PREFIX, LinkKind, PodLink};
 
 /// What an attachment is known by. Both names have been checked ([`shim::environment`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Key {
         let mut hasher = Hasher::new(attempt);
         hasher.bytes(self.container_id.as_bytes());
         hasher.bytes(self.ifname.as_bytes());
-        format!("hv{:013x}", hasher.finish() >> 12)
+        format!("{END_PREFIX}{:013x}", hasher.finish() >> 12)
     }
 }
 
@@ -155,6 +155,9 @@ impl Attachment {
     }
 
     /// The result of its ADD, after that of the plugins before it.
+    ///
+    /// The node's end of a veth pair is not in it: it is neither on the host, which is what no
+    /// sandbox means, nor the container's, as which any other sandbox is taken (CNI-ADD-4).
     #[must_use]
     pub fn result(&self, previous: Option<CniResult>) -> CniResult {
         let mut result = previous.unwrap_or_default();
@@ -166,10 +169,6 @@ impl Attachment {
             sandbox: self.netns.display().to_string(),
             ..Interface::default()
         });
-        if self.kind == LinkKind::Veth {
-            let name = self.host_ifname.clone();
-            result.interfaces.push(Interface { name, ..Interface::default() });
-        }
         for cidr in &self.addresses {
             let gateway = self.gateway_beside(cidr).map_or_else(String::new, |g| g.to_string());
             result.ips.push(Ip { address: cidr.to_string(), gateway, interface: Some(index) });

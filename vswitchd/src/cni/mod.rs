@@ -1,7 +1,7 @@
 //! The CNI verbs, address management, and the store of attachments.
 //!
 //! - [`server`]: `cni.sock`; [`verbs`] and `check`: what each verb does, over the trait
-//!   [`wiring::Wiring`].
+//!   [`wiring::Wiring`]; `reconcile`: what is done at start.
 //! - [`validate`], [`types`], [`convert`]: requests and results of all versions of the
 //!   specification.
 //! - [`registry`]: attachments and leases; [`store`]: their files; [`ipam`] and [`mac`]: who gets
@@ -25,6 +25,7 @@ mod conformance;
 pub mod convert;
 pub mod ipam;
 pub mod mac;
+mod reconcile;
 pub mod registry;
 pub mod serial;
 pub mod server;
@@ -39,8 +40,9 @@ pub mod wiring;
 
 use attachment::Attachment;
 use ipam::{Range, RangeError};
+pub use reconcile::Reconciled;
 use registry::{Registry, Usage};
-use verbs::{Cni, Defaults, Reconciled};
+use verbs::{Cni, Defaults};
 use wiring::NodeWiring;
 
 /// What the CNI side needs to know of the settings and the Node.
@@ -155,6 +157,21 @@ impl Server {
     #[must_use]
     pub fn leases(&self) -> Vec<Usage> {
         self.cni.registry().usage()
+    }
+
+    /// Whether an ADD would find addresses, as STATUS says.
+    ///
+    /// # Errors
+    /// A clause that says what is missing.
+    pub fn ready(&self) -> Result<(), String> {
+        self.cni.registry().ready().map_err(|fault| fault.msg)
+    }
+
+    /// Files of the state directory that were damaged and set aside, until somebody removes them.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<PathBuf> {
+        let damaged = self.cni.registry().damaged().iter();
+        damaged.filter(|path| path.exists()).cloned().collect()
     }
 
     /// What was found at start.

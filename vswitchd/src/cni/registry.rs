@@ -90,6 +90,7 @@ pub struct Registry {
     boot_id: String,
     /// MACs that no pod may have beside the gateway's: the host port's.
     reserved_macs: Vec<EthernetAddress>,
+    damaged: Vec<PathBuf>,
 }
 
 /// Seconds since 1970.
@@ -142,6 +143,7 @@ impl Registry {
             saved: tokio::sync::Mutex::new(0),
             boot_id,
             reserved_macs,
+            damaged: loaded.damaged,
         })
     }
 
@@ -159,6 +161,12 @@ impl Registry {
     #[must_use]
     pub fn boot_id(&self) -> &str {
         &self.boot_id
+    }
+
+    /// Files that had been set aside by the time this was opened.
+    #[must_use]
+    pub fn damaged(&self) -> &[PathBuf] {
+        &self.damaged
     }
 
     /// One attachment.

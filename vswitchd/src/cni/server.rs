@@ -146,6 +146,9 @@ pub async fn carry_out_deletions<W: Wiring>(run_dir: &Path, cni: &Cni<W>) -> io:
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    for path in paths.iter().filter(|path| is_abandoned(path)) {
+        fs::remove_file(path)?;
+    }
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     paths.sort();
     let mut done = 0;
@@ -170,6 +173,14 @@ pub async fn carry_out_deletions<W: Wiring>(run_dir: &Path, cni: &Cni<W>) -> io:
         }
     }
     Ok(done)
+}
+
+/// Whether it is what a plugin left that was killed while it wrote. One that lives is about to
+/// rename it.
+fn is_abandoned(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| deletion::writer(name.to_str()?))
+        .is_some_and(|writer| !Path::new("/proc").join(writer.to_string()).exists())
 }
 
 fn read_deletion(path: &Path) -> Result<Request, String> {

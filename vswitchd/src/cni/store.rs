@@ -83,7 +83,7 @@ pub struct Loaded {
     pub attachments: Vec<Attachment>,
     /// The leases; default when there were none.
     pub leases: Leases,
-    /// Files that were set aside.
+    /// Files that were set aside, now or at an earlier start.
     pub damaged: Vec<PathBuf>,
 }
 
@@ -136,31 +136,27 @@ impl Store {
         private_directory(&store.attachments())?;
         let mut loaded = Loaded::default();
         let leases = directory.join(LEASES);
-        if let Some(read) = store.read(&leases, &mut loaded.damaged)? {
+        if let Some(read) = store.read(&leases)? {
             loaded.leases = read;
         }
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(store.attachments()).map_err(io_at(directory))? {
-            paths.push(entry.map_err(io_at(directory))?.path());
-        }
-        paths.sort();
-        for path in paths {
+        for path in files(&store.attachments())? {
             if path.extension().is_none_or(|extension| extension != "json") {
                 // What a writer left that was killed before its rename.
                 fs::remove_file(&path).map_err(io_at(&path))?;
-            } else if let Some(read) = store.read::<Attachment>(&path, &mut loaded.damaged)? {
+            } else if let Some(read) = store.read::<Attachment>(&path)? {
                 let clash = |other: &Attachment| {
                     other.port == read.port
                         || other.addresses.iter().any(|address| read.addresses.contains(address))
                 };
                 if path != store.path(&read.key) || loaded.attachments.iter().any(clash) {
                     let why = "it holds what belongs to another attachment";
-                    store.set_aside(&path, why, &mut loaded.damaged)?;
+                    store.set_aside(&path, why)?;
                 } else {
                     loaded.attachments.push(read);
                 }
             }
         }
+        loaded.damaged = files(&store.damaged())?;
         Ok((store, loaded))
     }
 
@@ -197,6 +193,10 @@ impl Store {
         self.directory.join("attachments")
     }
 
+    fn damaged(&self) -> PathBuf {
+        self.directory.join("damaged")
+    }
+
     fn path(&self, key: &Key) -> PathBuf {
         self.attachments().join(format!("{}.json", key.file_stem()))
     }
@@ -231,11 +231,7 @@ impl Store {
     }
 
     /// Reads a file; `None` when it is not there or was set aside.
-    fn read<T: DeserializeOwned>(
-        &self,
-        path: &Path,
-        damaged: &mut Vec<PathBuf>,
-    ) -> Result<Option<T>, StoreError> {
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -244,19 +240,14 @@ impl Store {
         match decode(path, &bytes)? {
             Read::Whole(body) => Ok(Some(body)),
             Read::Damaged(why) => {
-                self.set_aside(path, &why, damaged)?;
+                self.set_aside(path, &why)?;
                 Ok(None)
             }
         }
     }
 
-    fn set_aside(
-        &self,
-        path: &Path,
-        why: &str,
-        damaged: &mut Vec<PathBuf>,
-    ) -> Result<(), StoreError> {
-        let place = self.directory.join("damaged");
+    fn set_aside(&self, path: &Path, why: &str) -> Result<(), StoreError> {
+        let place = self.damaged();
         private_directory(&place)?;
         let name = path.file_name().unwrap_or_default();
         let to = place.join(name);
@@ -265,9 +256,22 @@ impl Store {
             file = %path.display(), moved_to = %to.display(), why,
             "a state file is damaged and was set aside; the attachment in it is forgotten"
         );
-        damaged.push(to);
         Ok(())
     }
+}
+
+/// What a directory holds, sorted; nothing when it is not there.
+fn files(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io_at(directory))?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(io_at(directory))?.path());
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 fn decode<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<Read<T>, StoreError> {

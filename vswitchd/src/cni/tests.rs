@@ -16,6 +16,7 @@ use smoltcp::wire::IpCidr;
 use super::attachment::Attachment;
 use super::conformance::{self, Stage};
 use super::ipam::Range;
+use super::reconcile::Reconciled;
 use super::registry::Registry;
 use super::store::StoreError;
 use super::verbs::{Cni, Defaults};
@@ -30,6 +31,8 @@ struct Fake {
     live: Mutex<BTreeMap<(u64, String), u32>>,
     /// Steps that fail from now on.
     broken: Mutex<BTreeSet<&'static str>>,
+    /// The node's ends of veth pairs.
+    ends: Mutex<BTreeSet<String>>,
     /// What CHECK finds.
     problems: Mutex<Vec<Problem>>,
     /// The most attachments that were in work at once.
@@ -103,6 +106,14 @@ impl Wiring for Node {
         Ok(self.0.problems.lock().unwrap().clone())
     }
 
+    async fn sweep(&self, keep: BTreeSet<String>) -> Result<Vec<String>, WiringError> {
+        self.0.step("sweep")?;
+        let mut ends = self.0.ends.lock().unwrap();
+        let strangers: Vec<String> = ends.difference(&keep).cloned().collect();
+        ends.retain(|end| keep.contains(end));
+        Ok(strangers)
+    }
+
     async fn ready(&self) -> Result<(), String> {
         self.0.step("ready").map_err(|error| error.to_string())
     }
@@ -144,6 +155,13 @@ impl World {
         let cni = Cni::new(self.node.clone(), self.open(boot, cidrs).unwrap(), defaults);
         cni.reconcile().await;
         cni
+    }
+    /// The same, and what it found.
+    async fn reboot(&self) -> (Cni<Node>, Reconciled) {
+        let defaults = Defaults { mtu: 1450, kind: LinkKind::Tap };
+        let cni = Cni::new(self.node.clone(), self.open("boot", &BOTH).unwrap(), defaults);
+        let reconciled = cni.reconcile().await;
+        (cni, reconciled)
     }
     /// All that is left: interfaces, attachments, files.
     fn left(&self, cni: &Cni<Node>) -> Vec<String> {
@@ -464,6 +482,35 @@ async fn another_boot_forgets_all() {
 }
 
 #[tokio::test]
+async fn a_start_tells_what_is_not_as_it_was_and_sweeps_what_nobody_owns() {
+    let world = World::new("differs");
+    let cni = world.boot("boot", &BOTH).await;
+    add(&cni, "a", &world.netns()).await;
+    let own = cni.registry().list()[0].host_ifname.clone();
+    *world.node.0.ends.lock().unwrap() = ["hvstranger".to_owned(), own.clone()].into();
+    drop(cni);
+    let (cni, found) = world.reboot().await;
+    assert_eq!((found.taken_back, found.differing.len(), found.left), (1, 0, None));
+    assert_eq!(*world.node.0.ends.lock().unwrap(), [own].into());
+    drop(cni);
+    *world.node.0.problems.lock().unwrap() = vec![Problem("eth0 is down".into())];
+    world.break_("sweep");
+    let (cni, found) = world.reboot().await;
+    assert_eq!(found.taken_back, 1, "it works, as far as it can");
+    let [(attachment, why)] = found.differing.as_slice() else { panic!("{found:?}") };
+    assert_eq!(attachment.key.container_id, "a");
+    assert!(why.contains("eth0 is down") && why.contains("delete the pod"), "{why}");
+    assert!(found.left.is_some_and(|why| why.contains("os error 5")));
+    drop(cni);
+    world.break_("take_back");
+    let (cni, found) = world.reboot().await;
+    assert!(found.differing[0].1.contains("no network"), "{found:?}");
+    assert_eq!((found.taken_back, found.differing.len()), (0, 1));
+    del(&cni, "a").await;
+    assert_eq!(world.left(&cni), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn what_cannot_be_taken_back_keeps_its_address() {
     let world = World::new("stuck");
     let cni = world.boot("boot", &["10.1.2.0/29"]).await;
@@ -531,6 +578,11 @@ async fn damaged_files_are_set_aside_and_new_ones_refused() {
     assert_eq!(list.len(), 1);
     assert_eq!(list[0].key.container_id, "c");
     assert_eq!(fs::read_dir(world.state().join("damaged")).unwrap().count(), 4);
+    assert_eq!(cni.registry().damaged().len(), 4);
+    drop(cni);
+    // Until somebody has seen to them they are told at each start.
+    let cni = world.boot("boot", &BOTH).await;
+    assert_eq!(cni.registry().damaged().len(), 4);
     drop(cni);
     let newer = fs::read_to_string(path("c")).unwrap().replace("\"schema\":1", "\"schema\":2");
     fs::write(path("c"), newer).unwrap();
@@ -554,8 +606,16 @@ async fn recorded_deletions_are_carried_out() {
     let add = request("ADD", "b", &world.netns(), Value::Null);
     deletion::record(&directory, "b", "eth0", &add).unwrap();
     fs::write(directory.join("junk.json"), "{").unwrap();
+    // Left by a plugin that was killed as it wrote; and one that is being written now.
+    let stem = deletion::file_stem("c", "eth0");
+    let dead = directory.join(format!(".{stem}.{}", u32::MAX));
+    let alive = directory.join(format!(".{stem}.{}", std::process::id()));
+    fs::write(&dead, "{").unwrap();
+    fs::write(&alive, "{").unwrap();
     assert_eq!(server::carry_out_deletions(&run_dir, &cni).await.unwrap(), 1);
     assert_eq!(world.left(&cni), Vec::<String>::new());
+    assert_eq!((dead.exists(), alive.exists()), (false, true));
+    fs::remove_file(&alive).unwrap();
     let names = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
     assert!(names.into_iter().all(|path| path.extension().unwrap() == "damaged"));
     assert_eq!(server::carry_out_deletions(&run_dir, &cni).await.unwrap(), 0);

@@ -1,9 +1,8 @@
-//! ADD, DEL, STATUS and GC (CHECK has a file of its own): what is done in which order, so that
-//! whatever fails or dies, either all of an attachment is there or nothing.
+//! ADD, DEL, STATUS and GC (CHECK and what is done at start have files of their own): what is done in
+//! which order, so that whatever fails or dies, either all of an attachment is there or nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
 use shim::environment::Verb;
 use shim::fault::{Code, Fault};
@@ -11,7 +10,7 @@ use shim::proto::{Request, Response};
 use shim::version;
 use tokio::sync::RwLock;
 
-use super::attachment::{Attachment, Key, State};
+use super::attachment::{Attachment, Key};
 use super::convert;
 use super::registry::{Proposal, Registry};
 use super::serial::Serial;
@@ -225,56 +224,6 @@ impl<W: Wiring> Cni<W> {
         let msg = format!("{} attachments could not be removed", faults.len());
         Err(Fault::new(Code::Incomplete, msg).with_details(faults.join("; ")))
     }
-
-    /// At start: takes back what an earlier daemon attached, and forgets what is gone.
-    ///
-    /// An attachment whose namespace lives but whose interface cannot be taken back keeps its
-    /// address until its DEL: its pod may still use it.
-    pub async fn reconcile(&self) -> Reconciled {
-        let mut reconciled = Reconciled::default();
-        for attachment in self.registry.list() {
-            let _held = self.serial.hold(&attachment.key).await;
-            let netns = self.find_netns(&attachment, &attachment.netns).await;
-            match (netns, attachment.state) {
-                (Some(netns), State::Attached) => {
-                    match self.wiring.take_back(&attachment, netns).await {
-                        Ok(()) => reconciled.taken_back += 1,
-                        Err(error) => {
-                            tracing::error!(attachment = %attachment.key, %error,
-                                "an interface cannot be taken back; its pod has no network");
-                            reconciled.failed.push(attachment);
-                        }
-                    }
-                }
-                (netns, State::Attached | State::Wiring) => {
-                    let removed = match self.wiring.detach(&attachment, netns).await {
-                        Ok(()) => self.registry.release(&attachment.key).await,
-                        Err(error) => Err(error.into()),
-                    };
-                    match removed {
-                        Ok(()) => reconciled.forgotten += 1,
-                        Err(fault) => {
-                            tracing::error!(attachment = %attachment.key, error = %fault,
-                                "what a gone pod has left cannot be removed");
-                            reconciled.failed.push(attachment);
-                        }
-                    }
-                }
-            }
-        }
-        reconciled
-    }
-}
-
-/// What [`Cni::reconcile`] found.
-#[derive(Debug, Default)]
-pub struct Reconciled {
-    /// So many work again.
-    pub taken_back: usize,
-    /// So many were gone, or half made.
-    pub forgotten: usize,
-    /// These are kept but do not work.
-    pub failed: Vec<Arc<Attachment>>,
 }
 
 const V6: smoltcp::wire::IpVersion = smoltcp::wire::IpVersion::Ipv6;

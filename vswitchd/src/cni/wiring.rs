@@ -1,5 +1,6 @@
 //! What the verbs need of the node and the switch, and how the daemon provides it.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -79,6 +80,12 @@ pub trait Wiring: Send + Sync + 'static {
         attachment: &Attachment,
         netns: Netns,
     ) -> impl Future<Output = Result<Vec<Problem>, WiringError>> + Send;
+
+    /// Removes ends of veth pairs that are on the node beside these, and says which.
+    fn sweep(
+        &self,
+        keep: BTreeSet<String>,
+    ) -> impl Future<Output = Result<Vec<String>, WiringError>> + Send;
 
     /// Whether the switch answers.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
@@ -226,6 +233,10 @@ impl Wiring for NodeWiring {
             }
         }
         Ok(problems)
+    }
+
+    async fn sweep(&self, keep: BTreeSet<String>) -> Result<Vec<String>, WiringError> {
+        self.blocking(move |kernel| kernel.sweep(&keep)).await
     }
 
     async fn ready(&self) -> Result<(), String> {

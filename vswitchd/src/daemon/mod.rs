@@ -21,8 +21,9 @@ use crate::cli::local;
 use crate::cni::{self, CniOptions};
 use crate::directory::{Directory, Label, Shared};
 use crate::event_loop::{self, Ended};
-use crate::kube::manifests::{self, ManifestError, Watcher};
+use crate::kube::manifests::{self, ManifestError};
 use crate::kube::objects::{self, Desired, ObjectError};
+use crate::kube::watch::Watcher;
 use crate::node::preflight::{self, Check, Outcome};
 use crate::node::{Kernel, Linux, NodeError};
 use crate::settings::Settings;
@@ -96,12 +97,14 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         let mend = missing.mend.unwrap_or_default();
         return Err(DaemonError::Unable { what: missing.message, mend });
     }
+    // Watched before they are read: what changes in between is taken in right after the start.
+    let watcher = Watcher::new(&settings.manifests)?;
     let desired = read_manifests(settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(io("cannot start the control side"))?;
-    runtime.block_on(serve(settings, desired))
+    runtime.block_on(serve(settings, desired, watcher))
 }
 
 fn read_manifests(settings: &Settings) -> Result<Desired, DaemonError> {
@@ -129,13 +132,15 @@ fn lock(run_dir: &Path) -> Result<Flock<File>, DaemonError> {
     })
 }
 
-async fn serve(settings: &Settings, desired: Desired) -> Result<(), DaemonError> {
+async fn serve(
+    settings: &Settings,
+    desired: Desired,
+    mut watcher: Watcher,
+) -> Result<(), DaemonError> {
     let linux = Linux::new(settings.run_dir.clone())?;
     let uplink = linux.uplink(settings.uplink.as_deref())?;
     let plan = plan(settings, &desired, uplink.as_ref())?;
     let _lock = lock(&settings.run_dir)?;
-    let mut watcher =
-        Watcher::new(&settings.manifests).map_err(io("cannot watch the manifests"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot wait for signals"))?;
     refuse_overlaps(&linux, settings, &plan)?;
@@ -270,7 +275,10 @@ impl Running {
                     "the manifests are not taken; the last good state stays"
                 );
                 let object = settings.manifests.display().to_string();
-                self.state.set_problems(vec![Problem { object, message }]);
+                // What holds still has the problems it had.
+                let mut problems = idle(&self.desired);
+                problems.push(Problem { object, message });
+                self.state.set_problems(problems);
             }
         }
         Ok(())

@@ -90,18 +90,35 @@ impl Sources for State {
     }
 
     fn ready(&self) -> Result<(), String> {
-        // The admin socket is opened when pods can be wired.
-        Ok(())
+        self.cni.ready()
     }
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.lock().problems.clone();
         let there = self.cni.attachments();
-        let failed = self.cni.reconciled().failed.iter();
-        let still = failed.filter(|lost| there.iter().any(|attached| attached.key == lost.key));
-        problems.extend(still.map(|attached| Problem {
+        let found = self.cni.reconciled();
+        let still = found
+            .differing
+            .iter()
+            .filter(|(differs, _)| there.iter().any(|attached| attached.key == differs.key));
+        problems.extend(still.map(|(attached, message)| Problem {
             object: attached.label().to_string(),
-            message: "its interface could not be taken back; delete the pod".to_owned(),
+            message: message.clone(),
+        }));
+        problems.extend(
+            found.left.iter().map(|message| Problem {
+                object: self.node_name.clone(),
+                message: message.clone(),
+            }),
+        );
+        problems.extend(self.cni.damaged().iter().map(|path| {
+            Problem {
+                object: path.display().to_string(),
+                message:
+                    "the file was damaged and set aside, and what it held is forgotten; delete \
+                      its pod, then remove the file"
+                        .to_owned(),
+            }
         }));
         problems
     }

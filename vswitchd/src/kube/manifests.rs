@@ -3,13 +3,9 @@
 //! A file that does not parse is reported by name, line and field, and the last good state stays.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
 use super::objects::{Node, Objects, Pod};
 
@@ -105,60 +101,6 @@ fn named(kind: &str, name: &str) -> Result<String, String> {
         return Err(format!("metadata.name: missing in a {kind}"));
     }
     Ok(name.to_owned())
-}
-
-/// Tells when a directory's files changed.
-#[derive(Debug)]
-pub struct Watcher {
-    changes: mpsc::UnboundedReceiver<io::Result<()>>,
-}
-
-/// Editors write in several steps; what follows within this time is one change.
-const SETTLE: Duration = Duration::from_millis(100);
-
-impl Watcher {
-    /// Watches a directory from now on, on a thread of its own that lives as long as the daemon.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn new(directory: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
-        let events = AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_DELETE;
-        inotify.add_watch(directory, events)?;
-        let (sender, changes) = mpsc::unbounded_channel();
-        let watch = move || loop {
-            // Which file it was does not matter: the directory is read whole.
-            let read = inotify.read_events().map(drop).map_err(io::Error::from);
-            let ended = read.is_err();
-            if sender.send(read).is_err() || ended {
-                return;
-            }
-        };
-        std::thread::Builder::new().name("manifests".to_owned()).spawn(watch)?;
-        Ok(Self { changes })
-    }
-
-    /// Returns after a change, when the directory has been quiet for a moment.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub async fn changed(&mut self) -> io::Result<()> {
-        self.next().await?;
-        loop {
-            match tokio::time::timeout(SETTLE, self.next()).await {
-                Ok(next) => next?,
-                Err(_quiet) => return Ok(()),
-            }
-        }
-    }
-
-    async fn next(&mut self) -> io::Result<()> {
-        let ended = || Err(io::Error::other("the thread that watches manifests has ended"));
-        self.changes.recv().await.unwrap_or_else(ended)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Kubernetes objects to desired state: from a directory of manifests, later from the API server.
 //!
-//! [`objects`] is pure; [`manifests`] reads and watches files.
+//! [`objects`] is pure; [`manifests`] reads files, [`watch`] tells when to.
 
 pub mod manifests;
 pub mod objects;
+pub mod watch;

@@ -1,11 +1,11 @@
 //! The objects, as far as they matter here, and what they mean. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::Deserialize;
-use smoltcp::wire::IpCidr;
+use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Cidr};
 
 /// Annotation with further prefixes a pod may send from, separated by commas.
 pub const ALLOWED_ADDRESSES: &str = "hopscope.dev/allowed-addresses";
@@ -221,6 +221,13 @@ fn ranges(object: &str, node: &Node) -> Result<Vec<IpCidr>, ObjectError> {
             let why = format!("`{text}` has no room for a gateway and pods; at most /{bits_max}");
             return Err(fault(object, field, why));
         }
+        if let Some(whose) = reserved(&range) {
+            let why = format!(
+                "`{text}` overlaps {whose}; give the node a range of its own, such as \
+                 10.244.1.0/24"
+            );
+            return Err(fault(object, field, why));
+        }
         if ranges.iter().any(|other| other.address().version() == range.address().version()) {
             let why =
                 format!("`{text}` is a second {family} range; one of each family is supported");
@@ -229,6 +236,35 @@ fn ranges(object: &str, node: &Node) -> Result<Vec<IpCidr>, ObjectError> {
         ranges.push(range);
     }
     Ok(ranges)
+}
+
+/// What can be no pod's address anywhere (RFC 6890, RFC 4291), with what it is for.
+const RESERVED: [(IpCidr, &str); 9] = [
+    (v4([0, 0, 0, 0], 8), "0.0.0.0/8, which means this network"),
+    (v4([127, 0, 0, 0], 8), "127.0.0.0/8, which is loopback"),
+    (v4([169, 254, 0, 0], 16), "169.254.0.0/16, which is link-local"),
+    (v4([224, 0, 0, 0], 4), "224.0.0.0/4, which is multicast"),
+    (v4([240, 0, 0, 0], 4), "240.0.0.0/4, which is reserved"),
+    (v6([0, 0, 0, 0, 0, 0, 0, 0], 96), "::/96, which holds loopback"),
+    (v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), "::ffff:0:0/96, which is IPv4 in other words"),
+    (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "fe80::/10, which is link-local"),
+    (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "ff00::/8, which is multicast"),
+];
+
+const fn v4(octets: [u8; 4], bits: u8) -> IpCidr {
+    let [a, b, c, d] = octets;
+    IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Addr::new(a, b, c, d), bits))
+}
+
+const fn v6(words: [u16; 8], bits: u8) -> IpCidr {
+    let [a, b, c, d, e, f, g, h] = words;
+    IpCidr::Ipv6(Ipv6Cidr::new(Ipv6Addr::new(a, b, c, d, e, f, g, h), bits))
+}
+
+/// The reserved prefix that a range shares addresses with, and what it is for.
+fn reserved(range: &IpCidr) -> Option<&'static str> {
+    let shared = |other: &IpCidr| other.contains_subnet(range) || range.contains_subnet(other);
+    RESERVED.iter().find(|(prefix, _)| shared(prefix)).map(|(_, name)| *name)
 }
 
 #[cfg(test)]
@@ -256,6 +292,14 @@ mod tests {
             (&["10.0.0.0/33"], "no range"),
             (&["10.0.0.0/24", "10.0.0.128/25"], "second IPv4"),
             (&["10.0.0.0/31"], "no room"),
+            (&["127.0.0.0/24"], "127.0.0.0/8, which is loopback"),
+            (&["169.254.0.0/16"], "169.254.0.0/16, which is link-local"),
+            (&["10.244.1.0/24", "fe80::/64"], "`fe80::/64` overlaps fe80::/10"),
+            (&["::ffff:0:0/112"], "::ffff:0:0/96"),
+            (&["::/112"], "loopback"),
+            (&["239.1.0.0/16"], "multicast"),
+            (&["ff05::/64"], "multicast"),
+            (&["128.0.0.0/1"], "169.254.0.0/16"),
         ] {
             let error = desired(&node(ranges), "n1").unwrap_err();
             assert_eq!(error.field, "spec.podCIDRs");

@@ -1,5 +1,6 @@
 //! [`Kernel`] on Linux: which piece runs in which namespace.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -88,11 +89,20 @@ impl Linux {
 
     fn wire_veth(&self, netns: &Netns, link: &PodLink) -> Result<Box<dyn PortIo>, NodeError> {
         let switch = self.switch.open_or_make(&self.own)?;
-        netns::within(netns, || pod::make_veth(link, switch.descriptor.as_fd()))?;
-        match netns::within(&switch, || veth::open_end(link)) {
+        let made = netns::within(netns, || pod::make_veth(link, switch.descriptor.as_fd()))
+            .and_then(|()| netns::within(&switch, || veth::open_end(link)));
+        match made {
             Ok(port) => Ok(Box::new(port)),
+            // Then one of the two names is another's, and nothing was made.
+            Err(error @ NodeError::Exists { .. }) => Err(error),
             Err(error) => {
-                netns::within(&switch, || veth::remove_end(&link.host_ifname))?;
+                // The node's end has a name of its own and takes the pod's along, whatever that is
+                // called by now.
+                let removed = netns::within(&switch, || veth::remove_end(&link.host_ifname));
+                if let Err(left) = removed {
+                    tracing::warn!(interface = link.host_ifname, error = %left,
+                        "half-made veth pair not removed");
+                }
                 Err(error)
             }
         }
@@ -149,6 +159,10 @@ impl Kernel for Linux {
             }
         }
         Ok(problems)
+    }
+
+    fn sweep(&self, keep: &BTreeSet<String>) -> Result<Vec<String>, NodeError> {
+        Ok(self.within_switch(|| veth::sweep(keep))?.unwrap_or_default())
     }
 
     fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError> {

@@ -3,6 +3,7 @@
 //! Everything that needs privileges goes through [`Kernel`]: issue 2 moves its implementation into
 //! a parent process, so it takes plain values and gives back descriptors.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ mod veth;
 
 pub use linux::Linux;
 pub use uplink::Uplink;
+pub use veth::END_PREFIX;
 
 /// An open network namespace, checked (SEC-21): an nsfs file of type net, not the node's own.
 #[derive(Debug)]
@@ -162,6 +164,12 @@ pub trait Kernel: Send + Sync {
     /// # Errors
     /// The kernel's, when it cannot be asked.
     fn check(&self, netns: &Netns, link: &PodLink) -> Result<Vec<Problem>, NodeError>;
+
+    /// Removes nodes' ends of veth pairs beside these, each with its pod's end, and says which.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn sweep(&self, keep: &BTreeSet<String>) -> Result<Vec<String>, NodeError>;
 
     /// Makes or takes back the node's own port, with addresses, neighbors, routes, rules and
     /// sysctls.

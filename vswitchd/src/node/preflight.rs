@@ -60,6 +60,20 @@ pub struct Used {
     pub prefix: IpCidr,
     /// The interface.
     pub ifname: String,
+    /// Whether its addresses are on the link itself, instead of behind a gateway.
+    pub connected: bool,
+}
+
+impl Used {
+    /// Whether pods of that range and these addresses would be in each other's way.
+    ///
+    /// The longest prefix wins, so a wider route by a gateway, such as 10.0.0.0/8 to a company's
+    /// network, leaves the range to the pods. Hosts on the link itself would be cut off by it, since
+    /// they are neighbors there: within a connected subnet no range is free.
+    fn overlaps(&self, range: &IpCidr) -> bool {
+        range.contains_subnet(&self.prefix)
+            || (self.connected && self.prefix.contains_subnet(range))
+    }
 }
 
 /// What the node is like.
@@ -235,10 +249,9 @@ fn mtu(facts: &Facts, wanted: &Wanted) -> Check {
 
 fn overlaps(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     let name = RANGES;
-    let overlap = |a: &IpCidr, b: &IpCidr| a.contains_subnet(b) || b.contains_subnet(a);
     let mut checks = Vec::new();
     for prefix in &wanted.prefixes {
-        for used in facts.used.iter().filter(|used| overlap(prefix, &used.prefix)) {
+        for used in facts.used.iter().filter(|used| used.overlaps(prefix)) {
             checks.push(bad(
                 name,
                 format!("{prefix} overlaps {}, which the node has on {}", used.prefix, used.ifname),
@@ -326,15 +339,15 @@ fn used(netlink: &mut Netlink, host_ifname: &str) -> Result<Vec<Used>, NodeError
     let name =
         |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
     let addresses = netlink.addresses()?;
-    let mut found: Vec<(IpCidr, u32)> =
-        addresses.iter().map(|have| (have.cidr, have.link)).collect();
+    let mut found: Vec<(IpCidr, u32, bool)> =
+        addresses.iter().map(|have| (have.cidr, have.link, true)).collect();
     for family in [Family::V4, Family::V6] {
         let routes = netlink.routes(family)?;
         let main = routes.iter().filter(|route| route.table == MAIN);
-        found.extend(main.map(|route| (route.destination, route.link)));
+        found.extend(main.map(|route| (route.destination, route.link, route.gateway.is_none())));
     }
     let mut used: Vec<Used> = Vec::new();
-    for (prefix, link) in found {
+    for (prefix, link, connected) in found {
         let prefix = super::netlink::network(&prefix);
         // A default route is for what nobody else has; link-local and loopback are never a pod's.
         let nobodys = match prefix.address() {
@@ -344,7 +357,7 @@ fn used(netlink: &mut Netlink, host_ifname: &str) -> Result<Vec<Used>, NodeError
             }
         };
         let Some(ifname) = name(link).filter(|name| name != host_ifname) else { continue };
-        let entry = Used { prefix, ifname };
+        let entry = Used { prefix, ifname, connected };
         if prefix.prefix_len() > 0 && !nobodys && !used.contains(&entry) {
             used.push(entry);
         }
@@ -361,6 +374,10 @@ mod tests {
         Wanted { host_ifname: "hop0".to_owned(), prefixes, mtu: 1450 }
     }
 
+    fn used(prefix: &str, connected: bool) -> Used {
+        Used { prefix: prefix.parse().unwrap(), ifname: "eth1".to_owned(), connected }
+    }
+
     fn sound() -> Facts {
         Facts {
             capabilities: u64::MAX,
@@ -371,7 +388,7 @@ mod tests {
             rp_filter: Some(2),
             packet_filter: false,
             uplink: Some(Uplink { ifname: "eth0".to_owned(), mtu: 1500, addresses: Vec::new() }),
-            used: vec![Used { prefix: "192.0.2.0/24".parse().unwrap(), ifname: "eth0".to_owned() }],
+            used: vec![used("192.0.2.0/24", true), used("10.0.0.0/8", false)],
             run_dir_in_memory: true,
         }
     }
@@ -394,9 +411,6 @@ mod tests {
     #[test]
     fn each_lack_is_found_alone() {
         let uplink = |mtu| Some(Uplink { ifname: "eth0".to_owned(), mtu, addresses: Vec::new() });
-        let used = |prefix: &str| {
-            vec![Used { prefix: prefix.parse().unwrap(), ifname: "eth1".to_owned() }]
-        };
         for (facts, lacks) in [
             (Facts { capabilities: !(1 << 13), ..sound() }, "privileges"),
             (Facts { tun: Err("gone".to_owned()), ..sound() }, "tun"),
@@ -405,8 +419,9 @@ mod tests {
             (Facts { forwarding_v6: None, ..sound() }, "forwarding-ipv6"),
             (Facts { rp_filter: Some(1), ..sound() }, "rp-filter"),
             (Facts { uplink: uplink(1400), ..sound() }, "mtu"),
-            (Facts { used: used("10.0.0.0/8"), ..sound() }, "ranges"),
-            (Facts { used: used("fd00:1:2::77/128"), ..sound() }, "ranges"),
+            (Facts { used: vec![used("10.0.0.0/8", true)], ..sound() }, "ranges"),
+            (Facts { used: vec![used("10.1.2.0/24", false)], ..sound() }, "ranges"),
+            (Facts { used: vec![used("fd00:1:2::77/128", false)], ..sound() }, "ranges"),
             (Facts { run_dir_in_memory: false, ..sound() }, "run-dir"),
         ] {
             assert_eq!(not_good(&facts, &wanted()), [(lacks, Outcome::Bad)]);

@@ -6,6 +6,7 @@
 //! packet sockets: what the stack does with its copy there can reach nobody. It is kept by a mount
 //! in the run directory, so that it outlives the daemon, as persistent TAPs do.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +14,9 @@ use super::netlink::Netlink;
 use super::netlink::link::{Link, LinkChange};
 use super::{Netns, NodeError, PodLink, Problem, netns, sysctl};
 use crate::port::packet::PacketPort;
+
+/// How the names of these ends begin.
+pub const END_PREFIX: &str = "hv";
 
 /// The switch's namespace.
 #[derive(Debug)]
@@ -121,6 +125,20 @@ pub(crate) fn remove_end(name: &str) -> Result<(), NodeError> {
         Some(end) => netlink.delete_link(&end),
         None => Ok(()),
     }
+}
+
+/// Removes the ends that are not to be kept, and says which. Runs inside the switch's namespace.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn sweep(keep: &BTreeSet<String>) -> Result<Vec<String>, NodeError> {
+    let mut netlink = Netlink::open()?;
+    let mut ends = netlink.links()?;
+    ends.retain(|end| end.name.starts_with(END_PREFIX) && !keep.contains(&end.name));
+    for end in &ends {
+        netlink.delete_link(end)?;
+    }
+    Ok(ends.into_iter().map(|end| end.name).collect())
 }
 
 /// What is wrong with the node's end. Runs inside the switch's namespace.

@@ -243,12 +243,13 @@ impl Given {
     }
 }
 
-/// Linux's rule for interface names (`dev_valid_name`).
+/// Linux's rule for interface names (`dev_valid_name`), and no `%`: that is a pattern.
 fn interface_name(key: &'static str, name: &str) -> Result<(), SettingsError> {
-    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
+    let odd = |c: char| "/:%".contains(c) || c.is_whitespace();
     if name.is_empty() || name.len() > 15 || name == "." || name == ".." || name.contains(odd) {
-        let why =
-            format!("`{name}` is no interface name: 1 to 15 bytes without `/`, `:` and blanks");
+        let why = format!(
+            "`{name}` is no interface name: 1 to 15 bytes without `/`, `:`, `%` and blanks"
+        );
         return Err(SettingsError::Value { key, why });
     }
     Ok(())
@@ -281,12 +282,11 @@ mod tests {
             let message = Given::parse(text).unwrap_err();
             assert!(message.contains(part), "{text}: {message}");
         }
-        let long = Given {
-            uplink: Some("x".repeat(16)),
-            manifests: Some("/m".into()),
-            ..Given::default()
-        };
+        let given = || Given { manifests: Some("/m".into()), ..Given::default() };
+        let long = Given { uplink: Some("x".repeat(16)), ..given() };
         assert!(long.resolve("n").unwrap_err().to_string().contains("`uplink`"));
+        let pattern = Given { host_port: Some("hop%d".into()), ..given() };
+        assert!(pattern.resolve("n").unwrap_err().to_string().contains("`host-port`: `hop%d`"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! A veth pair between a pod and the switch's namespace.
 
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::Duration;
 
 use super::{Lab, Place, connect, inode, pod_link, sentences};
-use crate::node::{Kernel, LinkKind, NodeError, netns};
+use crate::node::{Kernel, LinkKind, NodeError, PodLink, netns};
 
 const NO_PROBLEM: &[String] = &[];
 
@@ -58,6 +59,24 @@ fn its_node_end_is_in_a_namespace_with_nothing_else() {
 }
 
 #[test]
+fn a_pair_whose_end_in_the_pod_cannot_be_found_again_is_removed() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (node, pod) = (lab.netns("node"), lab.netns("pod"));
+    let linux = lab.daemon(&node);
+    let before = pod.state();
+    // The kernel makes eth0 of it, so that what was asked for is missing right after.
+    let pattern = PodLink { ifname: "eth%d".to_owned(), ..pod_link(LinkKind::Veth, 7) };
+    linux.wire(&pod.netns, &pattern).map(drop).unwrap_err();
+    assert_eq!(pod.state(), before);
+    assert!(!switch(&lab).run("ip -o link show").contains("hopt7"), "the node's end is left");
+    drop(linux.wire(&pod.netns, &pod_link(LinkKind::Veth, 7)).unwrap());
+    // Whose name is taken is another's and stays.
+    let second = linux.wire(&pod.netns, &pod_link(LinkKind::Veth, 7)).map(drop);
+    assert!(matches!(second, Err(NodeError::Exists { .. })), "{second:?}");
+    assert_eq!(sentences(linux.check(&pod.netns, &pod_link(LinkKind::Veth, 7))), NO_PROBLEM);
+}
+
+#[test]
 fn check_sees_both_ends() {
     let Some(mut lab) = Lab::new() else { return };
     let node = lab.netns("node");
@@ -101,6 +120,22 @@ fn it_outlives_the_daemon_and_goes_with_its_pod_or_by_name() {
     };
     assert_eq!(doing, "cannot take back hopt7: the switch's namespace is gone");
     assert!(!lab.dir.join("run/netns").exists(), "what is gone is not made anew");
+}
+
+#[test]
+fn ends_that_nobody_has_on_record_are_swept() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (node, pod, other) = (lab.netns("node"), lab.netns("pod"), lab.netns("other"));
+    let linux = lab.daemon(&node);
+    assert_eq!(linux.sweep(&BTreeSet::new()).unwrap(), Vec::<String>::new(), "no namespace yet");
+    let end = |name: &str| PodLink { host_ifname: name.into(), ..pod_link(LinkKind::Veth, 7) };
+    drop(linux.wire(&pod.netns, &end("hv1")).unwrap());
+    drop(linux.wire(&other.netns, &end("hv2")).unwrap());
+    switch(&lab).run("ip link add mine type veth peer name mine2");
+    assert_eq!(linux.sweep(&BTreeSet::from(["hv1".to_owned()])).unwrap(), ["hv2"]);
+    assert_eq!(sentences(linux.check(&pod.netns, &end("hv1"))), NO_PROBLEM);
+    assert!(!other.run("ip -o link show").contains("eth0"));
+    assert!(switch(&lab).run("ip -o link show").contains("mine"));
 }
 
 #[test]
