@@ -12,12 +12,15 @@ use lab::{Node, NodeSpec};
 use crate::{World, state};
 
 /// Runs a daemon that must refuse to start: it says one sentence with all these parts, and the
-/// node's kernel shows what it showed before.
+/// node's kernel and its files are as before.
 fn refused(node: &Node, command: Command, parts: &[&str]) {
-    let before = state::kernel(&node.netns);
+    let shown = || (state::kernel(&node.netns), state::all_files(node));
+    let before = shown();
     let output = node.netns.spawn(command).unwrap().finish(Duration::from_secs(10)).unwrap();
     one_sentence(&output, parts);
-    state::same(&before, &state::kernel(&node.netns), &format!("{parts:?}"));
+    let after = shown();
+    state::same(&before.0, &after.0, &format!("{parts:?}"));
+    state::same(&before.1, &after.1, &format!("{parts:?}"));
 }
 
 fn one_sentence(output: &Output, parts: &[&str]) {
@@ -63,6 +66,57 @@ fn wrong_settings() {
     let mut command = Command::new(program);
     command.args(["--config", "/nonexistent.yaml"]);
     refused(&world, command, &["--config", "/nonexistent.yaml"]);
+}
+
+#[test]
+fn the_flag_wins_over_the_environment_and_that_over_the_file() {
+    // Each value is refused, and the sentence says which one was taken.
+    for (key, values) in [
+        ("host-port", ["flag/1", "env/1", "file/1"]),
+        ("uplink", ["flag1", "env1", "file1"]),
+        ("node-name", ["flag-node", "env-node", "file-node"]),
+        ("manifests", ["/flag/m", "/env/m", "/file/m"]),
+        ("run-dir", ["/proc/flag", "/proc/env", "/proc/file"]),
+        ("state-dir", ["/proc/flag", "/proc/env", "/proc/file"]),
+        ("node-addresses", ["198.51.100.1", "198.51.100.2", "198.51.100.3"]),
+    ] {
+        let [flag, variable, file] = values;
+        let mut world = idle(|_| {});
+        let in_file = if key == "node-addresses" {
+            serde_json::json!([file])
+        } else {
+            serde_json::json!(file)
+        };
+        world.set(key, in_file);
+        for given in 0..3 {
+            let mut command = world.daemon_command().unwrap();
+            if given > 0 {
+                let name = format!("HOPSCOPE_{}", key.to_uppercase().replace('-', "_"));
+                command.env(name, variable);
+            }
+            if given > 1 {
+                command.arg(format!("--{key}")).arg(flag);
+            }
+            refused(&world, command, &[[file, variable, flag][given]]);
+        }
+    }
+    let mut world = idle(|_| {});
+    let mut command = world.daemon_command().unwrap();
+    command.env("HOPSCOPE_MTUU", "1400");
+    refused(&world, command, &["HOPSCOPE_MTUU", "HOPSCOPE_MTU,"]);
+    world.set("mtu", 1300);
+    for (variable, flag, taken) in
+        [(None, None, "1300"), (Some("1310"), None, "1310"), (Some("1310"), Some("1320"), "1320")]
+    {
+        let mut command = world.daemon_command().unwrap();
+        command.envs(variable.map(|bytes| ("HOPSCOPE_MTU", bytes)));
+        command.args(flag.map(|bytes| ["--mtu", bytes]).into_iter().flatten());
+        let mut daemon = world.netns.spawn(command).unwrap();
+        daemon.wait_ready(Duration::from_secs(10)).unwrap();
+        let shown = world.netns.ip(&["link", "show", "hop0"]).unwrap();
+        assert!(shown.contains(&format!("mtu {taken} ")), "{taken}: {shown}");
+        daemon.terminate(Duration::from_secs(10)).unwrap().success().unwrap();
+    }
 }
 
 #[test]
@@ -148,6 +202,21 @@ fn interfaces_of_strangers() {
     let world = idle(|_| {});
     world.netns.ip(&["link", "add", "hop0", "type", "bridge"]).unwrap();
     refused(&world, world.daemon_command().unwrap(), &["hop0", "bridge", "host-port"]);
+    world.netns.ip(&["link", "del", "hop0"]).unwrap();
+    let mut command = world.daemon_command().unwrap();
+    command.args(["--node-addresses", "198.51.100.7"]);
+    refused(&world, command, &["node-addresses", "198.51.100.7"]);
+}
+
+#[test]
+fn sockets_that_cannot_be_made() {
+    // Found after the locks: what was made until then goes again.
+    for socket in ["admin.sock", "cni.sock"] {
+        let world = idle(|_| {});
+        fs::create_dir_all(world.run_dir().join(socket)).unwrap();
+        fs::set_permissions(world.run_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+        refused(&world, world.daemon_command().unwrap(), &[socket]);
+    }
 }
 
 #[test]
@@ -179,6 +248,12 @@ fn a_second_daemon_on_the_same_run_dir() {
     let left = state::left(&world);
     refused(&world, world.daemon_command().unwrap(), &["run-dir", "another vswitchd", "stop"]);
     assert_eq!(state::left(&world), left);
+    // Nor on the same state-dir: both would give out its addresses.
+    let mut command = world.daemon_command().unwrap();
+    let elsewhere = world.run_dir().with_file_name("run2");
+    command.arg("--run-dir").arg(&elsewhere);
+    refused(&world, command, &["state-dir", "another vswitchd", "stop"]);
+    assert!(!elsewhere.exists());
     a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
     let [c] = world.pods(["c"]);
     c.check().unwrap();

@@ -1,5 +1,7 @@
 //! Daemons that die and pods that come and go meanwhile: nothing leaks, nothing is lost.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -80,6 +82,71 @@ fn a_start_tells_what_is_not_as_it_was() {
         std::fs::remove_file(damaged).unwrap();
         assert!(!world.hopctl(&["status"]).unwrap().contains("problem"), "{kind}");
     }
+}
+
+#[test]
+fn a_client_that_does_not_read_does_not_hold_the_end() {
+    let mut world = World::new("tap");
+    let [a, b] = world.pods(["a", "b"]);
+    let connect = || UnixStream::connect(world.run_dir().join("admin.sock")).unwrap();
+    // Half a request, and a capture that nobody reads: more than all buffers hold.
+    let mut half = connect();
+    half.write_all(b"POST /v1/trace HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{").unwrap();
+    let mut capture = connect();
+    let body = r#"{"points":"allHops"}"#;
+    let head = "POST /v1/capture HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    write!(capture, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !world.hopctl(&["status"]).unwrap().contains("captures") {
+        assert!(Instant::now() < deadline, "the capture has not begun");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let target = b.v4().unwrap().to_string();
+    a.run("ping", &["-A", "-c", "100", "-s", "60000", "-W", "2", &target]).unwrap();
+    let began = Instant::now();
+    let output = world.stop().unwrap();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(output.stderr.contains("does not read"), "{}", output.stderr);
+    drop((half, capture));
+    world.start().unwrap();
+    a.run("ping", &["-c", "1", "-W", "2", &target]).unwrap();
+}
+
+#[test]
+fn cleanup_leaves_a_daemon_alone_and_says_what_it_did() {
+    let mut world = World::new("veth");
+    let state_dir = world.state_dir().to_string_lossy().into_owned();
+    let cleanup = ["node", "cleanup", "--state-dir", &state_dir];
+    let [a, b] = world.pods(["a", "b"]);
+    let before = (state::kernel(&world.netns), state::all_files(&world));
+    let ping = || a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
+    // Whatever became of its socket, and by the state-dir alone as well.
+    let socket = world.run_dir().join("admin.sock");
+    let aside = world.run_dir().join("aside");
+    std::fs::rename(&socket, &aside).unwrap();
+    let output = world.hopctl_attempt(&cleanup).unwrap();
+    std::fs::rename(&aside, &socket).unwrap();
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("run-dir") && output.stderr.contains("another vswitchd"));
+    let mut command = Command::new(binaries::Binaries::find().unwrap().hopctl);
+    command.arg("--run-dir").arg(world.run_dir().with_file_name("elsewhere")).args(cleanup);
+    let output = world.netns.spawn(command).unwrap().finish(Duration::from_secs(10)).unwrap();
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("state-dir") && output.stderr.contains("another vswitchd"));
+    state::same(&before.0, &state::kernel(&world.netns), "kernel");
+    state::same(&before.1, &state::all_files(&world), "files");
+    ping();
+    world.stop().unwrap();
+    let said = world.hopctl(&cleanup).unwrap();
+    for part in ["eth0 of pod/default/a", "hop0 with its routes", "the namespace of veth ends"] {
+        assert!(said.contains(&format!("removed {part}")), "{part}: {said}");
+    }
+    let files = state::all_files(&world);
+    let again = world.hopctl_attempt(&cleanup).unwrap();
+    assert_eq!((again.code, &*again.stdout), (Some(0), ""), "{again:?}");
+    assert!(again.stderr.contains("nothing to remove"), "{again:?}");
+    state::same(&files, &state::all_files(&world), "a second cleanup");
 }
 
 /// Ends the daemon in one of the two ways.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,11 +69,37 @@ fn files(dir: &Path, found: &mut Vec<String>) {
     }
 }
 
+/// Every file of the run-dir and the state-dir with its mode and length, and the directories
+/// themselves.
+pub(crate) fn all_files(node: &Node) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![node.run_dir(), node.state_dir()];
+    while let Some(path) = open.pop() {
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        if meta.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
+        }
+        let length = if meta.is_file() { meta.len() } else { 0 };
+        found.insert(path.to_string_lossy().into_owned(), format!("{:o} {length}", meta.mode()));
+    }
+    found
+}
+
 /// All that the kernel shows of a namespace: links, addresses, rules, routes, neighbors set for
 /// good, settings.
 pub(crate) fn kernel(netns: &Namespace) -> BTreeMap<String, String> {
-    // The kernel takes a moment to be sure of its own link-local addresses.
-    let settled = || !netns.ip(&["-6", "addr", "show", "tentative"]).unwrap().contains("inet6");
+    // The kernel takes a moment to be sure of its own link-local addresses, and another one until
+    // an address has its route.
+    let settled = || {
+        let addresses = netns.ip(&["-6", "-o", "addr", "show", "up"]).unwrap();
+        let routes = netns.ip(&["-6", "route", "show", "table", "local"]).unwrap();
+        let mut own = addresses.lines().filter_map(|line| line.split_whitespace().nth(3));
+        let has_route = |cidr: &str| {
+            let address = cidr.split('/').next().unwrap_or(cidr);
+            routes.contains(&format!("local {address} "))
+        };
+        !addresses.contains("tentative") && own.all(has_route)
+    };
     for _ in 0..50 {
         if settled() {
             break;

@@ -14,6 +14,7 @@ pub mod capture;
 pub mod cli;
 pub mod cni;
 pub mod daemon;
+pub mod directories;
 pub mod directory;
 pub mod event_loop;
 pub mod kube;

@@ -5,10 +5,10 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 use vswitchd::daemon;
-use vswitchd::settings::{Given, LogFormat, Settings};
+use vswitchd::settings::{Given, LogFormat, Settings, environment};
 
 /// Carries every pod's frames of this node in userspace, and shows each step of each.
 ///
@@ -44,6 +44,11 @@ fn main() -> ExitCode {
 }
 
 fn settings(args: Args) -> Result<Settings, Box<dyn Error>> {
+    let command = Args::command();
+    let known = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+    let given: Vec<String> =
+        std::env::vars_os().map(|(name, _value)| name.to_string_lossy().into_owned()).collect();
+    environment::check(&given, &known.collect::<Vec<_>>())?;
     let file = args.config.as_deref().map(Given::read).transpose()?.unwrap_or_default();
     let host_name = nix::unistd::gethostname()?;
     Ok(args.given.or(file).resolve(&host_name.to_string_lossy())?)

@@ -256,9 +256,9 @@ pub enum NodeCommand {
     /// Remove all that a daemon made on this node: interfaces, routes, rules, settings
     #[command(after_help = "Examples:
   hopctl node cleanup
-  hopctl --run-dir /run/other node cleanup
+  hopctl --run-dir /run/other node cleanup --state-dir /var/lib/other --host-port hop1
 
-Refused while a daemon runs. Pods lose their network.")]
+Name what the daemon was started with. Refused while a daemon runs. Pods lose their network.")]
     Cleanup(Cleanup),
 }
 

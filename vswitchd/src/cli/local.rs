@@ -8,6 +8,7 @@ use super::args::Cleanup;
 use crate::admin::objects::Check;
 use crate::admin::socket;
 use crate::cni::store::Store;
+use crate::directories::Directories;
 use crate::node::preflight;
 use crate::node::{Kernel, Linux};
 
@@ -18,15 +19,18 @@ const TUN: &str = "/dev/net/tun";
 /// switch's namespace, and what is remembered of all these.
 ///
 /// # Errors
-/// A sentence that says what could not be removed. What was removed before stays removed.
+/// A sentence that says what could not be removed, or that a daemon runs. What was removed before
+/// stays removed.
 pub fn cleanup(args: &Cleanup) -> Result<Vec<String>, String> {
+    // A daemon holds both for as long as it runs, before it has a socket and after.
+    let _taken =
+        Directories::take_existing(&args.run_dir, &args.state_dir).map_err(|error| told(&error))?;
     let linux = Linux::new(args.run_dir.clone()).map_err(|error| told(&error))?;
     let mut removed = Vec::new();
     if args.state_dir.exists() {
         pods(&linux, &args.state_dir, &mut removed)?;
     }
-    linux.cleanup(&args.host_port).map_err(|error| told(&error))?;
-    removed.push(format!("{} with its routes, rules and settings", args.host_port));
+    removed.extend(linux.cleanup(&args.host_port).map_err(|error| told(&error))?);
     for file in [socket::NAME, "cni.sock"].map(|name| args.run_dir.join(name)) {
         remove(&file, &mut removed)?;
     }

@@ -1,24 +1,15 @@
 //! `hopctl node`.
 
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::output::{Output, Tone};
 use super::{Answer, Failure, Node, Outcome, args};
-use crate::admin::socket;
 
 /// Removes what a daemon made, unless one runs.
 ///
 /// # Errors
 /// When a daemon runs, or something cannot be removed.
 pub fn cleanup(args: &args::Cleanup, node: &Node, run_dir: &Path, output: &Output) -> Outcome {
-    let socket = run_dir.join(socket::NAME);
-    if UnixStream::connect(&socket).is_ok() {
-        return Err(Failure::Negative(format!(
-            "a daemon runs and listens on {}: stop it first",
-            socket.display()
-        )));
-    }
     let args = args::Cleanup { run_dir: run_dir.to_owned(), ..args.clone() };
     let removed = (node.cleanup)(&args).map_err(Failure::Negative)?;
     for line in &removed {

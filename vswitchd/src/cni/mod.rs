@@ -101,15 +101,22 @@ pub struct Server {
     reconciled: Reconciled,
 }
 
+/// What [`Opened::new`] makes where it is missing.
+#[must_use]
+pub fn files(run_dir: &Path, state_dir: &Path) -> [PathBuf; 2] {
+    [store::attachments(state_dir), run_dir.join(server::SOCKET)]
+}
+
 impl Opened {
-    /// Reads the attachments and listens; requests wait in the backlog. The caller holds the run
-    /// directory's lock.
+    /// Reads the attachments and listens; requests wait in the backlog. The caller holds the locks
+    /// of both directories.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn new(options: CniOptions) -> Result<Self, StartError> {
         let ranges = Range::all(&options.pod_cidrs)?;
         let boot_id = read_boot_id()?;
+        server::deletions(&options.run_dir).map_err(unreadable)?;
         let registry = Registry::open(&options.state_dir, boot_id, options.reserved_macs, &ranges)?;
         let listener = server::listen(&options.run_dir)?;
         let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
@@ -129,9 +136,7 @@ impl Opened {
         let wiring = NodeWiring::new(kernel, switch, directory);
         let cni = Arc::new(Cni::new(wiring, self.registry, self.defaults));
         let reconciled = cni.reconcile().await;
-        server::carry_out_deletions(&self.run_dir, &cni).await.map_err(|source| {
-            StartError::Io { what: "run-dir: the recorded deletions".into(), source }
-        })?;
+        server::carry_out_deletions(&self.run_dir, &cni).await.map_err(unreadable)?;
         let task = tokio::spawn(server::serve(self.listener, cni.clone()));
         Ok(Server { cni, task, socket: self.run_dir.join(server::SOCKET), reconciled })
     }
@@ -188,6 +193,10 @@ impl Server {
             tracing::warn!(socket = %self.socket.display(), %error, "cannot remove the socket");
         }
     }
+}
+
+fn unreadable(source: std::io::Error) -> StartError {
+    StartError::Io { what: "run-dir: the recorded deletions".into(), source }
 }
 
 fn read_boot_id() -> Result<String, StartError> {

@@ -129,22 +129,30 @@ async fn send(stream: &mut UnixStream, response: &Response) -> io::Result<()> {
     stream.shutdown().await
 }
 
+/// The directory of recorded deletions, if there is one.
+///
+/// # Errors
+/// When others may write to it, and the file system's.
+pub fn deletions(run_dir: &Path) -> io::Result<Option<PathBuf>> {
+    let directory = deletion::directory(&run_dir.join(SOCKET));
+    let meta = match fs::symlink_metadata(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        meta => meta?,
+    };
+    if !meta.is_dir() || meta.mode() & 0o022 != 0 {
+        let text = format!("{} may be written to by others", directory.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(Some(directory))
+}
+
 /// Carries out the deletions that were written down, and removes each that is done.
 ///
 /// # Errors
 /// The file system's; a single file that is wrong is set aside instead.
 pub async fn carry_out_deletions<W: Wiring>(run_dir: &Path, cni: &Cni<W>) -> io::Result<usize> {
-    let directory = deletion::directory(&run_dir.join(SOCKET));
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    let meta = fs::symlink_metadata(&directory)?;
-    if !meta.is_dir() || meta.mode() & 0o022 != 0 {
-        let text = format!("{} may be written to by others", directory.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-    }
+    let Some(directory) = deletions(run_dir)? else { return Ok(0) };
+    let entries = fs::read_dir(&directory)?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     for path in paths.iter().filter(|path| is_abandoned(path)) {
         fs::remove_file(path)?;

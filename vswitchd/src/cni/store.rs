@@ -125,6 +125,12 @@ pub(crate) fn private_directory(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Where attachments lie in a state directory.
+#[must_use]
+pub fn attachments(state_dir: &Path) -> PathBuf {
+    state_dir.join("attachments")
+}
+
 impl Store {
     /// Opens the state directory, making what is missing, and reads all of it.
     ///
@@ -190,7 +196,7 @@ impl Store {
     }
 
     fn attachments(&self) -> PathBuf {
-        self.directory.join("attachments")
+        attachments(&self.directory)
     }
 
     fn damaged(&self) -> PathBuf {

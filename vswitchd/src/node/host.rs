@@ -30,17 +30,7 @@ const TAP_KIND: &str = "tun";
 pub(crate) fn wire(link: &HostLink, before: &Path) -> Result<Tap, NodeError> {
     let name = &link.ifname;
     let mut netlink = Netlink::open()?;
-    let present = netlink.link(name)?;
-    if let Some(other) = present.as_ref().filter(|found| found.kind.as_deref() != Some(TAP_KIND)) {
-        let kind = other.kind.as_deref().unwrap_or("hardware");
-        return Err(NodeError::Setting {
-            field: "host-port",
-            why: format!(
-                "the node has an interface {name} of kind {kind}; remove it, or name another"
-            ),
-        });
-    }
-    refuse_foreign(&mut netlink, link)?;
+    let present = refuse_strangers(&mut netlink, link)?;
     let opened = if present.is_some() { Tap::attach(name) } else { Tap::create(name, true) };
     let tap = opened.map_err(|source| NodeError::Kernel {
         doing: format!("cannot open the node's port {name}"),
@@ -54,6 +44,31 @@ pub(crate) fn wire(link: &HostLink, before: &Path) -> Result<Tap, NodeError> {
         tracing::warn!(interface = name, %error, "half-made port of the node not removed");
     }
     configured.map(|()| tap)
+}
+
+/// Whether [`wire`] would begin. Changes nothing.
+///
+/// # Errors
+/// [`NodeError::Setting`] as [`wire`]; the kernel's.
+pub(crate) fn may_wire(link: &HostLink) -> Result<(), NodeError> {
+    refuse_strangers(&mut Netlink::open()?, link).map(|_present| ())
+}
+
+/// What stands in the way is found before anything is made. Gives back the port of a daemon before.
+fn refuse_strangers(netlink: &mut Netlink, link: &HostLink) -> Result<Option<Link>, NodeError> {
+    let name = &link.ifname;
+    let present = netlink.link(name)?;
+    if let Some(other) = present.as_ref().filter(|found| found.kind.as_deref() != Some(TAP_KIND)) {
+        let kind = other.kind.as_deref().unwrap_or("hardware");
+        return Err(NodeError::Setting {
+            field: "host-port",
+            why: format!(
+                "the node has an interface {name} of kind {kind}; remove it, or name another"
+            ),
+        });
+    }
+    refuse_foreign(netlink, link)?;
+    Ok(present)
 }
 
 /// The address that routes name as their source must be the node's, or the kernel refuses them half
@@ -138,20 +153,23 @@ fn configure_routes(
     Ok(())
 }
 
-/// Removes the node's port and all that belongs to it; what is gone is no error.
+/// Removes the node's port and all that belongs to it; what is gone is no error. Whether anything
+/// was there.
 ///
 /// # Errors
 /// The kernel's; the rest is removed nevertheless.
-pub(crate) fn remove(ifname: &str, before: &Path) -> Result<(), NodeError> {
+pub(crate) fn remove(ifname: &str, before: &Path) -> Result<bool, NodeError> {
     let mut netlink = Netlink::open()?;
     let rules = rules::remove(&mut netlink, &all_families());
     let settings = settings::restore(before);
     // Routes, neighbors and addresses go with the interface.
     let link = match netlink.link(ifname)? {
-        Some(found) if found.kind.as_deref() == Some(TAP_KIND) => netlink.delete_link(&found),
-        _ => Ok(()),
+        Some(found) if found.kind.as_deref() == Some(TAP_KIND) => {
+            netlink.delete_link(&found).map(|()| true)
+        }
+        _ => Ok(false),
     };
-    rules.and(settings).and(link)
+    Ok(rules? | settings? | link?)
 }
 
 /// What differs from what shall be.

@@ -61,15 +61,23 @@ impl Linux {
         })
     }
 
-    /// Removes from the node all that any daemon with this run directory made: the own port,
-    /// routes, rules, settings, the switch's namespace with the node's ends of veth pairs. TAPs
-    /// go with their pods' namespaces, or by [`Kernel::unwire`].
+    /// Removes from the node all that any daemon with this run directory made, and says what was
+    /// there: the own port, routes, rules, settings, the switch's namespace with the node's ends of
+    /// veth pairs. TAPs go with their pods' namespaces, or by [`Kernel::unwire`].
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn cleanup(&self, host_ifname: &str) -> Result<(), NodeError> {
+    /// The kernel's; the rest is removed nevertheless.
+    pub fn cleanup(&self, host_ifname: &str) -> Result<Vec<String>, NodeError> {
         let host = netns::within(&self.own, || host::remove(host_ifname, &self.settings_before()));
-        self.switch.remove().and(host)
+        let switch = self.switch.remove();
+        let mut removed = Vec::new();
+        if host? {
+            removed.push(format!("{host_ifname} with its routes, rules and settings"));
+        }
+        if switch? {
+            removed.push("the namespace of veth ends".to_owned());
+        }
+        Ok(removed)
     }
 
     fn settings_before(&self) -> PathBuf {
@@ -165,6 +173,10 @@ impl Kernel for Linux {
         Ok(self.within_switch(|| veth::sweep(keep))?.unwrap_or_default())
     }
 
+    fn may_wire_host(&self, link: &HostLink) -> Result<(), NodeError> {
+        netns::within(&self.own, || host::may_wire(link))
+    }
+
     fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError> {
         Ok(Box::new(netns::within(&self.own, || host::wire(link, &self.settings_before()))?))
     }
@@ -174,6 +186,8 @@ impl Kernel for Linux {
     }
 
     fn unwire_host(&self, link: &HostLink) -> Result<(), NodeError> {
-        netns::within(&self.own, || host::remove(&link.ifname, &self.settings_before()))
+        let removed =
+            netns::within(&self.own, || host::remove(&link.ifname, &self.settings_before()));
+        removed.map(|_any| ())
     }
 }

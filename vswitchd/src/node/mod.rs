@@ -171,6 +171,13 @@ pub trait Kernel: Send + Sync {
     /// The kernel's.
     fn sweep(&self, keep: &BTreeSet<String>) -> Result<Vec<String>, NodeError>;
 
+    /// Whether something of the node's stands in the way of its own port. Changes nothing.
+    ///
+    /// # Errors
+    /// [`NodeError::Setting`] when a stranger's interface has the name or the node lacks one of its
+    /// addresses; the kernel's.
+    fn may_wire_host(&self, link: &HostLink) -> Result<(), NodeError>;
+
     /// Makes or takes back the node's own port, with addresses, neighbors, routes, rules and
     /// sysctls.
     ///

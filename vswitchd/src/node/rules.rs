@@ -51,11 +51,12 @@ pub(crate) fn install(
 }
 
 /// Takes all rules of ours out; the local table's goes back to where the kernel has it. Does
-/// nothing where there are none of ours.
+/// nothing where there are none of ours. Whether there were any.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn remove(netlink: &mut Netlink, families: &[Family]) -> Result<(), NodeError> {
+pub(crate) fn remove(netlink: &mut Netlink, families: &[Family]) -> Result<bool, NodeError> {
+    let mut any = false;
     for family in families {
         let mut ours = netlink.rules(*family)?;
         ours.retain(|found| found.maker == PROTOCOL);
@@ -64,9 +65,10 @@ pub(crate) fn remove(netlink: &mut Netlink, families: &[Family]) -> Result<(), N
         }
         for found in ours {
             netlink.delete_rule(&found.rule)?;
+            any = true;
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 /// What of the rules is not as it shall be.

@@ -59,16 +59,16 @@ fn keep_router_advertisements(netlink: &mut Netlink, before: &Path) -> Result<()
 }
 
 /// Puts back what [`apply`] changed, the last change first. An interface that went takes its
-/// settings along.
+/// settings along. Whether there was anything on record.
 ///
 /// # Errors
 /// The kernel's, or those of reading `before`.
-pub(crate) fn restore(before: &Path) -> Result<(), NodeError> {
+pub(crate) fn restore(before: &Path) -> Result<bool, NodeError> {
     let fail =
         |source| NodeError::Kernel { doing: format!("cannot read {}", before.display()), source };
     let text = match fs::read_to_string(before) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(fail(error)),
     };
     for (key, value) in text.lines().rev().filter_map(|line| line.split_once(' ')) {
@@ -76,7 +76,7 @@ pub(crate) fn restore(before: &Path) -> Result<(), NodeError> {
             sysctl::write(key, value)?;
         }
     }
-    fs::remove_file(before).map_err(fail)
+    fs::remove_file(before).map_err(fail).map(|()| true)
 }
 
 /// What is not as it shall be.

@@ -62,12 +62,13 @@ impl SwitchNetns {
         }
     }
 
-    /// Removes it with all that is in it.
+    /// Removes it with all that is in it. Whether it was there.
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn remove(&self) -> Result<(), NodeError> {
-        netns::remove(&self.path)
+    pub(crate) fn remove(&self) -> Result<bool, NodeError> {
+        let was_there = self.path.exists();
+        netns::remove(&self.path).map(|()| was_there)
     }
 }
 

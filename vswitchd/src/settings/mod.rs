@@ -2,7 +2,7 @@
 //!
 //! [`Given`] is the one list: its fields are the flags, the `HOPSCOPE_*` variables and the keys of
 //! the file. The flag wins over the environment, the environment over the file; an unknown key is
-//! an error.
+//! an error, in the environment too ([`environment`]).
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::node::LinkKind;
+
+pub mod environment;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -164,6 +166,14 @@ pub enum SettingsError {
         key: &'static str,
         /// What to do.
         mend: &'static str,
+    },
+    /// A variable looks like a setting and is none.
+    #[error("{name} in the environment is no setting; unset it, or mend its name: {known}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// Those that are settings.
+        known: String,
     },
     /// A value cannot be.
     #[error("`{key}`: {why}")]

@@ -1,0 +1,184 @@
+//! The parts of a daemon that runs: started in order, and brought to what the manifests say now.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use stack::{Change, Config, Limits, Switch};
+
+use super::{
+    DaemonError, GATEWAY_PORT, HOST_PORT, Plan, PlanError, State, io, plan, read_manifests,
+    refuse_overlaps, with_causes,
+};
+use crate::admin::socket::{self, Listener};
+use crate::admin::{self, Context, objects::Problem};
+use crate::cni::{self, CniOptions};
+use crate::directories::Directories;
+use crate::directory::{Directory, Label, Shared};
+use crate::event_loop;
+use crate::kube::objects::Desired;
+use crate::node::uplink::Uplink;
+use crate::node::{Kernel, Linux};
+use crate::settings::Settings;
+
+/// The parts, once they run.
+pub(super) struct Running {
+    plan: Plan,
+    desired: Desired,
+    linux: Arc<Linux>,
+    kernel: Arc<dyn Kernel>,
+    state: Arc<State>,
+    pub(super) context: Context,
+    /// Completes when the data thread has ended.
+    pub(super) data: tokio::sync::oneshot::Receiver<()>,
+}
+
+impl Running {
+    /// Starts all parts; the listener is to be served by the caller, clients wait meanwhile.
+    pub(super) async fn start(
+        settings: &Settings,
+        desired: Desired,
+        plan: Plan,
+        linux: Arc<Linux>,
+        directories: &mut Directories,
+    ) -> Result<(Self, Listener), DaemonError> {
+        let kernel: Arc<dyn Kernel> = linux.clone();
+        let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
+        let switch = Switch::new(Config::default(), Limits::default(), seeds);
+        let (handle, data) =
+            event_loop::start(switch).map_err(io("cannot start the data thread"))?;
+        let directory = directory(&desired);
+        handle.change(plan.changes()).await??;
+        for file in cni::files(&settings.run_dir, &settings.state_dir) {
+            directories.note(&file);
+        }
+        let opened = cni::Opened::new(CniOptions {
+            run_dir: settings.run_dir.clone(),
+            state_dir: settings.state_dir.clone(),
+            pod_cidrs: plan.pod_cidrs.clone(),
+            mtu: plan.mtu,
+            port_kind: settings.port_kind,
+            reserved_macs: vec![plan.host.mac],
+        })?;
+        directories.note(&settings.run_dir.join(socket::NAME));
+        let listener =
+            Listener::bind(&settings.run_dir).map_err(io("cannot listen on admin.sock"))?;
+        // From here on the node is changed.
+        handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
+        let cni = opened.serve(kernel.clone(), handle.clone(), directory.clone()).await?;
+        handle.change(Change::Complete(true)).await??;
+        let taken_back = cni.reconciled().taken_back;
+        tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
+        let host = plan.host.clone();
+        let state = Arc::new(State::new(settings, linux.clone(), cni, host));
+        let context = Context {
+            handle,
+            directory,
+            sources: state.clone(),
+            captures: admin::Captures::default(),
+        };
+        state.set_problems(idle(&desired));
+        Ok((Self { plan, desired, linux, kernel, state, context, data }, listener))
+    }
+
+    /// Takes the manifests in again. What is wrong with them is shown by `status`, and the old
+    /// state stays.
+    pub(super) async fn reload(
+        &mut self,
+        settings: &Settings,
+        uplink: Option<&Uplink>,
+    ) -> Result<(), DaemonError> {
+        let next = read_manifests(settings)
+            .and_then(|desired| Ok((plan(settings, &desired, uplink)?, desired)))
+            .and_then(|(plan, desired)| {
+                refuse_overlaps(&self.linux, settings, &plan)?;
+                Ok((plan, desired))
+            });
+        let result = match next {
+            Ok((plan, desired)) => self.adopt(plan, desired).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => self.state.set_problems(idle(&self.desired)),
+            Err(DaemonError::Ended(ended)) => return Err(ended.into()),
+            Err(error) => {
+                let message = with_causes(&error);
+                tracing::warn!(
+                    error = message,
+                    "the manifests are not taken; the last good state stays"
+                );
+                let object = settings.manifests.display().to_string();
+                // What holds still has the problems it had.
+                let mut problems = idle(&self.desired);
+                problems.push(Problem { object, message });
+                self.state.set_problems(problems);
+            }
+        }
+        Ok(())
+    }
+
+    async fn adopt(&mut self, plan: Plan, desired: Desired) -> Result<(), DaemonError> {
+        if plan != self.plan {
+            let host_too = plan.host != self.plan.host;
+            if let Err(error) = self.carry_out(&plan, host_too).await {
+                // Half of it may be done: the last good state has to be made again.
+                self.carry_out(&self.plan, host_too).await?;
+                return Err(error);
+            }
+            self.plan = plan;
+        }
+        if desired.allowed != self.desired.allowed {
+            self.open_guards(&desired).await?;
+        }
+        self.desired = desired;
+        Ok(())
+    }
+
+    /// Makes switch and node what the plan says, and gives out addresses of its ranges.
+    async fn carry_out(&self, plan: &Plan, host_too: bool) -> Result<(), DaemonError> {
+        self.context.handle.change(plan.changes()).await??;
+        if host_too {
+            self.context.handle.detach(HOST_PORT).await?;
+            self.context.handle.attach(HOST_PORT, self.kernel.wire_host(&plan.host)?)?;
+            self.state.set_host(plan.host.clone());
+        }
+        self.state.cni().reload(&plan.pod_cidrs).map_err(PlanError::from)?;
+        Ok(())
+    }
+
+    /// Gives every pod's port the prefixes that its annotation allows now.
+    async fn open_guards(&self, desired: &Desired) -> Result<(), DaemonError> {
+        self.context.directory.rcu(|directory| {
+            let mut directory = (**directory).clone();
+            directory.allowed.clone_from(&desired.allowed);
+            directory
+        });
+        let directory = self.context.directory.load_full();
+        let config = self.context.handle.ask(|view| view.switch.config()).await?;
+        let mut changes = Vec::new();
+        for mut port in config.ports {
+            let Some(label) = directory.ports.get(&port.id) else { continue };
+            let allowed = directory.allowed(label);
+            if port.allowed != allowed {
+                port.allowed = allowed;
+                changes.push(Change::Port(port));
+            }
+        }
+        Ok(self.context.handle.change(Change::All(changes)).await??)
+    }
+}
+
+/// What the manifests ask for and nobody does: better said than found out.
+fn idle(desired: &Desired) -> Vec<Problem> {
+    let problem = |kind: &String| Problem {
+        object: kind.clone(),
+        message: "this version does not act on objects of this kind".to_owned(),
+    };
+    desired.idle.iter().map(problem).collect()
+}
+
+fn directory(desired: &Desired) -> Shared {
+    let mut names = Directory { allowed: desired.allowed.clone(), ..Directory::default() };
+    names.ports.insert(GATEWAY_PORT, Label::Endpoint("gateway"));
+    names.ports.insert(HOST_PORT, Label::Host);
+    Arc::new(ArcSwap::from_pointee(names))
+}
