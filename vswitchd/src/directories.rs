@@ -86,13 +86,13 @@ impl Directories {
             let file = opened.map_err(|error| format!("cannot be written to: {error}"))?;
             let own = file.metadata().map_err(|error| format!("cannot be looked at: {error}"))?;
             let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-            let locked = locked.map_err(|(_file, errno)| match errno {
-                Errno::EWOULDBLOCK => {
-                    // It is that one's, not ours to remove.
-                    self.made.forget(&path);
-                    IN_USE.to_owned()
+            let locked = locked.map_err(|(_file, errno)| {
+                if errno != Errno::EWOULDBLOCK {
+                    return format!("cannot be locked: {errno}");
                 }
-                errno => format!("cannot be locked: {errno}"),
+                // It is that one's, not ours to remove.
+                self.made.forget(&path);
+                IN_USE.to_owned()
             })?;
             // Who was refused in between has removed its file, and nobody would look at this one.
             let inode = |file: &fs::Metadata| (file.dev(), file.ino());

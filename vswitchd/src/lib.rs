@@ -7,6 +7,8 @@
 //! - [`kube`]: Kubernetes objects and manifests to desired state.
 //! - [`capture`]: pcapng, filters, sessions.
 //! - [`admin`]: the admin socket; [`cli`]: `hopctl`, which speaks to it.
+//! - [`supervisor`]: the parent process, which owns privileges and ports; [`worker`]: how the other
+//!   one begins.
 //! - [`daemon`]: wiring and order of start and stop; [`settings`]: flags, environment, file.
 
 pub mod admin;
@@ -21,3 +23,6 @@ pub mod kube;
 pub mod node;
 pub mod port;
 pub mod settings;
+pub mod supervisor;
+mod text;
+pub mod worker;

@@ -24,7 +24,7 @@ pub mod socket;
 pub mod trace;
 
 pub use capture::Captures;
-use objects::{Attachment, Check, Lease, Problem};
+use objects::{Attachment, Check, Lease, Problem, Worker};
 
 /// Bytes of a request at most: a filter of 4,096 instructions is the largest.
 const REQUEST_MAX: usize = 512 << 10;
@@ -36,6 +36,9 @@ pub trait Sources: Send + Sync {
 
     /// Time since the daemon started.
     fn uptime(&self) -> Duration;
+
+    /// The process that works now, and those before it.
+    fn worker(&self) -> Worker;
 
     /// Whether pods can be wired.
     ///
