@@ -32,6 +32,8 @@ mod state;
 #[cfg(test)]
 mod trace;
 #[cfg(test)]
+mod worker;
+#[cfg(test)]
 mod world;
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// Files that a daemon without pods has in its run-dir and state-dir.
 const OWN_FILES: &[&str] =
-    &["lock", "cni.sock", "admin.sock", "netns", "sysctl-before", "leases.json"];
+    &["lock", "worker.lock", "cni.sock", "admin.sock", "netns", "sysctl-before", "leases.json"];
 /// Ports of a switch without pods.
 const OWN_PORTS: &[&str] = &["endpoint/gateway", "host"];
 
