@@ -16,6 +16,23 @@ const NAMES_BANNED: &[&str] = &["utils", "util", "helpers", "helper", "common", 
 const UNSAFE_PLACES: &[&str] =
     &["vswitchd/src/port/", "vswitchd/src/node/netns.rs", "vswitchd/src/recorder/map.rs"];
 
+/// The only places of the daemon that read a clock, and what for. On a frame's way there are two:
+/// what the waiter reads is the core's time, and captures are told what that is in UTC.
+const CLOCK_PLACES: &[(&str, &str)] = &[
+    ("vswitchd/src/port/wake.rs", "the time of a wake-up, and how long a spin has lasted"),
+    ("vswitchd/src/event_loop/clock.rs", "from that time to UTC"),
+    ("vswitchd/src/capture/stream.rs", "the end of a capture with a duration, for its reader"),
+    ("vswitchd/src/cni/registry.rs", "when a lease was given and freed"),
+    ("vswitchd/src/daemon/sources.rs", "ages, for people"),
+    ("vswitchd/src/cli/status.rs", "hopctl: how long to wait"),
+    ("vswitchd/src/supervisor/mod.rs", "when the next worker is due, and the end of patience"),
+    ("vswitchd/src/supervisor/lock.rs", "how long to wait for an orphan"),
+    ("vswitchd/src/supervisor/process.rs", "since when a worker is of use"),
+    ("vswitchd/src/worker/mod.rs", "since when the parent is there"),
+];
+/// What reads one.
+const CLOCKS: &[&str] = &["Instant::now", "SystemTime", "UNIX_EPOCH", "clock_gettime", "elapsed"];
+
 fn rust() -> Vec<File> {
     files().into_iter().filter(File::is_rust).collect()
 }
@@ -157,6 +174,30 @@ fn unsafe_stays_where_it_belongs() {
         }
     }
     none(&format!("unsafe code lies only in {UNSAFE_PLACES:?}:"), &found);
+}
+
+#[test]
+fn clocks_are_read_where_it_is_known() {
+    let mut found = Vec::new();
+    let mut used = Vec::new();
+    for file in rust().iter().filter(|file| file.path.starts_with("vswitchd/src/")) {
+        if file.is_test() {
+            continue;
+        }
+        let place = CLOCK_PLACES.iter().find(|(place, _)| *place == file.path);
+        for (number, line) in file.shipped() {
+            if CLOCKS.iter().any(|clock| has_word(line, clock)) {
+                match place {
+                    Some((place, _)) => used.push(*place),
+                    None => found.push(format!("{}:{number}: {}", file.path, line.trim())),
+                }
+            }
+        }
+    }
+    none("time on a frame's way is what the waiter read; see CLOCK_PLACES:", &found);
+    let idle = CLOCK_PLACES.iter().filter(|(place, _)| !used.contains(place));
+    let idle: Vec<String> = idle.map(|(place, _)| (*place).to_owned()).collect();
+    none("these read no clock any more and leave CLOCK_PLACES:", &idle);
 }
 
 #[test]

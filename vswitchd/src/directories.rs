@@ -1,9 +1,9 @@
 //! run-dir and state-dir: private, locked by whoever works on them, and as they were again when a
 //! start is refused.
 //!
-//! One daemon each. Two on one state-dir would give an address to two pods, two on one run-dir would
-//! take each other's sockets, and a cleanup beside a daemon would take its node away. The locks go
-//! with the process, however it ends.
+//! One daemon each. Two on one state-dir would give an address to two pods, two on one run-dir
+//! would take each other's sockets, and a cleanup beside a daemon would take its node away. The
+//! locks go with the process, however it ends.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;

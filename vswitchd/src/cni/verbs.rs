@@ -1,5 +1,5 @@
-//! ADD, DEL, STATUS and GC (CHECK and what is done at start have files of their own): what is done in
-//! which order, so that whatever fails or dies, either all of an attachment is there or nothing.
+//! ADD, DEL, STATUS and GC (CHECK and the start have files of their own): what is done in which
+//! order, so that whatever fails or dies, either all of an attachment is there or nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Time and seeds, from outside into the switch. Nothing else in the daemon's data path reads a
-//! clock.
+//! Time and seeds, from outside into the switch. Beside the waiter, which tells the time with each
+//! wake-up, nothing in the daemon's data path reads a clock.
 
 use std::io::{self, Read};
 use std::time::{SystemTime, UNIX_EPOCH};

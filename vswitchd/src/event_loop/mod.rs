@@ -1,5 +1,7 @@
-//! The data thread: drains ports into the switch and the switch into ports. The only place that
-//! reads the clock and draws seeds.
+//! The data thread: drains ports into the switch and the switch into ports. Time and seeds go into
+//! the core here alone: the waiter of [`crate::port::wake`] reads the clock once a wake-up, `clock`
+//! what relates it to UTC, and nothing else on a frame's way reads one; tests/tidy holds it to
+//! that.
 //!
 //! Everybody else speaks to it through a [`Handle`]: changes, ports to attach, questions.
 

@@ -73,8 +73,8 @@ impl Used {
     /// Whether pods of that range and these addresses would be in each other's way.
     ///
     /// The longest prefix wins, so a wider route by a gateway, such as 10.0.0.0/8 to a company's
-    /// network, leaves the range to the pods. Hosts on the link itself would be cut off by it, since
-    /// they are neighbors there: within a connected subnet no range is free.
+    /// network, leaves the range to the pods. Hosts on the link itself would be cut off by it,
+    /// since they are neighbors there: within a connected subnet no range is free.
     fn overlaps(&self, range: &IpCidr) -> bool {
         range.contains_subnet(&self.prefix)
             || (self.connected && self.prefix.contains_subnet(range))

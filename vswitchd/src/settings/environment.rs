@@ -5,8 +5,8 @@ use super::SettingsError;
 
 /// How the names of ours begin.
 const OURS: &str = "HOPSCOPE_";
-/// What our own tools read or set for the programs they start: the lab, fuzzing, the simulation, the
-/// benches.
+/// What our own tools read or set for the programs they start: the lab, fuzzing, the simulation,
+/// the benches.
 const OF_TOOLS: [&str; 4] =
     ["HOPSCOPE_LAB", "HOPSCOPE_FUZZ", "HOPSCOPE_SIM", "HOPSCOPE_INSTRUCTIONS"];
 /// By this variable Kubernetes tells a pod of a Service; more of the same beginning come with it.
