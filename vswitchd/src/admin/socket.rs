@@ -18,8 +18,8 @@ pub struct Listener {
     own_uid: u32,
 }
 
-/// Makes the socket, in a directory that only its owner can enter. A socket left by a daemon that is
-/// gone is replaced: the caller has made sure that no other runs.
+/// Makes the socket, in a directory that only its owner can enter. A socket left by a daemon that
+/// is gone is replaced: the caller has made sure that no other runs.
 ///
 /// # Errors
 /// The file system's, with the path.

@@ -21,8 +21,8 @@ use crate::port::tap::Tap;
 const TAP_KIND: &str = "tun";
 
 /// Makes the node's port, or takes it back, and brings everything to what it shall be. `held` is
-/// its device, if that is open already. What is so already stays untouched. If it was not there before and something fails, all of it is gone
-/// again.
+/// its device, if that is open already. What is so already stays untouched. If the port was not
+/// there before and something fails, all of it is gone again.
 ///
 /// # Errors
 /// [`NodeError::Setting`] when a stranger's interface has the name or the node lacks one of its

@@ -1,8 +1,8 @@
 //! Drivers: how frames get from a kernel device into a [`Frame`] and back, offloads included.
 //!
 //! [`tap`] and [`packet`] are the two kinds of device, `vnet` the header both speak, `loss` the
-//! kernel's counter of what a TAP dropped, [`parts`] a device on its way between processes. [`offload`] does in software what a receiver cannot
-//! take, [`wake`] waits.
+//! kernel's counter of what a TAP dropped, [`parts`] a device on its way between processes.
+//! [`offload`] does in software what a receiver cannot take, [`wake`] waits.
 
 use std::io;
 use std::os::fd::BorrowedFd;

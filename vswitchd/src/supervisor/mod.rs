@@ -236,7 +236,7 @@ impl Supervisor {
         };
         let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         if let Some(worker) = &self.worker {
-            for channel in [worker.life(), worker.requests()] {
+            for channel in [Some(worker.life()), worker.requests()].into_iter().flatten() {
                 sources.push(PollFd::new(channel.as_fd(), PollFlags::POLLIN));
             }
         }
@@ -266,21 +266,21 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Answers one request. Whoever does not take its answer is no worker of use.
+    /// Answers one request. Whoever does not take the answer asks for no more.
     fn serve(&mut self) {
         let Some(worker) = &mut self.worker else { return };
-        let answer = match worker.requests().receive() {
+        let Some(requests) = worker.requests() else { return };
+        let answer = match requests.receive() {
             Ok(received) => self.holdings.keeper.answer_received(received),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_broken) => None,
         };
-        let Some((reply, descriptors)) = answer else { return worker.kill() };
+        let Some((reply, descriptors)) = answer else { return worker.close_requests() };
         let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        let sent =
-            protocol::encode(&reply).and_then(|bytes| worker.requests().send(&bytes, &descriptors));
+        let sent = protocol::encode(&reply).and_then(|bytes| requests.send(&bytes, &descriptors));
         if let Err(error) = sent {
             tracing::warn!(%error, "the worker cannot be answered");
-            worker.kill();
+            worker.close_requests();
         }
     }
 

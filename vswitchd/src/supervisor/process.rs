@@ -20,7 +20,8 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 pub(super) struct Worker {
     child: Child,
     life: Channel,
-    requests: Channel,
+    /// Until the worker closes its end.
+    requests: Option<Channel>,
     ready: Option<Instant>,
 }
 
@@ -50,7 +51,7 @@ impl Worker {
             .stdout(Stdio::null())
             .spawn()?;
         // From here on an error kills it.
-        let started = Self { child, life, requests, ready: None };
+        let started = Self { child, life, requests: Some(requests), ready: None };
         let asks: OwnedFd = worker_requests.into_socket();
         let [cni, admin, lock] = handed;
         let bytes = protocol::encode(&Word::Welcome(Box::new(welcome)))?;
@@ -76,10 +77,15 @@ impl Worker {
         &self.life
     }
 
-    /// The channel of requests.
-    #[must_use]
-    pub(super) fn requests(&self) -> &Channel {
-        &self.requests
+    /// The channel of requests, unless it was closed.
+    pub(super) fn requests(&self) -> Option<&Channel> {
+        self.requests.as_ref()
+    }
+
+    /// Takes no more requests. A worker that is about to end closes its channel before it has said
+    /// why it does.
+    pub(super) fn close_requests(&mut self) {
+        self.requests = None;
     }
 
     /// Hears what it says.

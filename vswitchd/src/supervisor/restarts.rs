@@ -9,8 +9,8 @@ const FREE: u32 = 5;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause: what a mend of the cause waits for at most.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A worker that was ready for so long was of use.
-const USEFUL: Duration = Duration::from_secs(1);
+/// A worker that was ready for so long was of use: whoever kills it again and again finds it there.
+const USEFUL: Duration = Duration::from_millis(200);
 
 /// The record of the workers that ended.
 #[derive(Debug, Default)]

@@ -93,7 +93,8 @@ impl Parent {
     }
 }
 
-/// Begins a worker. Called first thing, before there is any other thread: privileges are a thread's.
+/// Begins a worker. Called first thing, before there is any other thread: each has privileges of
+/// its own.
 ///
 /// # Errors
 /// See [`WorkerError`].

@@ -29,8 +29,8 @@ pub(super) fn send(to: SocketAddr, interval: Duration, count: u64) -> Result<()>
     say(format!("sent {count}"))
 }
 
-/// Receives until the sender is silent. Each notable gap is a line `gap MICROSECONDS`, the last line
-/// is `received N lost N reordered N`.
+/// Receives until the sender is silent. Each notable gap is a line `gap MICROSECONDS`, the last
+/// line is `received N lost N reordered N`.
 pub(super) fn receive(listen: SocketAddr) -> Result<()> {
     let socket = UdpSocket::bind(listen).context(listen)?;
     say("ready")?;
