@@ -226,6 +226,8 @@ impl Replay {
                 Ok(Step::Clock(i64::from_le_bytes(*word)))
             }
             Kind::Skip | Kind::Resume => {
+                // A value whose last part was never written, or skipped, is forgotten.
+                self.pieces.clear();
                 self.chain.record(record);
                 Ok(Step::Note(head.kind))
             }

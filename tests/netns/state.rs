@@ -13,6 +13,12 @@ use serde_json::Value;
 /// Files that a daemon without pods has in its run-dir and state-dir.
 const OWN_FILES: &[&str] =
     &["lock", "worker.lock", "cni.sock", "admin.sock", "netns", "sysctl-before", "leases.json"];
+
+/// The journal and its snapshots are the daemon's own as well.
+fn own_file(name: &str) -> bool {
+    OWN_FILES.contains(&name) || name == "journal" || name.starts_with("snapshot-")
+}
+
 /// Ports of a switch without pods.
 const OWN_PORTS: &[&str] = &["endpoint/gateway", "host"];
 
@@ -63,7 +69,7 @@ fn files(dir: &Path, found: &mut Vec<String>) {
     for entry in entries.flatten() {
         if entry.path().is_dir() {
             files(&entry.path(), found);
-        } else if !OWN_FILES.iter().any(|own| entry.file_name() == *own) {
+        } else if !own_file(&entry.file_name().to_string_lossy()) {
             found.push(format!("file: {}", entry.path().display()));
         }
     }

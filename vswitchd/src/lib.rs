@@ -1,6 +1,7 @@
 //! The Hopscope daemon: moves bytes, time and desired state in and out of the core.
 //!
 //! - [`event_loop`]: the data thread; the only place that reads the clock.
+//! - [`recorder`]: the journal, snapshots, recovery.
 //! - [`port`]: drivers (TAP, AF_PACKET) and software offloads.
 //! - [`node`]: what the kernel must know: namespaces, links, addresses, routes, rules.
 //! - [`cni`]: the CNI verbs, address management, the store of attachments.
@@ -22,6 +23,7 @@ pub mod event_loop;
 pub mod kube;
 pub mod node;
 pub mod port;
+pub mod recorder;
 pub mod settings;
 pub mod supervisor;
 mod text;

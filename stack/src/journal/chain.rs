@@ -31,31 +31,51 @@ fn mix(a: u64, b: u64) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(high)
 }
 
-/// Takes bytes and their count into a state: pairs of words on two lanes.
+#[inline]
+fn word(bytes: &[u8; 8]) -> u64 {
+    u64::from_le_bytes(*bytes)
+}
+
+/// Takes 32 bytes into two lanes.
+#[inline]
+fn block(lanes: (u64, u64), bytes: &[u8; 32]) -> (u64, u64) {
+    let [_, k1, _, k3] = KEYS;
+    match bytes.as_chunks::<8>() {
+        ([a, b, c, d], _) => {
+            (mix(word(a) ^ k1, word(b) ^ lanes.0), mix(word(c) ^ k3, word(d) ^ lanes.1))
+        }
+        _ => lanes,
+    }
+}
+
+/// Takes bytes and their count into a state: pairs of words on two lanes. What is no whole block is
+/// taken as the last 32 bytes, some of them a second time; the count tells it apart.
 #[inline]
 fn absorb(state: u64, bytes: &[u8]) -> u64 {
-    let [k0, k1, k2, k3] = KEYS;
-    let (mut one, mut two) = (state ^ k0, state.rotate_left(32) ^ k2);
-    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    let [k0, _, k2, _] = KEYS;
+    let mut lanes = (state ^ k0, state.rotate_left(32) ^ k2);
     let (blocks, rest) = bytes.as_chunks::<32>();
-    for block in blocks {
-        if let ([a, b, c, d], _) = block.as_chunks::<8>() {
-            one = mix(word(a) ^ k1, word(b) ^ one);
-            two = mix(word(c) ^ k3, word(d) ^ two);
-        }
+    for bytes in blocks {
+        lanes = block(lanes, bytes);
     }
     if !rest.is_empty() {
-        let mut padded = [0_u8; 32];
-        for (place, byte) in padded.iter_mut().zip(rest) {
-            *place = *byte;
-        }
-        if let ([a, b, c, d], _) = padded.as_chunks::<8>() {
-            one = mix(word(a) ^ k1, word(b) ^ one);
-            two = mix(word(c) ^ k3, word(d) ^ two);
-        }
+        lanes = match bytes.last_chunk::<32>() {
+            Some(last) => block(lanes, last),
+            None => block(lanes, &padded(rest)),
+        };
     }
     let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    mix(one ^ k2, two.rotate_left(17) ^ count ^ k0) ^ state.rotate_left(1)
+    mix(lanes.0 ^ k2, lanes.1.rotate_left(17) ^ count ^ k0) ^ state.rotate_left(1)
+}
+
+/// Fewer bytes than a block has, and zeros.
+#[cold]
+fn padded(bytes: &[u8]) -> [u8; 32] {
+    let mut padded = [0; 32];
+    for (place, byte) in padded.iter_mut().zip(bytes) {
+        *place = *byte;
+    }
+    padded
 }
 
 impl Chain {

@@ -17,12 +17,19 @@ use crate::time::Instant;
 
 /// Where records go: a ring in memory, or a [`Tape`].
 pub trait Place {
-    /// Room for a record of `len` bytes ([`super::RECORD_MAX`] at most).
-    fn room(&mut self, len: usize) -> &mut [u8];
+    /// Room for a record of `len` bytes ([`super::RECORD_MAX`] at most), of that time and with that
+    /// chain before it.
+    fn room(&mut self, len: usize, now: Instant, before: &Chain) -> &mut [u8];
 
     /// The record of `len` bytes at the begin of the room given last is complete: from now on it is
-    /// part of the journal.
-    fn publish(&mut self, len: usize);
+    /// part of the journal. `after` is the chain with it.
+    fn publish(&mut self, len: usize, after: &Chain);
+
+    /// What the records so far stand for was carried out; `after` is the chain with what came of
+    /// it. After a crash, a record beyond this point is the one it happened on.
+    fn carried_out(&mut self, after: &Chain) {
+        let _not_kept = after;
+    }
 }
 
 /// A journal in the making.
@@ -68,6 +75,7 @@ impl<P: Place> Recorder<P> {
     /// Begins a journal: an empty switch of these limits and seeds.
     pub fn begin(&mut self, now: Instant, begin: &Begin) {
         self.value(Kind::Begin, now, &pieces(begin));
+        self.place.carried_out(&self.chain);
     }
 
     /// A frame is about to go in.
@@ -79,11 +87,11 @@ impl<P: Place> Recorder<P> {
         };
         let body = if whole { frame.len().min(BODY_MAX) } else { frame.window().len() };
         let check = self.chain.check();
-        let room = self.place.room(HEAD + body);
+        let room = self.place.room(HEAD + body, now, &self.chain);
         if let Some(record) = frame::write(room, now, check, door, frame, whole) {
             self.chain.record(record);
             let len = record.len();
-            self.place.publish(len);
+            self.place.publish(len, &self.chain);
         }
     }
 
@@ -101,47 +109,49 @@ impl<P: Place> Recorder<P> {
     #[inline]
     pub fn outcome(&mut self, out: &Outbox) {
         self.chain.outcome(out);
+        self.place.carried_out(&self.chain);
     }
 
     /// The chain so far, for whoever replays: `walks` is the switch's count.
     pub fn digest(&mut self, now: Instant, walks: u64) {
         let words = digest(&self.chain, walks);
-        self.words(Kind::Digest, now, &words);
+        self.note(Kind::Digest, now, bytes_of(&words).as_flattened());
     }
 
     /// The offset to UTC, in nanoseconds.
     pub fn clock(&mut self, now: Instant, utc_offset: i64) {
-        self.put(Kind::Clock, 0, now, &utc_offset.to_le_bytes());
+        self.note(Kind::Clock, now, &utc_offset.to_le_bytes());
     }
 
     /// A snapshot begins here.
     pub fn mark(&mut self, now: Instant, number: u64) {
-        self.words(Kind::Mark, now, &[number]);
+        self.note(Kind::Mark, now, &number.to_le_bytes());
     }
 
     /// The snapshot of a mark is whole; this was the state's digest there.
     pub fn state(&mut self, now: Instant, number: u64, digest: u64) {
-        self.words(Kind::State, now, &[number, digest]);
+        self.note(Kind::State, now, bytes_of(&[number, digest]).as_flattened());
     }
 
     /// The record before this one was not carried out, and why.
     pub fn skip(&mut self, now: Instant, why: &str) {
-        self.put(Kind::Skip, 0, now, why.as_bytes());
+        self.note(Kind::Skip, now, why.as_bytes());
     }
 
     /// A worker took over here, and why.
     pub fn resume(&mut self, now: Instant, why: &str) {
-        self.put(Kind::Resume, 0, now, why.as_bytes());
+        self.note(Kind::Resume, now, why.as_bytes());
     }
 
     /// A port's name, for people.
     pub fn label(&mut self, now: Instant, port: PortId, name: &str) {
-        self.put(Kind::Label, 0, now, &label(port, name));
+        self.note(Kind::Label, now, &label(port, name));
     }
 
-    fn words(&mut self, kind: Kind, now: Instant, words: &[u64]) {
-        let body: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.put(kind, 0, now, &body);
+    /// A record that is no input: nothing comes of it.
+    fn note(&mut self, kind: Kind, now: Instant, body: &[u8]) {
+        self.put(kind, 0, now, body);
+        self.place.carried_out(&self.chain);
     }
 
     fn value(&mut self, kind: Kind, now: Instant, pieces: &[Vec<u8>]) {
@@ -156,7 +166,7 @@ impl<P: Place> Recorder<P> {
         let body = body.get(..BODY_MAX).unwrap_or(body);
         let len = HEAD + body.len();
         let head = Head { kind, flags, time: now, check: self.chain.check(), len };
-        let room = self.place.room(len);
+        let room = self.place.room(len, now, &self.chain);
         let Some(record) = room.get_mut(..len) else { return };
         head.write(record);
         if let Some(place) = record.get_mut(HEAD..) {
@@ -165,8 +175,12 @@ impl<P: Place> Recorder<P> {
         if !kind.is_comment() {
             self.chain.record(record);
         }
-        self.place.publish(len);
+        self.place.publish(len, &self.chain);
     }
+}
+
+fn bytes_of<const N: usize>(words: &[u64; N]) -> [[u8; 8]; N] {
+    words.map(u64::to_le_bytes)
 }
 
 /// Records one behind the other in memory that grows: for tests and simulations.
@@ -185,12 +199,12 @@ impl Tape {
 }
 
 impl Place for Tape {
-    fn room(&mut self, len: usize) -> &mut [u8] {
+    fn room(&mut self, len: usize, _now: Instant, _before: &Chain) -> &mut [u8] {
         self.bytes.resize(self.end + stride(len), 0);
         self.bytes.get_mut(self.end..).unwrap_or(&mut [])
     }
 
-    fn publish(&mut self, len: usize) {
+    fn publish(&mut self, len: usize, _after: &Chain) {
         self.end += stride(len);
     }
 }

@@ -65,6 +65,13 @@ fn put_row(out: &mut Vec<u8>, table: u16, slot: usize, words: &[u64]) {
     words.iter().for_each(|word| out.extend(word.to_le_bytes()));
 }
 
+/// The digest of the state, from the last bytes of a whole snapshot.
+#[must_use]
+pub fn digest_at_end(bytes: &[u8]) -> Option<u64> {
+    let (digest, _rows) = bytes.last_chunk::<16>()?.split_first_chunk::<8>()?;
+    Some(u64::from_le_bytes(*digest))
+}
+
 impl Tables {
     /// Begins a snapshot of the state as it is now and appends its first rows. One that was open is
     /// given up.

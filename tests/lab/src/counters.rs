@@ -1,6 +1,6 @@
 //! The law of conservation, read from `hopctl get counters` and `get drops`:
 //! `received = forwarded + flooded + answered + delivered + dropped`, and
-//! `transmitted = written + failed`, for every port.
+//! `transmitted = written + failed + earlier`, for every port.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Port {
     pub dropped: u64,
     /// Frames that were handed to the port's driver.
     pub transmitted: u64,
-    /// Of those: written, or the write failed and was counted.
+    /// Of those: written, or the write failed and was counted, or an earlier daemon's.
     pub ended: u64,
     /// Drops by reason.
     pub drops: BTreeMap<String, u64>,
@@ -92,7 +92,9 @@ fn port(item: &Value) -> Result<Port> {
         accounted,
         dropped: count(item, "dropped")?,
         transmitted: count(item, "transmitted")?,
-        ended: count(item, "written")? + failed.values().filter_map(Value::as_u64).sum::<u64>(),
+        ended: count(item, "written")?
+            + item.get("earlier").and_then(Value::as_u64).unwrap_or(0)
+            + failed.values().filter_map(Value::as_u64).sum::<u64>(),
         drops: BTreeMap::new(),
     })
 }

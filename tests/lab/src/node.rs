@@ -186,6 +186,8 @@ impl Node {
             ("run-dir", json!(self.run_dir())),
             ("state-dir", json!(self.state_dir())),
             ("uplink", json!("up0")),
+            // Many nodes at a time, and short ones.
+            ("journal-size", json!("32Mi")),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();

@@ -156,8 +156,22 @@ fn remove(owner: &str, dir: &Path) {
         }
     }
     unmount_below(dir);
+    remove_journals(dir);
     // Already gone is what is wanted.
     drop(fs::remove_dir_all(dir));
+}
+
+/// A daemon whose run-dir is on a disk keeps its journal in shared memory: `NODE/run/journal` leads
+/// there.
+fn remove_journals(dir: &Path) {
+    let nodes = fs::read_dir(dir).into_iter().flatten().flatten();
+    for link in nodes.map(|node| node.path().join("run/journal")) {
+        let Ok(ring) = fs::read_link(&link) else { continue };
+        if let Some(home) = ring.parent().filter(|home| home.starts_with("/dev/shm")) {
+            // Already gone is what is wanted.
+            drop(fs::remove_dir_all(home));
+        }
+    }
 }
 
 /// Unmounts what lies in a run's directory: the daemon keeps a namespace in its run-dir.

@@ -6,11 +6,14 @@ use axum::http::StatusCode;
 
 use super::Context;
 use super::objects::{
-    CheckReport, Counter, Drop, FdbEntry, Lease, List, Neighbor, Object, Port, Route, Status,
-    Version,
+    CheckReport, Counter, Drop, FdbEntry, Journal, Lease, List, Neighbor, Object, Port, Route,
+    Status, Version,
 };
 use super::reply::Failure;
 use super::snapshot::Snapshot;
+use super::utc;
+use crate::event_loop;
+use crate::recorder::Past;
 
 type Listed<T> = Result<Json<List<T>>, Failure>;
 
@@ -39,8 +42,22 @@ pub async fn status(State(context): State<Context>) -> Result<Json<Object<Status
         uptime_seconds: context.sources.uptime().as_secs(),
         problems: context.sources.problems(),
         captures: context.captures.running(),
+        journal: context.past.as_ref().map(journal),
         ..known
     })))
+}
+
+fn journal(past: &Past) -> Journal {
+    let horizon = past.horizon();
+    let utc = |time: stack::Instant| utc::rfc3339(time.0.saturating_add_signed(past.utc_offset()));
+    let ago = |time| event_loop::monotonic().since(time).0 / 1_000_000_000;
+    Journal {
+        directory: past.directory().display().to_string(),
+        size_bytes: past.size(),
+        records: past.records(),
+        horizon: horizon.map(|horizon| utc(horizon.time)),
+        horizon_seconds: horizon.map(|horizon| ago(horizon.time)),
+    }
 }
 
 /// What the node lacks.

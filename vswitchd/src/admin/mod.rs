@@ -13,6 +13,7 @@ use axum::routing::{delete, get, post};
 
 use crate::directory;
 use crate::event_loop::Handle;
+use crate::recorder::Past;
 
 pub mod capture;
 pub mod lists;
@@ -22,6 +23,7 @@ pub mod reply;
 pub mod snapshot;
 pub mod socket;
 pub mod trace;
+pub mod utc;
 
 pub use capture::Captures;
 use objects::{Attachment, Check, Lease, Problem, Worker};
@@ -68,6 +70,8 @@ pub struct Context {
     pub directory: directory::Shared,
     /// The daemon's other parts.
     pub sources: Arc<dyn Sources>,
+    /// The journal; `None` when nothing is recorded.
+    pub past: Option<Past>,
     /// Captures that run.
     pub captures: Captures,
 }

@@ -118,6 +118,25 @@ objects! {
         captures: u64,
         /// Digest of the switch's state, hexadecimal.
         digest: String,
+        /// The journal; absent when nothing is recorded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        journal: Option<Journal>,
+    }
+
+    /// The journal: what of the past can be replayed.
+    Journal {
+        /// Where it lies.
+        directory: String,
+        /// Bytes of the ring.
+        size_bytes: u64,
+        /// Records so far, those overwritten included.
+        records: u64,
+        /// The oldest moment that can be replayed, in UTC.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        horizon: Option<String>,
+        /// How long ago that is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        horizon_seconds: Option<u64>,
     }
 
     /// The process that carries frames and answers requests.
@@ -274,6 +293,10 @@ objects! {
         receive_failed: BTreeMap<String, u64>,
         /// Frames the kernel lost before the switch could read them.
         lost: u64,
+        /// Of those handed over: by a daemon before this one. Whether the last of them were written
+        /// is not known.
+        #[serde(default)]
+        earlier: u64,
     }
 
     /// An address given to a pod.

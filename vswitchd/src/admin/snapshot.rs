@@ -231,6 +231,7 @@ fn counter(port: String, counters: &PortCounters, driver: &DriverCounters) -> Co
         failed: by_name(&driver.failed),
         receive_failed: by_name(&driver.receive_failed),
         lost: driver.lost.frames,
+        earlier: driver.earlier,
     }
 }
 

@@ -122,6 +122,7 @@ fn daemon(name: &str) -> Daemon {
         handle: handle.clone(),
         directory: world.names,
         sources: Arc::new(Parts),
+        past: None,
         captures: captures.clone(),
     };
     let (stop, stopped) = oneshot::channel::<()>();

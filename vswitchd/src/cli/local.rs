@@ -11,6 +11,7 @@ use crate::cni::store::Store;
 use crate::directories::Directories;
 use crate::node::preflight;
 use crate::node::{Kernel, Linux};
+use crate::recorder::home;
 
 /// Where TAPs are made.
 const TUN: &str = "/dev/net/tun";
@@ -34,6 +35,9 @@ pub fn cleanup(args: &Cleanup) -> Result<Vec<String>, String> {
     for file in [socket::NAME, "cni.sock"].map(|name| args.run_dir.join(name)) {
         remove(&file, &mut removed)?;
     }
+    let journal = home::remove(&args.run_dir)
+        .map_err(|(path, error)| format!("{} cannot be removed: {error}", path.display()))?;
+    removed.extend(journal.iter().map(|path| path.display().to_string()));
     Ok(removed)
 }
 

@@ -9,7 +9,7 @@ use super::args;
 use super::client::Client;
 use super::output::{Output, Tone, age, printable};
 use super::{Answer, Failure, Node, Outcome};
-use crate::admin::objects::{CheckReport, Object, Status, Version, Worker};
+use crate::admin::objects::{CheckReport, Journal, Object, Status, Version, Worker};
 
 /// How often `--wait` asks.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -82,6 +82,9 @@ fn print(status: &Status, output: &Output) -> std::io::Result<()> {
     if !status.complete {
         line(Tone::Warning, "config", "not loaded whole yet: every frame is dropped")?;
     }
+    if let Some(journal) = &status.journal {
+        line(Tone::Plain, "journal", &reach(journal))?;
+    }
     if status.captures > 0 {
         line(Tone::Plain, "captures", &status.captures.to_string())?;
     }
@@ -92,6 +95,18 @@ fn print(status: &Status, output: &Output) -> std::io::Result<()> {
         line(Tone::Bad, "problem", &format!("{}: {}", problem.object, problem.message))?;
     }
     Ok(())
+}
+
+/// How far the journal reaches back, and what it takes for that.
+fn reach(journal: &Journal) -> String {
+    let size = format!("{} MiB in {}", journal.size_bytes >> 20, journal.directory);
+    match (journal.horizon_seconds, &journal.horizon) {
+        (Some(seconds), Some(horizon)) => {
+            let ago = age(Duration::from_secs(seconds));
+            format!("the last {ago} can be replayed, since {horizon}; {size}")
+        }
+        _ => format!("nothing can be replayed yet; {size}"),
+    }
 }
 
 /// Compares the node with what the switch needs: asks the daemon, or looks itself when there is

@@ -133,8 +133,11 @@ impl NodeWiring {
         });
         let allowed = self.directory.load().allowed(&label);
         let config = stack::PortConfig { allowed, ..attachment.port_config() };
-        let connected = match self.switch.change(Change::Port(config)).await {
-            Ok(Ok(())) => self.switch.attach(port, io).map_err(WiringError::from),
+        let connected = match self.make_port(config).await {
+            Ok(Ok(())) => {
+                let named = self.switch.label(port, label.to_string());
+                named.and_then(|()| self.switch.attach(port, io)).map_err(WiringError::from)
+            }
             Ok(Err(refused)) => Err(WiringError::Refused(refused)),
             Err(ended) => Err(ended.into()),
         };
@@ -142,6 +145,16 @@ impl NodeWiring {
             self.forget_name(attachment);
         }
         connected
+    }
+
+    /// A recovered switch has the port already: what would alter nothing is not sent.
+    async fn make_port(&self, config: stack::PortConfig) -> Result<Result<(), ConfigError>, Ended> {
+        let wanted = config.clone();
+        let is_there = self.switch.ask(move |view| {
+            let port = view.switch.tables().ports().by_id(wanted.id);
+            port.is_some_and(|port| port.config == wanted)
+        });
+        if is_there.await? { Ok(Ok(())) } else { self.switch.change(Change::Port(config)).await }
     }
 
     /// No frame goes to the port from here on; then its device is closed, and its name is free.

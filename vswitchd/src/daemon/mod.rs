@@ -1,8 +1,9 @@
 //! The worker's work: wiring, and the order of start and stop.
 //!
 //! Start: manifests, the plan, and whether the node has room for it; only then anything is made.
-//! First the node's own port, then the pods that were there before, and at last `complete`: nothing
-//! is forwarded on half a configuration. The end leaves pods, interfaces and routes in place.
+//! First the switch, recovered from the journal or empty, and its thread, then the node's own port,
+//! then the pods that were there before, and at last `complete`: nothing is forwarded on half a
+//! configuration. The end leaves pods, interfaces and routes in place.
 
 use std::error::Error;
 use std::io;
@@ -19,10 +20,12 @@ use crate::kube::objects::{self, Desired, ObjectError};
 use crate::kube::watch::Watcher;
 use crate::node::preflight::{self, Check, Outcome};
 use crate::node::{Kernel, NodeError};
+use crate::recorder::{HomeError, OpenError};
 use crate::settings::Settings;
 use crate::worker::Worker;
 
 mod plan;
+mod recorded;
 mod running;
 mod sources;
 
@@ -59,6 +62,12 @@ pub enum DaemonError {
     /// The switch refused its own start.
     #[error("the switch refuses its configuration: {0}")]
     Refused(#[from] ConfigError),
+    /// The journal's directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
     /// The data thread is gone.
     #[error(transparent)]
     Ended(#[from] Ended),

@@ -4,11 +4,11 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use stack::{Change, Config, Limits, Switch};
+use stack::Change;
 
 use super::{
     DaemonError, GATEWAY_PORT, HOST_PORT, Plan, PlanError, State, io, plan, read_manifests,
-    refuse_overlaps, with_causes,
+    recorded, refuse_overlaps, with_causes,
 };
 use crate::admin::{self, Context, objects::Problem};
 use crate::cni::{self, CniOptions};
@@ -42,11 +42,11 @@ impl Running {
         parent: Arc<Parent>,
     ) -> Result<Self, DaemonError> {
         let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
-        let switch = Switch::new(Config::default(), Limits::default(), seeds);
-        let (handle, data) =
-            event_loop::start(switch).map_err(io("cannot start the data thread"))?;
+        let recorded = recorded::open(settings, seeds)?;
+        let (handle, data) = event_loop::start_recorded(recorded.switch, recorded.journal)
+            .map_err(io("cannot start the data thread"))?;
         let directory = directory(&desired);
-        handle.change(plan.changes()).await??;
+        recorded::reconcile(&handle, &plan.changes()).await?;
         let options = CniOptions {
             run_dir: settings.run_dir.clone(),
             state_dir: settings.state_dir.clone(),
@@ -59,15 +59,18 @@ impl Running {
         // From here on the node is changed.
         handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
         let cni = opened.serve(kernel.clone(), handle.clone(), directory.clone()).await?;
-        handle.change(Change::Complete(true)).await??;
+        recorded::serve(&handle, &directory).await?;
         let taken_back = cni.reconciled().taken_back;
         tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
         let host = plan.host.clone();
-        let state = Arc::new(State::new(settings, kernel.clone(), cni, host, parent));
+        let found = recorded.problems;
+        let state = State::new(settings, kernel.clone(), cni, host, parent, found);
+        let state = Arc::new(state);
         let context = Context {
             handle,
             directory,
             sources: state.clone(),
+            past: recorded.past,
             captures: admin::Captures::default(),
         };
         state.set_problems(idle(&desired));

@@ -19,6 +19,8 @@ pub struct State {
     kernel: Arc<dyn Kernel>,
     uplink: Option<String>,
     cni: cni::Server,
+    /// What was found at start and stays true.
+    found: Vec<Problem>,
     inner: Mutex<Inner>,
 }
 
@@ -36,10 +38,11 @@ impl State {
         cni: cni::Server,
         host: HostLink,
         parent: Arc<Parent>,
+        found: Vec<Problem>,
     ) -> Self {
         let inner = Mutex::new(Inner { host, problems: Vec::new() });
         let (node_name, uplink) = (settings.node_name.clone(), settings.uplink.clone());
-        Self { node_name, parent, kernel, uplink, cni, inner }
+        Self { node_name, parent, kernel, uplink, cni, found, inner }
     }
 
     /// The CNI side.
@@ -110,7 +113,8 @@ impl Sources for State {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let mut problems = self.lock().problems.clone();
+        let mut problems = self.found.clone();
+        problems.extend(self.lock().problems.clone());
         let there = self.cni.attachments();
         let found = self.cni.reconciled();
         let still = found

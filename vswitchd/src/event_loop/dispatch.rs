@@ -122,7 +122,7 @@ impl Loop {
             self.received.clear();
             self.received.extend_from_slice(frame.bytes());
         }
-        self.switch.input(self.now, Input::Frame { port, frame }, &mut self.out);
+        self.feed(Input::Frame { port, frame });
         self.show(Some(offload));
         self.carry_out();
     }
@@ -177,7 +177,7 @@ impl Loop {
     /// An endpoint sees whole frames with complete checksums.
     fn deliver(&mut self, endpoint: EndpointId, mut frame: Frame) {
         offload::checksum::complete(&mut frame);
-        self.switch.input(self.now, Input::Deliver { endpoint, frame }, &mut self.out);
+        self.feed(Input::Deliver { endpoint, frame });
         self.show(None);
         self.carry_out();
     }

@@ -20,7 +20,7 @@ mod dispatch;
 mod run;
 
 pub use clock::{monotonic, seeds, utc_offset};
-pub use run::start;
+pub use run::{start, start_recorded};
 
 /// Counted outside the core, per port. `forwarded = written + failed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub struct DriverCounters {
     pub receive_failed: BTreeMap<i32, u64>,
     /// What the kernel lost before us.
     pub lost: Losses,
+    /// Frames given to the port before this process began; whether the last of them were written is
+    /// not known.
+    pub earlier: u64,
 }
 
 /// What a question may look at, between two batches.
@@ -52,8 +55,9 @@ pub struct View<'a> {
 impl DriverCounters {
     /// Adds another's counts.
     pub fn add(&mut self, other: &Self) {
-        let Self { written, failed, receive_failed, lost } = other;
+        let Self { written, failed, receive_failed, lost, earlier } = other;
         self.written += written;
+        self.earlier += earlier;
         for (errno, count) in failed {
             *self.failed.entry(*errno).or_default() += count;
         }
@@ -78,6 +82,10 @@ pub(crate) enum Command {
     Ask(Question),
     /// Show every walk to this session until its reader is gone.
     Capture(Box<Session>),
+    /// What a port is called, for the journal.
+    Label(PortId, String),
+    /// Poll devices from now on, if desired state is complete.
+    Serve,
     /// End the loop after this batch.
     Stop,
 }
@@ -109,6 +117,23 @@ impl Handle {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.send(Command::Change(change, sender))?;
         receiver.await.map_err(|_gone| Ended)
+    }
+
+    /// Tells the journal what a port is called.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub fn label(&self, port: PortId, name: String) -> Result<(), Ended> {
+        self.send(Command::Label(port, name))
+    }
+
+    /// Lets frames in. A loop that began with a recovered switch waits for this, so that what its
+    /// state is reconciled with comes first.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub fn serve(&self) -> Result<(), Ended> {
+        self.send(Command::Serve)
     }
 
     /// Hands a device over for a port.

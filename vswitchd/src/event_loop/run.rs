@@ -14,6 +14,7 @@ use super::{Command, DriverCounters, Handle, View, utc_offset};
 use crate::capture::session::Session;
 use crate::port::wake::Waiter;
 use crate::port::{Pool, PortIo};
+use crate::recorder::{Journal, poison};
 
 /// Frames read from one port before the next has its turn.
 const BATCH: usize = 64;
@@ -21,12 +22,17 @@ const BATCH: usize = 64;
 /// A difference of clocks above this, in nanoseconds, means that UTC was set.
 const CLOCK_SET: u64 = 1_000_000;
 
+/// How often the clocks are compared while frames come.
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
+
 /// How old the kernel's counts of lost frames may be in an answer.
 const LOSSES_FRESH: Duration = Duration::from_millis(100);
 
 /// All that lives on the data thread.
 pub(super) struct Loop {
     pub(super) switch: Switch,
+    /// Absent in benches only, to see what it costs.
+    journal: Option<Journal>,
     pub(super) out: Outbox,
     pub(super) pool: Pool,
     pub(super) ports: Vec<Option<Attached>>,
@@ -43,24 +49,39 @@ pub(super) struct Loop {
     gone: DriverCounters,
     pub(super) now: Instant,
     utc_offset: i64,
+    /// When the clocks were compared.
+    clock_at: Instant,
+    /// Whether frames may come in; a recovered switch is reconciled first.
+    serving: bool,
     /// When the kernel was last asked what it lost.
     losses_at: Instant,
     waiter: Waiter,
     commands: mpsc::Receiver<Command>,
 }
 
-/// Starts the data thread with a switch. The receiver completes, with an error, when the thread
-/// ends.
+/// Starts the data thread with a switch and no journal.
+///
+/// # Errors
+/// As [`start_recorded`].
+pub fn start(switch: Switch) -> io::Result<(Handle, oneshot::Receiver<()>)> {
+    start_recorded(switch, None)
+}
+
+/// Starts the data thread with a switch and the journal that it comes from. The receiver completes,
+/// with an error, when the thread ends.
 ///
 /// # Errors
 /// When epoll, eventfd or the thread cannot be had.
-pub fn start(switch: Switch) -> io::Result<(Handle, oneshot::Receiver<()>)> {
+pub fn start_recorded(
+    switch: Switch,
+    journal: Option<Journal>,
+) -> io::Result<(Handle, oneshot::Receiver<()>)> {
     let (sender, commands) = mpsc::channel();
     // The waiter watches the load of its own thread, so it is made there.
     let (made, making) = mpsc::channel::<io::Result<Arc<OwnedFd>>>();
     let (ends, ended) = oneshot::channel::<()>();
     let work = move || {
-        run_until_stopped(switch, commands, &made);
+        run_until_stopped(switch, journal, commands, &made);
         // Nobody may wait any more.
         drop(ends);
     };
@@ -72,6 +93,7 @@ pub fn start(switch: Switch) -> io::Result<(Handle, oneshot::Receiver<()>)> {
 
 fn run_until_stopped(
     switch: Switch,
+    journal: Option<Journal>,
     commands: mpsc::Receiver<Command>,
     made: &mpsc::Sender<io::Result<Arc<OwnedFd>>>,
 ) {
@@ -79,7 +101,7 @@ fn run_until_stopped(
         Ok(waiter) => {
             let waker = waiter.waker();
             if made.send(Ok(waker)).is_ok() {
-                Loop::new(switch, waiter, commands).run();
+                Loop::new(switch, journal, waiter, commands).run();
             }
         }
         // The one who waits for it reports it.
@@ -88,8 +110,23 @@ fn run_until_stopped(
 }
 
 impl Loop {
-    fn new(switch: Switch, waiter: Waiter, commands: mpsc::Receiver<Command>) -> Self {
+    fn new(
+        switch: Switch,
+        journal: Option<Journal>,
+        waiter: Waiter,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        // What a recovered switch gave to its ports was written by another process.
+        let earlier = |transmitted| DriverCounters { earlier: transmitted, ..Default::default() };
+        let counters = switch.counters();
+        let before = counters.ports.iter().map(|(id, port)| (*id, earlier(port.transmitted)));
+        let serving = journal.is_none() || !switch.tables().complete();
         Self {
+            journal,
+            detached: before.collect(),
+            gone: earlier(counters.gone.transmitted),
+            serving,
+            clock_at: Instant::ZERO,
             switch,
             out: Outbox::default(),
             pool: Pool::new(),
@@ -98,8 +135,6 @@ impl Loop {
             sessions: Vec::new(),
             pending: Vec::new(),
             received: Vec::new(),
-            detached: BTreeMap::new(),
-            gone: DriverCounters::default(),
             now: Instant::ZERO,
             utc_offset: utc_offset(),
             losses_at: Instant::ZERO,
@@ -112,7 +147,7 @@ impl Loop {
         let mut ready = Vec::new();
         loop {
             ready.clear();
-            match self.waiter.wait(self.switch.poll_at(), &mut ready) {
+            match self.waiter.wait(self.wait_until(), &mut ready) {
                 Ok(now) => self.now = now,
                 Err(error) => {
                     tracing::error!(%error, "waiting for ports failed; the data thread ends");
@@ -120,7 +155,7 @@ impl Loop {
                 }
             }
             if self.switch.poll_at().is_some_and(|due| due <= self.now) {
-                self.switch.input(self.now, Input::Tick, &mut self.out);
+                self.feed(Input::Tick);
                 self.carry_out();
             }
             let mut commanded = false;
@@ -134,6 +169,50 @@ impl Loop {
             if commanded && !self.obey() {
                 return;
             }
+            self.keep_journal();
+        }
+    }
+
+    /// Until when to wait for frames: not at all while a snapshot is being taken.
+    fn wait_until(&self) -> Option<Instant> {
+        let busy = self.journal.as_ref().is_some_and(Journal::is_busy);
+        if busy { Some(self.now) } else { self.switch.poll_at() }
+    }
+
+    /// The only way into the switch: what goes in is recorded first.
+    #[inline]
+    pub(super) fn feed(&mut self, input: Input) {
+        let Some(journal) = &mut self.journal else {
+            return self.switch.input(self.now, input, &mut self.out);
+        };
+        journal.before(self.now, &input);
+        if let Input::Frame { frame, .. } = &input {
+            poison::taste(frame.window());
+        }
+        self.switch.input(self.now, input, &mut self.out);
+        journal.after(&self.out);
+    }
+
+    /// What the journal needs between two batches.
+    fn keep_journal(&mut self) {
+        if self.now.since(self.clock_at) >= CLOCK_EVERY {
+            self.clock_at = self.now;
+            self.compare_clocks();
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.between(self.now, &mut self.switch);
+        }
+    }
+
+    /// UTC is sampled anew only when the clock was set: two captures of one packet bear the same
+    /// time.
+    fn compare_clocks(&mut self) {
+        let fresh = utc_offset();
+        if fresh.abs_diff(self.utc_offset) > CLOCK_SET {
+            self.utc_offset = fresh;
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.clock(self.now, self.utc_offset);
         }
     }
 
@@ -163,7 +242,7 @@ impl Loop {
         if let Err(error) = self.waiter.remove(attached.io.descriptor()) {
             tracing::warn!(port = id.0, %error, "cannot stop polling the port's device");
         }
-        self.switch.input(self.now, Input::Change(Change::PortUp(id, false)), &mut self.out);
+        self.feed(Input::Change(Change::PortUp(id, false)));
         self.out.events.clear();
     }
 
@@ -182,6 +261,15 @@ impl Loop {
                 }
                 Command::Ask(question) => self.ask(question),
                 Command::Capture(session) => self.sessions.push(*session),
+                Command::Label(port, name) => {
+                    if let Some(journal) = &mut self.journal {
+                        journal.label(self.now, port, name);
+                    }
+                }
+                Command::Serve => {
+                    self.serving = true;
+                    self.poll_devices();
+                }
                 Command::Stop => return false,
             }
         }
@@ -189,7 +277,7 @@ impl Loop {
     }
 
     fn change(&mut self, change: Change) -> Result<(), ConfigError> {
-        self.switch.input(self.now, Input::Change(change), &mut self.out);
+        self.feed(Input::Change(change));
         if let Some(Event::Rejected(error)) = self.out.events.drain(..).next() {
             return Err(error);
         }
@@ -201,7 +289,7 @@ impl Loop {
     /// the kernel's queues: after a restart they would be dropped for want of a configuration
     /// that is on its way.
     fn poll_devices(&mut self) {
-        if !self.switch.tables().complete() {
+        if !self.serving || !self.switch.tables().complete() {
             return;
         }
         for (token, attached) in self.ports.iter_mut().enumerate() {
@@ -263,11 +351,7 @@ impl Loop {
         for (id, counters) in &self.detached {
             drivers.entry(*id).or_default().add(counters);
         }
-        // Sampled anew only when the clock was set: two captures of one packet bear the same time.
-        let fresh = utc_offset();
-        if fresh.abs_diff(self.utc_offset) > CLOCK_SET {
-            self.utc_offset = fresh;
-        }
+        self.compare_clocks();
         let (now, utc_offset) = (self.now, self.utc_offset);
         let (switch, gone) = (&self.switch, &self.gone);
         question(&View { switch, now, utc_offset, drivers: &drivers, gone });

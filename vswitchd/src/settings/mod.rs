@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::node::LinkKind;
+use crate::recorder::layout::{SIZE_MAX, SIZE_MIN};
+
+pub mod size;
+
+use size::Size;
 
 pub mod environment;
 
@@ -59,6 +64,17 @@ pub struct Given {
     /// The node's own addresses [default: auto, of its Node object, else of the uplink]
     #[arg(long, env = "HOPSCOPE_NODE_ADDRESSES", value_name = "ADDRESS", value_delimiter = ',')]
     pub node_addresses: Option<Vec<IpAddr>>,
+    /// Bytes of the journal, with Ki, Mi or Gi; 0 records nothing, for benches only [default:
+    /// 256Mi]
+    #[arg(long, env = "HOPSCOPE_JOURNAL_SIZE", value_name = "SIZE", value_parser = size::parse)]
+    pub journal_size: Option<Size>,
+    /// Directory of the journal, on tmpfs [default: run-dir, or one of /dev/shm when that is on a
+    /// disk]
+    #[arg(long, env = "HOPSCOPE_JOURNAL_DIR", value_name = "DIR")]
+    pub journal_dir: Option<PathBuf>,
+    /// Record whole frames, not only their first 256 bytes [default: false]
+    #[arg(long, env = "HOPSCOPE_JOURNAL_PAYLOAD", value_name = "BOOL")]
+    pub journal_payload: Option<bool>,
     /// How log lines look [default: text]
     #[arg(long, env = "HOPSCOPE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -146,6 +162,12 @@ pub struct Settings {
     pub vxlan_port: u16,
     /// The node's own addresses, if given.
     pub node_addresses: Option<Vec<IpAddr>>,
+    /// Bytes of the journal, about; 0: nothing is recorded.
+    pub journal_size: u64,
+    /// Directory of the journal, if named.
+    pub journal_dir: Option<PathBuf>,
+    /// Whether whole frames are recorded.
+    pub journal_payload: bool,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -228,6 +250,9 @@ impl Given {
             mtu: self.mtu.or(file.mtu),
             vxlan_port: self.vxlan_port.or(file.vxlan_port),
             node_addresses: self.node_addresses.or(file.node_addresses),
+            journal_size: self.journal_size.or(file.journal_size),
+            journal_dir: self.journal_dir.or(file.journal_dir),
+            journal_payload: self.journal_payload.or(file.journal_payload),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -258,10 +283,25 @@ impl Given {
             mtu: self.mtu.unwrap_or_default(),
             vxlan_port: self.vxlan_port.unwrap_or(4_789),
             node_addresses: self.node_addresses,
+            journal_size: journal_size(self.journal_size)?,
+            journal_dir: self.journal_dir,
+            journal_payload: self.journal_payload.unwrap_or(false),
             log_format: self.log_format.unwrap_or_default(),
         })
     }
 }
+
+fn journal_size(given: Option<Size>) -> Result<u64, SettingsError> {
+    let size = given.map_or(JOURNAL_SIZE, |Size(bytes)| bytes);
+    if size == 0 || (SIZE_MIN..=SIZE_MAX).contains(&size) {
+        return Ok(size);
+    }
+    let why = format!("{}Mi to {}Gi, or 0 for none", SIZE_MIN >> 20, SIZE_MAX >> 30);
+    Err(SettingsError::Value { key: "journal-size", why })
+}
+
+/// Bytes of a journal: some seconds of a busy node, minutes of another.
+const JOURNAL_SIZE: u64 = 256 << 20;
 
 /// Linux's rule for interface names (`dev_valid_name`), and no `%`: that is a pattern.
 fn interface_name(key: &'static str, name: &str) -> Result<(), SettingsError> {
@@ -307,6 +347,19 @@ mod tests {
         assert!(long.resolve("n").unwrap_err().to_string().contains("`uplink`"));
         let pattern = Given { host_port: Some("hop%d".into()), ..given() };
         assert!(pattern.resolve("n").unwrap_err().to_string().contains("`host-port`: `hop%d`"));
+    }
+
+    #[test]
+    fn a_journal_has_a_size_or_there_is_none() {
+        let resolved = |text: &str| {
+            let given = Given::parse(&format!("manifests: /m\n{text}")).unwrap();
+            given.resolve("n").map(|settings| settings.journal_size)
+        };
+        assert_eq!(resolved("").unwrap(), 256 << 20);
+        assert_eq!(resolved("journal-size: 1Gi").unwrap(), 1 << 30);
+        assert_eq!(resolved("journal-size: 0").unwrap(), 0);
+        assert!(resolved("journal-size: 1Mi").unwrap_err().to_string().contains("4Mi to 64Gi"));
+        assert!(Given::parse("journal-size: 1MB").unwrap_err().contains("256Mi"));
     }
 
     #[test]

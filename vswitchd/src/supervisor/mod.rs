@@ -20,6 +20,7 @@ use crate::cli::local;
 use crate::cni;
 use crate::directories::{Directories, DirectoryError};
 use crate::node::{Linux, NodeError};
+use crate::recorder;
 use crate::settings::Settings;
 
 mod bounds;
@@ -125,6 +126,9 @@ pub fn run(settings: Settings) -> Result<ExitCode, SupervisorError> {
     }
     directories.note(&run_dir.join(admin::socket::NAME));
     directories.note(&lock::file(run_dir));
+    for file in recorder::files(settings.journal_dir.as_ref().unwrap_or(run_dir)) {
+        directories.note(&file);
+    }
     let tether = Tether::take(run_dir).map_err(io("cannot take the workers' lock"))?;
     // Once and for all workers: while none is there, clients wait in the backlog.
     let cni = cni::server::bind(run_dir)?;

@@ -1,0 +1,158 @@
+//! The switch that the daemon goes on with: from the journal where there is one, and how it is
+//! brought to the desired state. What is as desired already is not touched.
+
+use stack::config::diff;
+use stack::{Change, Config, Limits, PortKind, Route, Seeds, Switch};
+
+use super::DaemonError;
+use crate::admin::objects::Problem;
+use crate::directory::Shared;
+use crate::event_loop::{self, Handle};
+use crate::recorder::{self, Begun, Home, Journal, Past};
+use crate::settings::Settings;
+
+/// What the data thread is started with, and what the control side gets.
+pub(super) struct Start {
+    pub(super) switch: Switch,
+    pub(super) journal: Option<Journal>,
+    pub(super) past: Option<Past>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Opens the journal, unless there shall be none.
+pub(super) fn open(settings: &Settings, seeds: Seeds) -> Result<Start, DaemonError> {
+    let limits = Limits::default();
+    if settings.journal_size == 0 {
+        tracing::warn!("journal-size is 0: nothing is recorded, and a crash loses all state");
+        let switch = Switch::new(Config::default(), limits, seeds);
+        return Ok(Start { switch, journal: None, past: None, problems: Vec::new() });
+    }
+    let home = Home::make(&settings.run_dir, settings.journal_dir.as_deref())?;
+    if home.chosen {
+        tracing::info!(
+            journal_dir = %home.directory.display(),
+            "run-dir is not on tmpfs: the journal lies in shared memory"
+        );
+    }
+    let options = recorder::Options {
+        directory: home.directory,
+        size: settings.journal_size,
+        payload: settings.journal_payload,
+    };
+    let (now, utc_offset) = (event_loop::monotonic(), event_loop::utc_offset());
+    let opened = recorder::open(&options, &Begun { now, utc_offset, seeds, limits })?;
+    if let Some(how) = &opened.recovered {
+        tracing::info!(
+            snapshot = how.snapshot.unwrap_or(0),
+            records = how.records,
+            position = how.position,
+            digest = format!("{:016x}", how.digest),
+            inputs = format!("{:016x}", how.chain.inputs()),
+            outcomes = format!("{:016x}", how.chain.outcomes()),
+            restore_us = micros(how.restore),
+            replay_us = micros(how.replay),
+            "recovered from the journal"
+        );
+    }
+    let mut problems = Vec::new();
+    if let Some(message) = opened.notice {
+        tracing::warn!(notice = message, "the journal");
+        problems.push(Problem { object: "journal".to_owned(), message });
+    }
+    let (switch, journal, past) = (opened.switch, Some(opened.journal), Some(opened.past));
+    Ok(Start { switch, journal, past, problems })
+}
+
+fn micros(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Brings the node, its own ports and the routes to what `plan` says; pods' ports follow as their
+/// interfaces are taken back.
+pub(super) async fn reconcile(handle: &Handle, plan: &Change) -> Result<(), DaemonError> {
+    let current = handle.ask(|view| view.switch.config()).await?;
+    let mut target = current.clone();
+    apply(&mut target, plan);
+    let changes = diff(&current, &target);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Ok(handle.change(Change::All(changes)).await??)
+}
+
+/// What a change makes of desired state.
+fn apply(config: &mut Config, change: &Change) {
+    match change {
+        Change::Node(node) => config.node = node.clone(),
+        Change::Port(port) => match config.ports.iter_mut().find(|has| has.id == port.id) {
+            Some(has) => *has = port.clone(),
+            None => config.ports.push(port.clone()),
+        },
+        Change::PortRemoved(id) => config.ports.retain(|port| port.id != *id),
+        Change::PortUp(id, up) => {
+            config.ports.iter_mut().filter(|port| port.id == *id).for_each(|port| port.up = *up);
+        }
+        // Their order says nothing, so it is no reason to replace them.
+        Change::Routes(routes) => {
+            let same = |one: &[Route], other: &[Route]| one.iter().all(|r| other.contains(r));
+            if !same(routes, &config.routes) || !same(&config.routes, routes) {
+                config.routes.clone_from(routes);
+            }
+        }
+        Change::Complete(complete) => config.complete = *complete,
+        Change::All(changes) => changes.iter().for_each(|change| apply(config, change)),
+    }
+}
+
+/// Lets frames in, after the ports of pods that are gone, or could not be taken back, were removed.
+pub(super) async fn serve(handle: &Handle, directory: &Shared) -> Result<(), DaemonError> {
+    let config = handle.ask(|view| view.switch.config()).await?;
+    let names = directory.load_full();
+    let lost = |port: &&stack::PortConfig| {
+        port.kind == PortKind::Pod && !names.ports.contains_key(&port.id)
+    };
+    let mut changes: Vec<Change> =
+        config.ports.iter().filter(lost).map(|port| Change::PortRemoved(port.id)).collect();
+    if !config.complete {
+        changes.push(Change::Complete(true));
+    }
+    if !changes.is_empty() {
+        handle.change(Change::All(changes)).await??;
+    }
+    for (port, label) in &names.ports {
+        handle.label(*port, label.to_string())?;
+    }
+    Ok(handle.serve()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use smoltcp::wire::{IpCidr, Ipv4Address};
+    use stack::{NodeConfig, PortId, RouteTarget};
+
+    use super::*;
+
+    #[test]
+    fn what_is_as_desired_is_not_touched() {
+        let node = NodeConfig::default();
+        let route = |n: u8| Route {
+            prefix: IpCidr::new(Ipv4Address::new(10, n, 0, 0).into(), 16),
+            target: RouteTarget::Connected,
+        };
+        let plan = |routes| {
+            Change::All(vec![
+                Change::Node(node.clone()),
+                Change::Port(Switch::gateway_port(&node, PortId(0))),
+                Change::Routes(routes),
+            ])
+        };
+        let mut config = Config::default();
+        apply(&mut config, &plan(vec![route(1), route(2)]));
+        let mut same = config.clone();
+        apply(&mut same, &plan(vec![route(2), route(1)]));
+        assert_eq!(diff(&config, &same), []);
+        let mut other = config.clone();
+        apply(&mut other, &plan(vec![route(2)]));
+        assert_eq!(diff(&config, &other), [Change::Routes(vec![route(2)])]);
+    }
+}
