@@ -43,6 +43,8 @@ mod trace;
 #[cfg(test)]
 mod tunnel;
 #[cfg(test)]
+mod worker;
+#[cfg(test)]
 mod world;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use recording::{Ending, Excerpt, Header, Id, Problem, Replayer, Turn, write};
 
 mod bed;
 #[path = "../golden/capture.rs"]
+#[expect(dead_code, reason = "goldens are only read here")]
 mod capture;
 mod damage;
 mod divergence;

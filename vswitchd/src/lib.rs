@@ -8,6 +8,8 @@
 //! - [`kube`]: Kubernetes objects and manifests to desired state.
 //! - [`capture`]: pcapng, filters, sessions; [`replay`]: recordings run again.
 //! - [`admin`]: the admin socket; [`cli`]: `hopctl`, which speaks to it.
+//! - [`supervisor`]: the parent process, which owns privileges and ports; [`worker`]: how the other
+//!   one begins.
 //! - [`daemon`]: wiring and order of start and stop; [`settings`]: flags, environment, file.
 
 pub mod admin;
@@ -24,3 +26,6 @@ pub mod port;
 pub mod recorder;
 pub mod replay;
 pub mod settings;
+pub mod supervisor;
+mod text;
+pub mod worker;

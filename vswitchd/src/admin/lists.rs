@@ -38,6 +38,7 @@ pub async fn status(State(context): State<Context>) -> Result<Json<Object<Status
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: ready.is_ok(),
         reason: ready.err(),
+        worker: context.sources.worker(),
         uptime_seconds: context.sources.uptime().as_secs(),
         problems: context.sources.problems(),
         captures: context.captures.running(),

@@ -27,7 +27,7 @@ pub mod trace;
 pub mod utc;
 
 pub use capture::Captures;
-use objects::{Attachment, Check, Lease, Problem};
+use objects::{Attachment, Check, Lease, Problem, Worker};
 
 /// Bytes of a request at most: a filter of 4,096 instructions is the largest.
 const REQUEST_MAX: usize = 512 << 10;
@@ -39,6 +39,9 @@ pub trait Sources: Send + Sync {
 
     /// Time since the daemon started.
     fn uptime(&self) -> Duration;
+
+    /// The process that works now, and those before it.
+    fn worker(&self) -> Worker;
 
     /// Whether pods can be wired.
     ///

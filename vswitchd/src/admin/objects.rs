@@ -99,6 +99,9 @@ objects! {
         complete: bool,
         /// Seconds since the daemon started.
         uptime_seconds: u64,
+        /// The process that works now, and those before it.
+        #[serde(default)]
+        worker: Worker,
         /// Ports of pods.
         pods: u64,
         /// All ports.
@@ -134,6 +137,19 @@ objects! {
         /// How long ago that is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         horizon_seconds: Option<u64>,
+    }
+
+    /// The process that carries frames and answers requests.
+    Worker {
+        /// Its process id.
+        pid: u32,
+        /// That of its parent, which holds ports and privileges.
+        parent_pid: u32,
+        /// How many workers there were before, since the daemon started.
+        restarts: u64,
+        /// How the last of them ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_end: Option<String>,
     }
 
     /// received = forwarded + flooded + answered + delivered + dropped.

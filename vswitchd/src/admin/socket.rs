@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::unix::SocketAddr;
@@ -15,45 +15,48 @@ pub const NAME: &str = "admin.sock";
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
-    path: PathBuf,
     own_uid: u32,
 }
 
+/// Makes the socket, in a directory that only its owner can enter. A socket left by a daemon that
+/// is gone is replaced: the caller has made sure that no other runs.
+///
+/// # Errors
+/// The file system's, with the path.
+pub fn bind(run_dir: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let told = |doing: &str, path: &Path, error: &io::Error| {
+        io::Error::new(error.kind(), format!("{doing} {}: {error}", path.display()))
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(run_dir)
+        .map_err(|error| told("making", run_dir, &error))?;
+    std::fs::set_permissions(run_dir, PermissionsExt::from_mode(0o700))
+        .map_err(|error| told("closing to others", run_dir, &error))?;
+    let path = run_dir.join(NAME);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(told("removing the old", &path, &error));
+        }
+        _ => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(&path)
+        .map_err(|error| told("listening on", &path, &error))?;
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))
+        .map_err(|error| told("closing to others", &path, &error))?;
+    Ok(listener)
+}
+
 impl Listener {
-    /// Makes the socket, in a directory that only its owner can enter. A socket left by a daemon
-    /// that is gone is replaced: the caller has made sure that no other runs.
+    /// Takes a listening socket into the runtime.
     ///
     /// # Errors
-    /// The file system's, with the path.
-    pub fn bind(run_dir: &Path) -> io::Result<Self> {
-        let told = |doing: &str, path: &Path, error: &io::Error| {
-            io::Error::new(error.kind(), format!("{doing} {}: {error}", path.display()))
-        };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(run_dir)
-            .map_err(|error| told("making", run_dir, &error))?;
-        std::fs::set_permissions(run_dir, PermissionsExt::from_mode(0o700))
-            .map_err(|error| told("closing to others", run_dir, &error))?;
-        let path = run_dir.join(NAME);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(told("removing the old", &path, &error));
-            }
-            _ => {}
-        }
-        let listener =
-            UnixListener::bind(&path).map_err(|error| told("listening on", &path, &error))?;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))
-            .map_err(|error| told("closing to others", &path, &error))?;
-        Ok(Self { listener, path, own_uid: nix::unistd::geteuid().as_raw() })
-    }
-
-    /// Where the socket is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The kernel's.
+    pub fn new(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let own_uid = nix::unistd::geteuid().as_raw();
+        Ok(Self { listener: UnixListener::from_std(listener)?, own_uid })
     }
 }
 

@@ -17,7 +17,7 @@ use stack::{Frame, Instant, PortId};
 use tokio::sync::oneshot;
 
 use super::capture::{Captures, ID_HEADER};
-use super::objects::{Attachment, Check, Lease, Object, Problem};
+use super::objects::{Attachment, Check, Lease, Object, Problem, Worker};
 use super::record::{ExcerptError, Excerpts, RecordRequest};
 use super::{Context, Sources, serve, socket};
 use crate::capture::pcapng::read::{Block, Reader};
@@ -64,6 +64,10 @@ struct Parts;
 impl Sources for Parts {
     fn node_name(&self) -> String {
         "n1".into()
+    }
+
+    fn worker(&self) -> Worker {
+        Worker { pid: 7, parent_pid: 6, restarts: 1, last_end: Some("killed by SIGKILL".into()) }
     }
 
     fn uptime(&self) -> Duration {
@@ -132,7 +136,7 @@ async fn daemon(name: &str) -> Daemon {
     let world = World::new();
     let (handle, _thread) = event_loop::start(world.switch).unwrap();
     let run_dir = std::env::temp_dir().join(format!("hopscope-{}-{name}", std::process::id()));
-    let listener = socket::Listener::bind(&run_dir).unwrap();
+    let listener = socket::Listener::new(socket::bind(&run_dir).unwrap()).unwrap();
     let captures = Captures::default();
     let context = Context {
         handle: handle.clone(),

@@ -1,4 +1,4 @@
-//! The daemon: settings, logging, and what an error looks like.
+//! The daemon: which of its two processes this is, settings, logging, and what an error looks like.
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
-use vswitchd::daemon;
 use vswitchd::settings::{Given, LogFormat, Settings, environment};
+use vswitchd::{daemon, supervisor, worker};
 
 /// Carries every pod's frames of this node in userspace, and shows each step of each.
 ///
@@ -27,20 +27,29 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let result = settings(args).and_then(|settings| {
-        log(settings.log_format);
-        Ok(daemon::run(&settings)?)
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let text = daemon::with_causes(error.as_ref());
-            // Without standard error there is nobody to tell.
-            drop(writeln!(std::io::stderr(), "vswitchd: {text}"));
-            ExitCode::FAILURE
-        }
-    }
+    let is_worker = std::env::args_os().nth(1).is_some_and(|word| word == worker::ARGUMENT);
+    let result = if is_worker { work() } else { supervise(Args::parse()) };
+    result.unwrap_or_else(|error| {
+        let text = daemon::with_causes(error.as_ref());
+        // Without standard error there is nobody to tell.
+        drop(writeln!(std::io::stderr(), "vswitchd: {text}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// The process that was started.
+fn supervise(args: Args) -> Result<ExitCode, Box<dyn Error>> {
+    let settings = settings(args)?;
+    log(settings.log_format);
+    Ok(supervisor::run(settings)?)
+}
+
+/// The one that it starts itself.
+fn work() -> Result<ExitCode, Box<dyn Error>> {
+    let worker = worker::begin()?;
+    log(worker.settings.log_format);
+    daemon::run(worker)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn settings(args: Args) -> Result<Settings, Box<dyn Error>> {

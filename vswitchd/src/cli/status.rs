@@ -9,7 +9,7 @@ use super::args;
 use super::client::Client;
 use super::output::{Output, Tone, age, printable};
 use super::{Answer, Failure, Node, Outcome};
-use crate::admin::objects::{CheckReport, Journal, Object, Status, Version};
+use crate::admin::objects::{CheckReport, Journal, Object, Status, Version, Worker};
 
 /// How often `--wait` asks.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -57,6 +57,15 @@ fn print(status: &Status, output: &Output) -> std::io::Result<()> {
     }
     let up = age(Duration::from_secs(status.uptime_seconds));
     line(Tone::Plain, "daemon", &format!("vswitchd {}, up {up}", status.version))?;
+    let Worker { pid, parent_pid, restarts, last_end } = &status.worker;
+    let process = format!("process {pid}, child of {parent_pid}");
+    match last_end {
+        None => line(Tone::Plain, "worker", &process)?,
+        Some(how) => {
+            let text = format!("{process}; {restarts} before it, the last one {how}");
+            line(Tone::Warning, "worker", &text)?;
+        }
+    }
     let tone = if status.ports == status.ports_up { Tone::Plain } else { Tone::Warning };
     let ports = format!("{} of {} up, {} of pods", status.ports_up, status.ports, status.pods);
     line(tone, "ports", &ports)?;

@@ -9,10 +9,11 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 use stack::hash::Hasher;
 use stack::{PortConfig, PortId, PortKind};
 
+use super::mac;
 use super::types::{CniResult, Dns, Interface, Ip, Route};
-use super::{mac, text};
 use crate::directory::Label;
 use crate::node::{END_PREFIX, LinkKind, PodLink};
+use crate::text;
 
 /// What an attachment is known by. Both names have been checked ([`shim::environment`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -32,7 +32,6 @@ pub mod server;
 pub mod store;
 #[cfg(test)]
 mod tests;
-mod text;
 pub mod types;
 pub mod validate;
 pub mod verbs;
@@ -71,10 +70,7 @@ pub enum StartError {
     /// The state directory.
     #[error(transparent)]
     Store(#[from] store::StoreError),
-    /// The socket.
-    #[error(transparent)]
-    Listen(#[from] server::ListenError),
-    /// The kernel's boot id or the recorded deletions.
+    /// The socket, the kernel's boot id or the recorded deletions.
     #[error("{what}")]
     Io {
         /// What was being read.
@@ -108,17 +104,21 @@ pub fn files(run_dir: &Path, state_dir: &Path) -> [PathBuf; 2] {
 }
 
 impl Opened {
-    /// Reads the attachments and listens; requests wait in the backlog. The caller holds the locks
-    /// of both directories.
+    /// Reads the attachments and takes the socket, in whose backlog requests wait. The caller holds
+    /// the locks of both directories.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn new(options: CniOptions) -> Result<Self, StartError> {
+    pub fn new(
+        options: CniOptions,
+        listener: std::os::unix::net::UnixListener,
+    ) -> Result<Self, StartError> {
         let ranges = Range::all(&options.pod_cidrs)?;
         let boot_id = read_boot_id()?;
         server::deletions(&options.run_dir).map_err(unreadable)?;
         let registry = Registry::open(&options.state_dir, boot_id, options.reserved_macs, &ranges)?;
-        let listener = server::listen(&options.run_dir)?;
+        let listener = server::open(listener)
+            .map_err(|source| StartError::Io { what: server::SOCKET.to_owned(), source })?;
         let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
         Ok(Self { registry, listener, run_dir: options.run_dir, defaults })
     }

@@ -46,11 +46,12 @@ pub enum ListenError {
     },
 }
 
-/// Listens on the run directory's `cni.sock`.
+/// Listens on the run directory's `cni.sock`. Requests wait in the backlog until somebody
+/// [serves](serve) them.
 ///
 /// # Errors
 /// See [`ListenError`].
-pub fn listen(run_dir: &Path) -> Result<UnixListener, ListenError> {
+pub fn bind(run_dir: &Path) -> Result<std::os::unix::net::UnixListener, ListenError> {
     let path = run_dir.join(SOCKET);
     let io = |source| ListenError::Io { path: path.clone(), source };
     store::private_directory(run_dir).map_err(|error| match error {
@@ -71,10 +72,19 @@ pub fn listen(run_dir: &Path) -> Result<UnixListener, ListenError> {
         }
         Err(error) => return Err(io(error)),
     }
-    let listener = UnixListener::bind(&path).map_err(io)?;
+    let listener = std::os::unix::net::UnixListener::bind(&path).map_err(io)?;
     // The directory keeps others out until the mode is set.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(io)?;
     Ok(listener)
+}
+
+/// Takes a listening socket into the runtime.
+///
+/// # Errors
+/// The kernel's.
+pub fn open(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 /// Serves requests until the task is aborted. A request that has begun runs to its end even if its

@@ -244,7 +244,7 @@ fn the_specification() {
     let cni = Arc::new(runtime.block_on(world.boot("boot", &BOTH)));
     let listener = {
         let _within = runtime.enter();
-        server::listen(&run_dir).unwrap()
+        server::open(server::bind(&run_dir).unwrap()).unwrap()
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let served = cni.clone();
@@ -699,11 +699,12 @@ async fn the_socket_is_private_and_survives_junk() {
     let world = World::new("junk");
     let run_dir = world.root.join("run");
     let cni = Arc::new(world.boot("boot", &BOTH).await);
-    let listener = server::listen(&run_dir).unwrap();
-    assert!(server::listen(&run_dir).unwrap_err().to_string().contains("another vswitchd"));
+    let listener = server::bind(&run_dir).unwrap();
+    assert!(server::bind(&run_dir).unwrap_err().to_string().contains("another vswitchd"));
     let socket = run_dir.join(server::SOCKET);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&run_dir), mode(&socket)), (0o700, 0o600));
+    let listener = server::open(listener).unwrap();
     let serving = tokio::spawn(server::serve(listener, cni));
     for junk in [&[0xff; 4][..], &[0; 4], b"\x02\0\0\0{}", b"GET / HTTP/1.1\r\n\r\n"] {
         let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
@@ -723,7 +724,7 @@ async fn the_socket_is_private_and_survives_junk() {
     drop(serving.await);
     // What a killed daemon leaves is no other daemon.
     assert!(socket.exists());
-    drop(server::listen(&run_dir).unwrap());
+    drop(server::bind(&run_dir).unwrap());
     fs::set_permissions(&run_dir, fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(server::listen(&run_dir).unwrap_err().to_string().contains("run-dir"));
+    assert!(server::bind(&run_dir).unwrap_err().to_string().contains("run-dir"));
 }

@@ -1,31 +1,28 @@
-//! Wiring, and the order of start and stop.
+//! The worker's work: wiring, and the order of start and stop.
 //!
-//! Start: settings, manifests, the plan, and whether the node has room for it; only then anything
-//! is made. First run-dir and state-dir with their locks and sockets, the switch, recovered from
-//! the journal or empty, then the node's own port, the pods that were there before, and at last
-//! `complete`: nothing is forwarded on half a configuration. SIGTERM leaves pods, interfaces and
-//! routes in place.
+//! Start: manifests, the plan, and whether the node has room for it; only then anything is made.
+//! First the switch, recovered from the journal or empty, and its thread, then the node's own port,
+//! then the pods that were there before, and at last `complete`: nothing is forwarded on half a
+//! configuration. The end leaves pods, interfaces and routes in place.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stack::ConfigError;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin;
-use crate::cli::local;
+use crate::admin::{self, socket::Listener};
 use crate::cni;
-use crate::directories::{Directories, DirectoryError};
 use crate::event_loop::Ended;
 use crate::kube::manifests::{self, ManifestError};
 use crate::kube::objects::{self, Desired, ObjectError};
 use crate::kube::watch::Watcher;
 use crate::node::preflight::{self, Check, Outcome};
-use crate::node::{Kernel, Linux, NodeError};
+use crate::node::{Kernel, NodeError};
 use crate::recorder::{HomeError, OpenError};
 use crate::settings::Settings;
+use crate::worker::Worker;
 
 mod plan;
 mod recorded;
@@ -50,9 +47,6 @@ pub enum DaemonError {
         /// What mends it.
         mend: String,
     },
-    /// The run or the state directory.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
     /// A manifest.
     #[error("manifests")]
     Manifest(#[from] ManifestError),
@@ -94,15 +88,12 @@ fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |source| DaemonError::Io { doing, source }
 }
 
-/// Runs the daemon until a signal ends it.
+/// Runs the worker until its parent ends it.
 ///
 /// # Errors
 /// See [`DaemonError`]. A start that is refused leaves node and files as they were.
-pub fn run(settings: &Settings) -> Result<(), DaemonError> {
-    if let Some(missing) = local::check().into_iter().find(|check| !check.ok) {
-        let mend = missing.mend.unwrap_or_default();
-        return Err(DaemonError::Unable { what: missing.message, mend });
-    }
+pub fn run(worker: Worker) -> Result<(), DaemonError> {
+    let settings = &worker.settings;
     // Watched before they are read: what changes in between is taken in right after the start.
     let watcher = Watcher::new(&settings.manifests)?;
     let desired = read_manifests(settings)?;
@@ -110,7 +101,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(io("cannot start the control side"))?;
-    let served = runtime.block_on(serve(settings, desired, watcher));
+    let served = runtime.block_on(serve(worker, desired, watcher));
     // Neither a client that does not read nor a job that does not end may hold the process: what an
     // ADD has half made by now is removed by the next start.
     runtime.shutdown_timeout(STOP_PATIENCE);
@@ -122,44 +113,35 @@ fn read_manifests(settings: &Settings) -> Result<Desired, DaemonError> {
     Ok(objects::desired(&objects, &settings.node_name)?)
 }
 
-async fn serve(
-    settings: &Settings,
-    desired: Desired,
-    mut watcher: Watcher,
-) -> Result<(), DaemonError> {
-    let linux = Linux::new(settings.run_dir.clone())?;
-    let uplink = linux.uplink(settings.uplink.as_deref())?;
-    let plan = plan(settings, &desired, uplink.as_ref())?;
-    refuse_overlaps(&linux, settings, &plan)?;
-    linux.may_wire_host(&plan.host)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot wait for signals"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot wait for signals"))?;
-    // From here on files are made, which go again if the start is refused after all.
-    let mut directories = Directories::take(&settings.run_dir, &settings.state_dir)?;
-    let start = Running::start(settings, desired, plan, Arc::new(linux), &mut directories);
-    let (mut running, listener) = start.await?;
-    directories.keep();
+async fn serve(worker: Worker, desired: Desired, mut watcher: Watcher) -> Result<(), DaemonError> {
+    let Worker { settings, kernel, cni, admin, stop: mut told, parent } = worker;
+    let uplink = kernel.uplink(settings.uplink.as_deref())?;
+    let plan = plan(&settings, &desired, uplink.as_ref())?;
+    refuse_overlaps(&*kernel, &settings, &plan)?;
+    kernel.may_wire_host(&plan.host)?;
+    let parent = Arc::new(parent);
+    let mut running = Running::start(&settings, desired, plan, kernel, cni, parent.clone()).await?;
+    let listener = Listener::new(admin).map_err(io("cannot listen on admin.sock"))?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let ended = async {
         // Dropped or sent, both mean the end.
         drop(stopped.await);
     };
     // Who waited for the line may ask at once: the socket is there already.
-    say_ready().map_err(io("cannot say that it is ready"))?;
+    parent.say_ready().map_err(io("cannot say that it is ready"))?;
     let api = tokio::spawn(admin::serve(listener, running.context.clone(), ended));
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            // By its word; without a parent the whole process ends.
+            _ = &mut told => break,
             // Only when it cannot wait for its devices any more; a new daemon can.
             _ = &mut running.data => return Err(Ended.into()),
             changed = watcher.changed() => {
                 changed.map_err(io("cannot watch the manifests"))?;
-                running.reload(settings, uplink.as_ref()).await?;
+                running.reload(&settings, uplink.as_ref()).await?;
             }
         }
     }
-    tracing::info!("stopping; pods, interfaces and routes stay");
     drop(stop);
     match tokio::time::timeout(STOP_PATIENCE, api).await {
         Ok(Ok(Err(error))) => tracing::warn!(%error, "the admin socket ended with an error"),
@@ -173,8 +155,12 @@ async fn serve(
 }
 
 /// Pods whose range is somebody else's already would take that one's traffic, or lose theirs.
-fn refuse_overlaps(linux: &Linux, settings: &Settings, plan: &Plan) -> Result<(), DaemonError> {
-    let checks = sources::preflight(linux, &plan.host, settings.uplink.as_deref())?;
+fn refuse_overlaps(
+    kernel: &dyn Kernel,
+    settings: &Settings,
+    plan: &Plan,
+) -> Result<(), DaemonError> {
+    let checks = sources::preflight(kernel, &plan.host, settings.uplink.as_deref())?;
     let overlap = |check: &Check| check.name == preflight::RANGES && check.outcome == Outcome::Bad;
     match checks.into_iter().find(overlap) {
         Some(check) => {
@@ -182,13 +168,6 @@ fn refuse_overlaps(linux: &Linux, settings: &Settings, plan: &Plan) -> Result<()
         }
         None => Ok(()),
     }
-}
-
-/// The one line that says pods can be wired.
-fn say_ready() -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "ready")?;
-    out.flush()
 }
 
 /// An error with what caused it, as one clause. Some errors say their cause themselves.

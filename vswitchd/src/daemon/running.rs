@@ -1,5 +1,6 @@
 //! The parts of a daemon that runs: started in order, and brought to what the manifests say now.
 
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,22 +10,20 @@ use super::{
     DaemonError, GATEWAY_PORT, HOST_PORT, Plan, PlanError, State, io, plan, read_manifests,
     recorded, refuse_overlaps, with_causes,
 };
-use crate::admin::socket::{self, Listener};
 use crate::admin::{self, Context, objects::Problem};
 use crate::cni::{self, CniOptions};
-use crate::directories::Directories;
 use crate::directory::{Directory, Label, Shared};
 use crate::event_loop;
 use crate::kube::objects::Desired;
+use crate::node::Kernel;
 use crate::node::uplink::Uplink;
-use crate::node::{Kernel, Linux};
 use crate::settings::Settings;
+use crate::worker::Parent;
 
 /// The parts, once they run.
 pub(super) struct Running {
     plan: Plan,
     desired: Desired,
-    linux: Arc<Linux>,
     kernel: Arc<dyn Kernel>,
     state: Arc<State>,
     pub(super) context: Context,
@@ -33,35 +32,30 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts all parts; the listener is to be served by the caller, clients wait meanwhile.
+    /// Starts all parts; requests wait in the backlog of `cni` meanwhile.
     pub(super) async fn start(
         settings: &Settings,
         desired: Desired,
         plan: Plan,
-        linux: Arc<Linux>,
-        directories: &mut Directories,
-    ) -> Result<(Self, Listener), DaemonError> {
-        let kernel: Arc<dyn Kernel> = linux.clone();
+        kernel: Arc<dyn Kernel>,
+        cni: UnixListener,
+        parent: Arc<Parent>,
+    ) -> Result<Self, DaemonError> {
         let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
         let recorded = recorded::open(settings, seeds)?;
         let (handle, data) = event_loop::start_recorded(recorded.switch, recorded.journal)
             .map_err(io("cannot start the data thread"))?;
         let directory = directory(&desired);
         recorded::reconcile(&handle, &plan.changes()).await?;
-        for file in cni::files(&settings.run_dir, &settings.state_dir) {
-            directories.note(&file);
-        }
-        let opened = cni::Opened::new(CniOptions {
+        let options = CniOptions {
             run_dir: settings.run_dir.clone(),
             state_dir: settings.state_dir.clone(),
             pod_cidrs: plan.pod_cidrs.clone(),
             mtu: plan.mtu,
             port_kind: settings.port_kind,
             reserved_macs: vec![plan.host.mac],
-        })?;
-        directories.note(&settings.run_dir.join(socket::NAME));
-        let listener =
-            Listener::bind(&settings.run_dir).map_err(io("cannot listen on admin.sock"))?;
+        };
+        let opened = cni::Opened::new(options, cni)?;
         // From here on the node is changed.
         handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
         let cni = opened.serve(kernel.clone(), handle.clone(), directory.clone()).await?;
@@ -69,7 +63,9 @@ impl Running {
         let taken_back = cni.reconciled().taken_back;
         tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
         let host = plan.host.clone();
-        let state = Arc::new(State::new(settings, linux.clone(), cni, host, recorded.problems));
+        let found = recorded.problems;
+        let state = State::new(settings, kernel.clone(), cni, host, parent, found);
+        let state = Arc::new(state);
         let context = Context {
             handle,
             directory,
@@ -82,7 +78,7 @@ impl Running {
             captures: admin::Captures::default(),
         };
         state.set_problems(idle(&desired));
-        Ok((Self { plan, desired, linux, kernel, state, context, data }, listener))
+        Ok(Self { plan, desired, kernel, state, context, data })
     }
 
     /// Takes the manifests in again. What is wrong with them is shown by `status`, and the old
@@ -95,7 +91,7 @@ impl Running {
         let next = read_manifests(settings)
             .and_then(|desired| Ok((plan(settings, &desired, uplink)?, desired)))
             .and_then(|(plan, desired)| {
-                refuse_overlaps(&self.linux, settings, &plan)?;
+                refuse_overlaps(&*self.kernel, settings, &plan)?;
                 Ok((plan, desired))
             });
         let result = match next {

@@ -1,21 +1,22 @@
 //! What the admin API asks of the daemon's parts.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::admin::Sources;
-use crate::admin::objects::{Attachment, Check, Lease, Problem};
+use crate::admin::objects::{Attachment, Check, Lease, Problem, Worker};
 use crate::cni;
 use crate::cni::attachment::Attachment as Attached;
 use crate::node::preflight::{self, Outcome, Wanted};
-use crate::node::{HostLink, Kernel, LinkKind, Linux, NodeError};
+use crate::node::{HostLink, Kernel, LinkKind, NodeError};
 use crate::settings::Settings;
+use crate::worker::Parent;
 
 /// Shared by the daemon, which writes, and the admin API, which reads.
 pub struct State {
     node_name: String,
-    started: Instant,
-    linux: Arc<Linux>,
+    parent: Arc<Parent>,
+    kernel: Arc<dyn Kernel>,
     uplink: Option<String>,
     cni: cni::Server,
     /// What was found at start and stays true.
@@ -33,14 +34,15 @@ impl State {
     #[must_use]
     pub fn new(
         settings: &Settings,
-        linux: Arc<Linux>,
+        kernel: Arc<dyn Kernel>,
         cni: cni::Server,
         host: HostLink,
+        parent: Arc<Parent>,
         found: Vec<Problem>,
     ) -> Self {
         let inner = Mutex::new(Inner { host, problems: Vec::new() });
         let (node_name, uplink) = (settings.node_name.clone(), settings.uplink.clone());
-        Self { node_name, started: Instant::now(), linux, uplink, cni, found, inner }
+        Self { node_name, parent, kernel, uplink, cni, found, inner }
     }
 
     /// The CNI side.
@@ -94,7 +96,16 @@ impl Sources for State {
     }
 
     fn uptime(&self) -> Duration {
-        self.started.elapsed()
+        self.parent.started.elapsed()
+    }
+
+    fn worker(&self) -> Worker {
+        Worker {
+            pid: std::process::id(),
+            parent_pid: self.parent.id,
+            restarts: self.parent.restarts,
+            last_end: self.parent.last_end.clone(),
+        }
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -153,11 +164,11 @@ impl Sources for State {
 
     fn check(&self) -> Vec<Check> {
         let host = self.lock().host.clone();
-        let mut checks = match preflight(&self.linux, &host, self.uplink.as_deref()) {
+        let mut checks = match preflight(&*self.kernel, &host, self.uplink.as_deref()) {
             Ok(checks) => checks.into_iter().map(shown).collect(),
             Err(error) => vec![failed(error.to_string())],
         };
-        match self.linux.check_host(&host) {
+        match self.kernel.check_host(&host) {
             Ok(problems) if problems.is_empty() => checks.push(Check {
                 name: "node".to_owned(),
                 ok: true,
@@ -176,13 +187,13 @@ impl Sources for State {
 /// # Errors
 /// The kernel's, when it cannot be asked.
 pub(super) fn preflight(
-    linux: &Linux,
+    kernel: &dyn Kernel,
     host: &HostLink,
     uplink: Option<&str>,
 ) -> Result<Vec<preflight::Check>, NodeError> {
     let wanted =
         Wanted { host_ifname: host.ifname.clone(), prefixes: host.prefixes.clone(), mtu: host.mtu };
-    Ok(preflight::judge(&linux.facts(&host.ifname, uplink)?, &wanted))
+    kernel.preflight(&wanted, uplink)
 }
 
 /// What cannot be seen from here is no failure; its line says so.
@@ -192,7 +203,7 @@ fn shown(check: preflight::Check) -> Check {
         Outcome::Unknown => format!("not checked: {}", check.detail),
     };
     Check {
-        name: check.name.to_owned(),
+        name: check.name.into_owned(),
         ok: check.outcome != Outcome::Bad,
         message,
         mend: check.mend,

@@ -20,18 +20,22 @@ use crate::port::tap::Tap;
 /// The kernel's name for the kind of link a TAP is.
 const TAP_KIND: &str = "tun";
 
-/// Makes the node's port, or takes it back, and brings everything to what it shall be. What is so
-/// already stays untouched. If it was not there before and something fails, all of it is gone
-/// again.
+/// Makes the node's port, or takes it back, and brings everything to what it shall be. `held` is
+/// its device, if that is open already. What is so already stays untouched. If the port was not
+/// there before and something fails, all of it is gone again.
 ///
 /// # Errors
 /// [`NodeError::Setting`] when a stranger's interface has the name or the node lacks one of its
 /// addresses, [`NodeError::Exists`] when a stranger's route has a prefix of ours; the kernel's.
-pub(crate) fn wire(link: &HostLink, before: &Path) -> Result<Tap, NodeError> {
+pub(crate) fn wire(link: &HostLink, before: &Path, held: Option<Tap>) -> Result<Tap, NodeError> {
     let name = &link.ifname;
     let mut netlink = Netlink::open()?;
     let present = refuse_strangers(&mut netlink, link)?;
-    let opened = if present.is_some() { Tap::attach(name) } else { Tap::create(name, true) };
+    let opened = match (present.is_some(), held) {
+        (true, Some(held)) => Ok(held),
+        (true, None) => Tap::attach(name),
+        (false, _) => Tap::create(name, true),
+    };
     let tap = opened.map_err(|source| NodeError::Kernel {
         doing: format!("cannot open the node's port {name}"),
         source,
@@ -61,7 +65,7 @@ fn refuse_strangers(netlink: &mut Netlink, link: &HostLink) -> Result<Option<Lin
     if let Some(other) = present.as_ref().filter(|found| found.kind.as_deref() != Some(TAP_KIND)) {
         let kind = other.kind.as_deref().unwrap_or("hardware");
         return Err(NodeError::Setting {
-            field: "host-port",
+            field: "host-port".into(),
             why: format!(
                 "the node has an interface {name} of kind {kind}; remove it, or name another"
             ),
@@ -79,7 +83,7 @@ fn refuse_foreign(netlink: &mut Netlink, link: &HostLink) -> Result<(), NodeErro
     match families(link).into_iter().find_map(|family| source(link, family).filter(foreign)) {
         None => Ok(()),
         Some(address) => Err(NodeError::Setting {
-            field: "node-addresses",
+            field: "node-addresses".into(),
             why: format!(
                 "no interface of the node has {address}; mend it, or status.addresses of the Node"
             ),

@@ -1,7 +1,7 @@
 //! [`Kernel`] on Linux: which piece runs in which namespace.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::veth::SwitchNetns;
@@ -10,6 +10,7 @@ use super::{
     uplink, veth,
 };
 use crate::port::PortIo;
+use crate::port::tap::Tap;
 
 /// File in the run directory on which the switch's namespace is mounted.
 const SWITCH_NETNS: &str = "netns";
@@ -38,19 +39,10 @@ impl Linux {
         })
     }
 
-    /// Finds the node's uplink: the interface named by the setting, or that of the default route,
-    /// or the first with a global address. `None` when nothing leads out of the node.
-    ///
-    /// # Errors
-    /// [`NodeError::Setting`] when a named one is not there; the kernel's.
-    pub fn uplink(&self, setting: Option<&str>) -> Result<Option<uplink::Uplink>, NodeError> {
-        netns::within(&self.own, || uplink::find(setting))
-    }
-
     /// Gathers what [`preflight::judge`] judges.
     ///
     /// # Errors
-    /// As [`Linux::uplink`].
+    /// As [`Kernel::uplink`].
     pub fn facts(
         &self,
         host_ifname: &str,
@@ -78,6 +70,27 @@ impl Linux {
             removed.push("the namespace of veth ends".to_owned());
         }
         Ok(removed)
+    }
+
+    /// Checks a descriptor that somebody else opened, as [`Kernel::open_netns`] does (SEC-21).
+    ///
+    /// # Errors
+    /// [`NodeError::Netns`].
+    pub fn adopt_netns(&self, descriptor: OwnedFd, path: &Path) -> Result<Netns, NodeError> {
+        netns::adopt(descriptor.into(), path, &self.own)
+    }
+
+    /// As [`Kernel::wire_host`], with the device that is open already.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn wire_host_again(
+        &self,
+        link: &HostLink,
+        held: Option<Tap>,
+    ) -> Result<Box<dyn PortIo>, NodeError> {
+        let before = self.settings_before();
+        Ok(Box::new(netns::within(&self.own, || host::wire(link, &before, held))?))
     }
 
     fn settings_before(&self) -> PathBuf {
@@ -178,7 +191,19 @@ impl Kernel for Linux {
     }
 
     fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError> {
-        Ok(Box::new(netns::within(&self.own, || host::wire(link, &self.settings_before()))?))
+        self.wire_host_again(link, None)
+    }
+
+    fn uplink(&self, setting: Option<&str>) -> Result<Option<uplink::Uplink>, NodeError> {
+        netns::within(&self.own, || uplink::find(setting))
+    }
+
+    fn preflight(
+        &self,
+        wanted: &preflight::Wanted,
+        uplink: Option<&str>,
+    ) -> Result<Vec<preflight::Check>, NodeError> {
+        Ok(preflight::judge(&self.facts(&wanted.host_ifname, uplink)?, wanted))
     }
 
     fn check_host(&self, link: &HostLink) -> Result<Vec<Problem>, NodeError> {

@@ -1,15 +1,19 @@
 //! What the kernel must know: namespaces, links, addresses, neighbors, routes, rules, sysctls.
 //!
-//! Everything that needs privileges goes through [`Kernel`]: issue 2 moves its implementation into
-//! a parent process, so it takes plain values and gives back descriptors.
+//! Everything that needs privileges goes through [`Kernel`]. [`Linux`] does it, in the parent
+//! process; [`Remote`] has it done, from the worker. So it takes plain values and gives back what
+//! can cross as descriptors.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 use crate::port::PortIo;
+use crate::text;
 
 mod host;
 mod linux;
@@ -17,6 +21,7 @@ mod netlink;
 mod netns;
 mod pod;
 pub mod preflight;
+mod remote;
 mod rules;
 mod settings;
 mod sysctl;
@@ -26,6 +31,7 @@ pub mod uplink;
 mod veth;
 
 pub use linux::Linux;
+pub use remote::Remote;
 pub use uplink::Uplink;
 pub use veth::END_PREFIX;
 
@@ -41,9 +47,7 @@ pub struct Netns {
 }
 
 /// How a pod's interface is made.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkKind {
     /// A TAP in the pod's namespace.
@@ -54,7 +58,8 @@ pub enum LinkKind {
 }
 
 /// A pod's interface as it shall be. Also what CHECK compares with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PodLink {
     /// TAP or veth.
     pub kind: LinkKind,
@@ -63,33 +68,43 @@ pub struct PodLink {
     /// For a veth: the name of the node's end, unique on the node, at most 15 bytes.
     pub host_ifname: String,
     /// Its MAC.
+    #[serde(with = "text::mac")]
     pub mac: EthernetAddress,
     /// Its MTU in bytes.
     pub mtu: u16,
     /// Its addresses, each with the length of the pod subnet.
+    #[serde(with = "text::list")]
     pub addresses: Vec<IpCidr>,
     /// Gateways: a default route goes by each.
+    #[serde(with = "text::list")]
     pub gateways: Vec<IpAddress>,
     /// Further routes by the gateway of their family, or by the given one.
+    #[serde(with = "text::routes")]
     pub routes: Vec<(IpCidr, Option<IpAddress>)>,
 }
 
 /// The node's own port as it shall be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HostLink {
     /// Its name, `hop0`.
     pub ifname: String,
     /// Its MAC.
+    #[serde(with = "text::mac")]
     pub mac: EthernetAddress,
     /// Its MTU in bytes.
     pub mtu: u16,
     /// The gateway's MAC, set as a permanent neighbor.
+    #[serde(with = "text::mac")]
     pub gateway_mac: EthernetAddress,
     /// The gateways, one a family at most.
+    #[serde(with = "text::list")]
     pub gateways: Vec<IpAddress>,
     /// What lies behind the switch: the pod ranges.
+    #[serde(with = "text::list")]
     pub prefixes: Vec<IpCidr>,
     /// The node's own addresses: `src` of the routes.
+    #[serde(with = "text::list")]
     pub node_addresses: Vec<IpAddress>,
 }
 
@@ -114,7 +129,7 @@ pub enum NodeError {
     #[error("{field}: {why}")]
     Setting {
         /// The setting's key.
-        field: &'static str,
+        field: Cow<'static, str>,
         /// What is wrong and what would be right.
         why: String,
     },
@@ -129,7 +144,7 @@ pub enum NodeError {
 }
 
 /// A difference between what shall be and what the kernel has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem(pub String);
 
 /// All that needs privileges.
@@ -190,6 +205,23 @@ pub trait Kernel: Send + Sync {
     /// # Errors
     /// The kernel's, when it cannot be asked.
     fn check_host(&self, link: &HostLink) -> Result<Vec<Problem>, NodeError>;
+
+    /// Finds the node's uplink: the interface named by the setting, or that of the default route,
+    /// or the first with a global address. `None` when nothing leads out of the node.
+    ///
+    /// # Errors
+    /// [`NodeError::Setting`] when a named one is not there; the kernel's.
+    fn uplink(&self, setting: Option<&str>) -> Result<Option<Uplink>, NodeError>;
+
+    /// Looks at the node with the eyes of the switch that shall run on it.
+    ///
+    /// # Errors
+    /// As [`Kernel::uplink`].
+    fn preflight(
+        &self,
+        wanted: &preflight::Wanted,
+        uplink: Option<&str>,
+    ) -> Result<Vec<preflight::Check>, NodeError>;
 
     /// Removes all that [`Kernel::wire_host`] made. What is gone is no error.
     ///

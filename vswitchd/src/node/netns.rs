@@ -44,6 +44,14 @@ pub(crate) fn open(path: &Path, own: &Netns) -> Result<Netns, NodeError> {
         .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
         .map_err(|error| refused(path, explain(&error)))?;
+    adopt(file, path, own)
+}
+
+/// Checks an open file as [`open`] does; `path` is what errors call it.
+///
+/// # Errors
+/// [`NodeError::Netns`] with the reason.
+pub(crate) fn adopt(file: File, path: &Path, own: &Netns) -> Result<Netns, NodeError> {
     let kind =
         fstatfs(&file).map_err(|errno| refused(path, format!("cannot be examined: {errno}")))?;
     if kind.filesystem_type() != NSFS_MAGIC {

@@ -3,32 +3,37 @@
 //! [`Facts`] are gathered from the kernel; [`judge`] is a pure function over them, so every verdict
 //! has a test.
 
+use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use serde::{Deserialize, Serialize};
 use smoltcp::wire::{IpAddress, IpCidr};
 
 use super::netlink::route::MAIN;
 use super::netlink::{Family, Netlink};
 use super::{NodeError, Uplink, sysctl};
+use crate::text;
 
 /// Name of the check that the pods' ranges are nobody else's.
 pub const RANGES: &str = "ranges";
 
 /// What the pod network shall be, as far as a node can be wrong for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// Name of the node's own port.
     pub host_ifname: String,
     /// What lies behind the switch: pod and Service ranges.
+    #[serde(with = "text::list")]
     pub prefixes: Vec<IpCidr>,
     /// MTU of the pods in bytes.
     pub mtu: u16,
 }
 
 /// What a check found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// As it shall be.
@@ -40,16 +45,16 @@ pub enum Outcome {
 }
 
 /// One line of `hopctl check`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// What was looked at.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What was found.
     pub outcome: Outcome,
     /// A sentence about it.
     pub detail: String,
     /// What to run or change, where something is to be done.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mend: Option<String>,
 }
 
@@ -104,6 +109,9 @@ pub struct Facts {
 /// Capabilities that are needed, with their bit.
 const CAPABILITIES: [(&str, u32); 3] = [("NET_ADMIN", 12), ("NET_RAW", 13), ("SYS_ADMIN", 21)];
 
+/// Overlaps that are told: a node may have many routes, and one is enough to be refused.
+const OVERLAPS_MAX: usize = 64;
+
 /// Judges a node.
 #[must_use]
 pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
@@ -130,11 +138,16 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
 }
 
 fn good(name: &'static str, detail: impl Into<String>) -> Check {
-    Check { name, outcome: Outcome::Good, detail: detail.into(), mend: None }
+    Check { name: name.into(), outcome: Outcome::Good, detail: detail.into(), mend: None }
 }
 
 fn bad(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Check {
-    Check { name, outcome: Outcome::Bad, detail: detail.into(), mend: Some(mend.into()) }
+    Check {
+        name: name.into(),
+        outcome: Outcome::Bad,
+        detail: detail.into(),
+        mend: Some(mend.into()),
+    }
 }
 
 fn privileges(facts: &Facts) -> Check {
@@ -215,7 +228,7 @@ fn forward_policy(facts: &Facts) -> Check {
                 packets from and to \
                 the node's own port";
     Check {
-        name,
+        name: name.into(),
         outcome: Outcome::Unknown,
         detail: detail.to_owned(),
         mend: Some(mend.to_owned()),
@@ -252,6 +265,9 @@ fn overlaps(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     let mut checks = Vec::new();
     for prefix in &wanted.prefixes {
         for used in facts.used.iter().filter(|used| used.overlaps(prefix)) {
+            if checks.len() == OVERLAPS_MAX {
+                return checks;
+            }
             checks.push(bad(
                 name,
                 format!("{prefix} overlaps {}, which the node has on {}", used.prefix, used.ifname),
@@ -399,7 +415,11 @@ mod tests {
             assert_eq!(check.mend.is_some(), check.outcome != Outcome::Good, "{check:?}");
         }
         let others = checks.iter().filter(|check| check.outcome != Outcome::Good);
-        others.map(|check| (check.name, check.outcome)).collect()
+        let name = |name: &Cow<'static, str>| match name {
+            Cow::Borrowed(name) => *name,
+            Cow::Owned(name) => panic!("{name} was made up"),
+        };
+        others.map(|check| (name(&check.name), check.outcome)).collect()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which interface leads out of the node, and what it says about the node.
 
+use serde::{Deserialize, Serialize};
 use smoltcp::wire::IpAddress;
 
 use super::NodeError;
@@ -7,15 +8,18 @@ use super::netlink::address::Address;
 use super::netlink::link::Link;
 use super::netlink::route::{MAIN, Route};
 use super::netlink::{Family, Netlink};
+use crate::text;
 
 /// The interface that leads out of the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Uplink {
     /// Its name.
     pub ifname: String,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its addresses that anyone may be told (scope global), IPv4 before IPv6.
+    #[serde(with = "text::list")]
     pub addresses: Vec<IpAddress>,
 }
 
@@ -32,7 +36,7 @@ pub(crate) fn find(setting: Option<&str>) -> Result<Option<Uplink>, NodeError> {
     if let Some(name) = setting {
         let link = links.iter().find(|link| link.name == name && !link.loopback);
         let link = link.ok_or_else(|| NodeError::Setting {
-            field: "uplink",
+            field: "uplink".into(),
             why: format!("there is no interface {name} to lead out of the node; {}", offer(&links)),
         })?;
         return Ok(Some(describe(link, &addresses)));

@@ -5,14 +5,17 @@
 //! and kept. It pins the namespace no more than the TAP's own descriptor does.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send,
+    socket,
+};
 
 /// Asks one device's counters.
 #[derive(Debug)]
 pub(crate) struct LossMeter {
-    socket: Socket,
+    socket: OwnedFd,
     ifindex: u32,
     sequence: u32,
     /// `tx_dropped` when the device was opened: a persistent TAP has a past.
@@ -26,15 +29,26 @@ impl LossMeter {
     /// # Errors
     /// The kernel's, when it has no netlink socket for us or does not know the device.
     pub(crate) fn new(ifindex: u32) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
         // The kernel answers inside of the send call, so an answer that is not there will not come.
-        socket.set_non_blocking(true)?;
-        let reply = Vec::with_capacity(REPLY_LEN_MAX);
-        let mut meter = Self { socket, ifindex, sequence: 0, before: 0, reply };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let protocol = SockProtocol::NetlinkRoute;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        let mut meter = Self::from_parts(socket, ifindex, 0);
         meter.before = meter.tx_dropped()?;
         Ok(meter)
+    }
+
+    /// A meter as another process made it.
+    pub(super) fn from_parts(socket: OwnedFd, ifindex: u32, before: u64) -> Self {
+        // Numbered apart from the questions of a process that ended over one of them.
+        let sequence = std::process::id().rotate_left(16);
+        Self { socket, ifindex, sequence, before, reply: vec![0; REPLY_LEN_MAX] }
+    }
+
+    /// Its socket, the device's number, and where it began to count.
+    pub(super) fn into_parts(self) -> (OwnedFd, u32, u64) {
+        (self.socket, self.ifindex, self.before)
     }
 
     /// Frames lost since [`LossMeter::new`].
@@ -49,13 +63,15 @@ impl LossMeter {
 
     fn tx_dropped(&mut self) -> io::Result<u64> {
         self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send(&request(self.ifindex, self.sequence), 0)?;
-        // Answers to questions that were given up lie before ours.
+        let fd = self.socket.as_raw_fd();
+        send(fd, &request(self.ifindex, self.sequence), MsgFlags::empty())?;
+        // Answers to questions that were given up, by a process that ended over them too, lie
+        // before ours.
         loop {
-            self.reply.clear();
-            self.socket.recv(&mut self.reply, 0)?;
-            if field_u32(&self.reply, 8) == Some(self.sequence) {
-                return parse(&self.reply);
+            let read = recv(fd, &mut self.reply, MsgFlags::empty())?;
+            let reply = self.reply.get(..read).unwrap_or_default();
+            if field_u32(reply, 8) == Some(self.sequence) {
+                return parse(reply);
             }
         }
     }

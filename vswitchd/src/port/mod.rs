@@ -1,8 +1,8 @@
 //! Drivers: how frames get from a kernel device into a [`Frame`] and back, offloads included.
 //!
 //! [`tap`] and [`packet`] are the two kinds of device, `vnet` the header both speak, `loss` the
-//! kernel's counter of what a TAP dropped. [`offload`] does in software what a receiver cannot
-//! take, [`wake`] waits.
+//! kernel's counter of what a TAP dropped, [`parts`] a device on its way between processes.
+//! [`offload`] does in software what a receiver cannot take, [`wake`] waits.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,11 +12,13 @@ use stack::Frame;
 mod loss;
 pub mod offload;
 pub mod packet;
+pub mod parts;
 pub mod pool;
 pub mod tap;
 mod vnet;
 pub mod wake;
 
+pub use parts::Parts;
 pub use pool::Pool;
 
 /// What a receiver takes; everything else is done in software before [`PortIo::transmit`] (see
@@ -73,6 +75,14 @@ pub trait PortIo: Send {
     /// # Errors
     /// The kernel's, when it cannot be asked.
     fn losses(&mut self) -> io::Result<Losses>;
+
+    /// Takes the device apart, so that another process can put it together.
+    ///
+    /// # Errors
+    /// When it is of a kind that cannot leave its process.
+    fn into_parts(self: Box<Self>) -> io::Result<Parts> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, sockopt};
 use stack::{Checksum, Frame};
 
-use super::{Capabilities, Losses, Pool, PortIo, vnet};
+use super::parts::Description;
+use super::{Capabilities, Losses, Parts, Pool, PortIo, vnet};
 
 /// Reads of one call that may end without a frame: as many as frames in a port's turn.
 const ATTEMPTS_MAX: usize = 64;
@@ -72,8 +73,13 @@ impl PacketPort {
         socket::getsockopt(&socket, sockopt::SocketError)?;
         let udp_gso = std::fs::read_to_string("/proc/sys/kernel/osrelease")
             .is_ok_and(|release| knows_udp_gso(&release));
+        Ok(Self::from_parts(socket, udp_gso))
+    }
+
+    /// A packet socket as another process opened it.
+    pub(super) fn from_parts(socket: OwnedFd, udp_gso: bool) -> Self {
         let control = Control([0; CONTROL_LEN]);
-        Ok(Self { socket, udp_gso, control, dropped: 0, refused: 0 })
+        Self { socket, udp_gso, control, dropped: 0, refused: 0 }
     }
 
     /// A port over any socket that gives datagrams.
@@ -107,17 +113,6 @@ impl PacketPort {
         let read = usize::try_from(Errno::result(read)?).map_err(io::Error::other)?;
         Ok((message.msg_flags & libc::MSG_TRUNC == 0).then_some(read))
     }
-
-    /// Whether the interface still exists: a socket loses its address with it.
-    fn is_bound(&self) -> bool {
-        // SAFETY: a sockaddr_ll is plain bytes, for which zero is valid.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        let mut len = SOCKADDR_LEN;
-        let fd = self.socket.as_raw_fd();
-        // SAFETY: the kernel writes at most `len` bytes, the size of the address.
-        let result = unsafe { libc::getsockname(fd, (&raw mut address).cast(), &raw mut len) };
-        result == 0 && address.sll_ifindex > 0
-    }
 }
 
 impl PortIo for PacketPort {
@@ -142,7 +137,7 @@ impl PortIo for PacketPort {
                     // dropped it.
                     Some(libc::EINVAL) => self.refused += 1,
                     // Down, which passes, or gone. Said once.
-                    Some(libc::ENETDOWN) if self.is_bound() => {}
+                    Some(libc::ENETDOWN) if is_bound(&self.socket) => {}
                     Some(libc::ENETDOWN) => {
                         failed = Err(Errno::ENODEV.into());
                         break;
@@ -194,6 +189,22 @@ impl PortIo for PacketPort {
         self.dropped += u64::from(stats.tp_drops);
         Ok(Losses { frames: self.dropped + self.refused })
     }
+
+    fn into_parts(self: Box<Self>) -> io::Result<Parts> {
+        let Self { socket, udp_gso, control: _, dropped: _, refused: _ } = *self;
+        Ok(Parts { description: Description::Packet { udp_gso }, descriptors: vec![socket] })
+    }
+}
+
+/// Whether a packet socket's interface still exists: the socket loses its address with it.
+pub(super) fn is_bound(socket: &OwnedFd) -> bool {
+    // SAFETY: a sockaddr_ll is plain bytes, for which zero is valid.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut len = SOCKADDR_LEN;
+    let fd = socket.as_raw_fd();
+    // SAFETY: the kernel writes at most `len` bytes, the size of the address.
+    let result = unsafe { libc::getsockname(fd, (&raw mut address).cast(), &raw mut len) };
+    result == 0 && address.sll_ifindex > 0
 }
 
 /// Makes of `read` bytes before and in the frame's buffer a frame. Whether that was possible.

@@ -8,7 +8,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
@@ -16,7 +16,8 @@ use nix::net::if_::if_nametoindex;
 use stack::Frame;
 
 use super::loss::LossMeter;
-use super::{Capabilities, Losses, Pool, PortIo, vnet};
+use super::parts::Description;
+use super::{Capabilities, Losses, Parts, Pool, PortIo, vnet};
 
 /// An attached TAP. The device goes with the last descriptor unless it is persistent.
 ///
@@ -97,6 +98,11 @@ impl Tap {
         ioctl_value(&self.file, libc::TUNSETOFFLOAD, 0)
     }
 
+    /// A TAP that another process opened.
+    pub(super) fn from_parts(tun: OwnedFd, offloads: libc::c_uint, losses: LossMeter) -> Self {
+        Self { file: tun.into(), offloads, losses, refused: 0 }
+    }
+
     fn configure(file: std::fs::File, name: &str, index: libc::c_uint) -> io::Result<Self> {
         let mut header_len = libc::c_int::try_from(HEADER_LEN).map_err(io::Error::other)?;
         // SAFETY: TUNSETVNETHDRSZ reads one int, which lives through the call.
@@ -169,6 +175,27 @@ impl PortIo for Tap {
     fn losses(&mut self) -> io::Result<Losses> {
         Ok(Losses { frames: self.losses.lost()?.saturating_add(self.refused) })
     }
+
+    fn into_parts(self: Box<Self>) -> io::Result<Parts> {
+        let Self { file, offloads, losses, refused: _ } = *self;
+        let (meter, index, lost_before) = losses.into_parts();
+        Ok(Parts {
+            description: Description::Tap { offloads, index, lost_before },
+            descriptors: vec![file.into(), meter],
+        })
+    }
+}
+
+/// What the interface behind a TAP's descriptor is called now; EBADFD when it is gone.
+pub(super) fn interface_of(tun: &OwnedFd) -> io::Result<String> {
+    // SAFETY: an ifreq is plain bytes, for which zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: TUNGETIFF writes one ifreq, which lives through the call.
+    let result = unsafe { libc::ioctl(tun.as_raw_fd(), TUNGETIFF, &raw mut request) };
+    Errno::result(result)?;
+    let name = request.ifr_name.iter().map(|byte| byte.cast_unsigned());
+    let name: Vec<u8> = name.take_while(|byte| *byte != 0).collect();
+    String::from_utf8(name).map_err(io::Error::other)
 }
 
 fn open_tun() -> io::Result<std::fs::File> {
@@ -214,6 +241,9 @@ fn ioctl_value(file: &std::fs::File, request: libc::Ioctl, value: libc::c_ulong)
 fn explain(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
+
+/// `_IOR('T', 210, unsigned int)` of linux/if_tun.h.
+const TUNGETIFF: libc::Ioctl = 0x8004_54d2;
 
 /// Size of the virtio-net header. 24 from the begin: a TAP that shall take tunnel super-frames
 /// needs it, and shrinking it later makes the kernel copy the wrong length.

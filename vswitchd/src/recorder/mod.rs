@@ -101,6 +101,13 @@ pub enum OpenError {
     Busy(PathBuf),
 }
 
+/// The files of a journal in that directory, for who has to tidy up after a start that came to
+/// nothing.
+pub fn files(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let areas = (0..areas::AREAS).map(|area| areas::path(directory, area));
+    std::iter::once(directory.join(FILE)).chain(areas)
+}
+
 /// Goes on with the journal that is there, or begins one.
 ///
 /// # Errors

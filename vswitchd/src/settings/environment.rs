@@ -6,9 +6,9 @@ use super::SettingsError;
 /// How the names of ours begin.
 const OURS: &str = "HOPSCOPE_";
 /// What our own tools read or set for the programs they start: the lab, fuzzing, the simulation,
-/// the benches.
-const OF_TOOLS: [&str; 4] =
-    ["HOPSCOPE_LAB", "HOPSCOPE_FUZZ", "HOPSCOPE_SIM", "HOPSCOPE_INSTRUCTIONS"];
+/// the benches, and the poison of a test.
+const OF_TOOLS: [&str; 5] =
+    ["HOPSCOPE_LAB", "HOPSCOPE_FUZZ", "HOPSCOPE_SIM", "HOPSCOPE_INSTRUCTIONS", "HOPSCOPE_POISON"];
 /// By this variable Kubernetes tells a pod of a Service; more of the same beginning come with it.
 const SERVICE_HOST: &str = "_SERVICE_HOST";
 

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::node::LinkKind;
 use crate::recorder::layout::{SIZE_MAX, SIZE_MIN};
@@ -19,7 +19,7 @@ use size::Size;
 pub mod environment;
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -95,6 +95,15 @@ pub const MTU_MIN: u16 = 1_280;
 /// Largest MTU: what fits the largest IP packet with its Ethernet header into a TAP's frame.
 pub const MTU_MAX: u16 = 65_521;
 
+impl Serialize for Mtu {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => to.serialize_str("auto"),
+            Self::Bytes(bytes) => to.serialize_u16(*bytes),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Mtu {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -129,8 +138,9 @@ fn link_kind(word: &str) -> Result<LinkKind, String> {
     }
 }
 
-/// Settings as they hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Settings as they hold; the parent hands them to its workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Name of this node.
     pub node_name: String,

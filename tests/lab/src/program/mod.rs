@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 
@@ -12,6 +13,7 @@ use crate::Result;
 
 mod datagram;
 mod http;
+mod pace;
 mod raw;
 mod session;
 mod stream;
@@ -78,6 +80,39 @@ pub enum Program {
         /// Address and port to listen on
         #[arg(long)]
         listen: SocketAddr,
+        /// Keep connections for further requests
+        #[arg(long)]
+        keep_alive: bool,
+    },
+    /// A client of http --keep-alive: one request every 20 ms on each of some connections
+    HttpAsk {
+        /// Address and port of the server
+        #[arg(long)]
+        to: SocketAddr,
+        /// How many connections
+        #[arg(long)]
+        connections: usize,
+        /// For how many seconds
+        #[arg(long)]
+        seconds: u64,
+    },
+    /// UDP sender of numbered datagrams at a steady pace
+    PaceSend {
+        /// Address and port of the receiver
+        #[arg(long)]
+        to: SocketAddr,
+        /// Microseconds from one to the next
+        #[arg(long)]
+        interval_us: u64,
+        /// How many
+        #[arg(long)]
+        count: u64,
+    },
+    /// UDP receiver of pace-send: prints gaps of 3 ms and more, and what was lost
+    PaceReceive {
+        /// Address and port to listen on
+        #[arg(long)]
+        listen: SocketAddr,
     },
     /// Sends frames that no socket would, and prints what comes in, both in hexadecimal
     Raw {
@@ -110,7 +145,14 @@ impl Program {
             Self::UdpRr { to, size, count } => datagram::request_response(&to, size, count),
             Self::Listener { listen } => session::listener(listen),
             Self::Session { to, lines } => session::client(to, lines),
-            Self::Http { listen } => http::serve(listen),
+            Self::Http { listen, keep_alive } => http::serve(listen, keep_alive),
+            Self::HttpAsk { to, connections, seconds } => {
+                http::ask(to, connections, Duration::from_secs(seconds))
+            }
+            Self::PaceSend { to, interval_us, count } => {
+                pace::send(to, Duration::from_micros(interval_us), count)
+            }
+            Self::PaceReceive { listen } => pace::receive(listen),
             Self::Raw { interface, frames, wait_ms, filter } => {
                 raw::exchange(&interface, &frames, wait_ms, &filter)
             }

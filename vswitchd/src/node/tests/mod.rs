@@ -18,6 +18,7 @@ mod host_port;
 mod namespaces;
 mod pod_tap;
 mod pod_veth;
+mod remote;
 mod sockets_never_notice;
 mod uplinks;
 

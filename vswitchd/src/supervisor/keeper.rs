@@ -1,0 +1,232 @@
+//! Carries out what the worker asks for, and keeps a copy of every port's descriptors.
+//!
+//! A kept port is the same device, not a new one: with the copy its carrier stays up and its queue
+//! keeps frames while there is no worker, and the next worker reads on where the last one stopped.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use super::bounds;
+use super::channel::Received;
+use super::protocol::{self, Failure, Reply, Request};
+use crate::node::{HostLink, Kernel, Linux, Netns, NodeError, PodLink};
+use crate::port::{Parts, PortIo};
+
+/// Ports kept at most: what a switch has, with room for those on their way in and out.
+const PORTS_MAX: usize = 2048;
+
+/// The parent's side of `Kernel`.
+#[derive(Debug)]
+pub struct Keeper {
+    linux: Linux,
+    host_port: String,
+    uplink: Option<String>,
+    /// By the inode of the pod's namespace and the interface's name in it.
+    pods: BTreeMap<(u64, String), Held>,
+    host: Option<Parts>,
+}
+
+/// A pod's port that is kept.
+#[derive(Debug)]
+struct Held {
+    /// The one name that no other attachment of the node has.
+    host_ifname: String,
+    parts: Parts,
+}
+
+/// A reply with what comes along.
+pub type Answer = (Reply, Vec<OwnedFd>);
+
+impl Keeper {
+    /// Keeps nothing yet. `host_port` and `uplink` are the settings, from which no worker may
+    /// deviate.
+    #[must_use]
+    pub fn new(linux: Linux, host_port: String, uplink: Option<String>) -> Self {
+        Self { linux, host_port, uplink, pods: BTreeMap::new(), host: None }
+    }
+
+    /// How many ports are kept, the node's own among them.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.pods.len().saturating_add(usize::from(self.host.is_some()))
+    }
+
+    /// Answers what came from a worker, whatever it is. Descriptors that came along are closed,
+    /// unless they are part of what was asked for.
+    pub fn answer(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) -> Answer {
+        let done = protocol::decode::<Request>(bytes).map_err(|error| error.to_string()).and_then(
+            |request| {
+                bounds::check(&request, &self.host_port, self.uplink.as_deref())?;
+                let wanted = bounds::descriptors(&request);
+                if descriptors.len() != wanted {
+                    return Err(format!("{} descriptors instead of {wanted}", descriptors.len()));
+                }
+                Ok(request)
+            },
+        );
+        match done {
+            Ok(request) => self.carry_out(request, descriptors).unwrap_or_else(failed),
+            Err(why) => refused(&why),
+        }
+    }
+
+    /// As [`Keeper::answer`], for whatever a channel has given.
+    pub fn answer_received(&mut self, received: Received) -> Option<Answer> {
+        match received {
+            Received::Message(bytes, descriptors) => Some(self.answer(&bytes, descriptors)),
+            Received::Oversized => Some(refused("the message is longer than any request")),
+            Received::Ended => None,
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Answer, NodeError> {
+        let descriptor = descriptors.into_iter().next();
+        let none = Vec::new();
+        Ok(match request {
+            Request::OpenNetns { path } => {
+                let Netns { descriptor, inode, path: _ } = self.linux.open_netns(&path)?;
+                (Reply::Netns { inode }, vec![descriptor])
+            }
+            Request::Wire { path, link } => {
+                let netns = self.adopt(descriptor, &path)?;
+                self.room()?;
+                let device = self.linux.wire(&netns, &link)?;
+                match self.keep_pod(&netns, &link, device) {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        // Whatever fails, nothing is left behind.
+                        self.linux.unwire(Some(&netns), &link)?;
+                        return Err(error);
+                    }
+                }
+            }
+            Request::TakeBack { path, link } => {
+                let netns = self.adopt(descriptor, &path)?;
+                self.take_back(&netns, &link)?
+            }
+            Request::Unwire { path, link } => {
+                let netns = path.map(|path| self.adopt(descriptor, &path)).transpose()?;
+                self.linux.unwire(netns.as_ref(), &link)?;
+                self.forget(netns.as_ref(), &link);
+                (Reply::Done, none)
+            }
+            Request::Check { path, link } => {
+                let netns = self.adopt(descriptor, &path)?;
+                (Reply::Problems(self.linux.check(&netns, &link)?), none)
+            }
+            Request::Sweep { keep } => (Reply::Swept(self.linux.sweep(&keep)?), none),
+            Request::MayWireHost { link } => {
+                self.linux.may_wire_host(&link)?;
+                (Reply::Done, none)
+            }
+            Request::WireHost { link } => self.wire_host(&link)?,
+            Request::CheckHost { link } => (Reply::Problems(self.linux.check_host(&link)?), none),
+            Request::UnwireHost { link } => {
+                self.linux.unwire_host(&link)?;
+                self.host = None;
+                (Reply::Done, none)
+            }
+            Request::Uplink { setting } => {
+                (Reply::Uplink(self.linux.uplink(setting.as_deref())?), none)
+            }
+            Request::Preflight { wanted, uplink } => {
+                (Reply::Checks(self.linux.preflight(&wanted, uplink.as_deref())?), none)
+            }
+        })
+    }
+
+    /// The worker's descriptor is looked at as if nobody had before (SEC-21).
+    fn adopt(&self, descriptor: Option<OwnedFd>, path: &Path) -> Result<Netns, NodeError> {
+        let Some(descriptor) = descriptor else {
+            return Err(crossing(io::ErrorKind::InvalidInput.into()));
+        };
+        self.linux.adopt_netns(descriptor, path)
+    }
+
+    fn room(&self) -> Result<(), NodeError> {
+        if self.pods.len() < PORTS_MAX {
+            return Ok(());
+        }
+        Err(NodeError::Setting {
+            field: "pods".into(),
+            why: format!("{PORTS_MAX} interfaces are kept already; remove some pods"),
+        })
+    }
+
+    /// Gives out one copy and keeps the other.
+    fn keep_pod(
+        &mut self,
+        netns: &Netns,
+        link: &PodLink,
+        device: Box<dyn PortIo>,
+    ) -> Result<Answer, NodeError> {
+        let parts = device.into_parts().map_err(crossing)?;
+        let copy = parts.try_clone().map_err(crossing)?;
+        let host_ifname = link.host_ifname.clone();
+        self.pods.insert((netns.inode, link.ifname.clone()), Held { host_ifname, parts });
+        Ok((Reply::Port(copy.description), copy.descriptors))
+    }
+
+    fn take_back(&mut self, netns: &Netns, link: &PodLink) -> Result<Answer, NodeError> {
+        let key = (netns.inode, link.ifname.clone());
+        if let Some(held) = self.pods.get(&key)
+            && held.host_ifname == link.host_ifname
+            && held.parts.serves(&link.ifname)
+        {
+            let copy = held.parts.try_clone().map_err(crossing)?;
+            return Ok((Reply::Port(copy.description), copy.descriptors));
+        }
+        // Deleted or replaced meanwhile: a copy would only keep the new one from being opened.
+        self.pods.remove(&key);
+        self.room()?;
+        let device = self.linux.take_back(netns, link)?;
+        self.keep_pod(netns, link, device)
+    }
+
+    /// A namespace that is gone cannot say its inode; then the node's end names the port.
+    fn forget(&mut self, netns: Option<&Netns>, link: &PodLink) {
+        if let Some(netns) = netns {
+            self.pods.remove(&(netns.inode, link.ifname.clone()));
+        }
+        self.pods.retain(|_, held| held.host_ifname != link.host_ifname);
+    }
+
+    fn wire_host(&mut self, link: &HostLink) -> Result<Answer, NodeError> {
+        let held = match self.host.take().filter(|parts| parts.serves(&link.ifname)) {
+            Some(parts) => {
+                let copy = parts.try_clone().and_then(Parts::open_tap).map_err(crossing)?;
+                // Kept even if what follows fails: the interface stays, and so shall its carrier.
+                self.host = Some(parts);
+                Some(copy)
+            }
+            None => None,
+        };
+        let device = self.linux.wire_host_again(link, held)?;
+        let parts = device.into_parts().map_err(crossing)?;
+        let copy = parts.try_clone().map_err(crossing)?;
+        self.host = Some(parts);
+        Ok((Reply::Port(copy.description), copy.descriptors))
+    }
+}
+
+fn failed(error: NodeError) -> Answer {
+    (Reply::Failed(Failure::from(error)), Vec::new())
+}
+
+fn refused(why: &str) -> Answer {
+    tracing::warn!(why, "a request of the worker was refused");
+    failed(NodeError::Kernel {
+        doing: "the parent process refuses the request".to_owned(),
+        source: io::Error::other(why.to_owned()),
+    })
+}
+
+fn crossing(source: io::Error) -> NodeError {
+    NodeError::Kernel { doing: "cannot hand a device to the worker".to_owned(), source }
+}

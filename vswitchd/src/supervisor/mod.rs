@@ -1,0 +1,349 @@
+//! The parent process: owns privileges, sockets, locks and a copy of every port's descriptors, and
+//! sees to it that there is one worker.
+//!
+//! One thread without tokio; work in another namespace has a thread for its time. It parses nothing
+//! that comes from pods or from desired state, only its worker's requests, and those as a
+//! stranger's. So it has next to nothing to die of, and what it holds outlives every worker.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::admin;
+use crate::cli::local;
+use crate::cni;
+use crate::directories::{Directories, DirectoryError};
+use crate::node::{Linux, NodeError};
+use crate::recorder;
+use crate::settings::Settings;
+
+mod bounds;
+pub mod channel;
+pub mod keeper;
+mod lock;
+mod process;
+pub mod protocol;
+mod restarts;
+
+use keeper::Keeper;
+use lock::Tether;
+use process::{Said, Worker};
+use protocol::Welcome;
+use restarts::Restarts;
+
+/// How long a worker may take to end in good order.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// Descriptors the two processes may have: two a port in each, and some.
+const DESCRIPTORS: u64 = 16_384;
+
+/// Why the parent does not start, or ended. Each says what to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// The node lacks something.
+    #[error("{what}: {mend}")]
+    Unable {
+        /// What is missing.
+        what: String,
+        /// What mends it.
+        mend: String,
+    },
+    /// The run or the state directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// `cni.sock`.
+    #[error(transparent)]
+    Listen(#[from] cni::server::ListenError),
+    /// The node's own namespace.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// A system call.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Its errno.
+        source: io::Error,
+    },
+}
+
+fn io(doing: &'static str) -> impl FnOnce(io::Error) -> SupervisorError {
+    move |source| SupervisorError::Io { doing, source }
+}
+
+/// All that must outlive a worker, and could go to another parent.
+#[derive(Debug)]
+struct Holdings {
+    tether: Tether,
+    cni: UnixListener,
+    admin: UnixListener,
+    keeper: Keeper,
+    /// The last to go, and with it what was made for nothing.
+    directories: Directories,
+}
+
+/// The parent.
+#[derive(Debug)]
+struct Supervisor {
+    settings: Settings,
+    holdings: Holdings,
+    signals: SignalFd,
+    started: Instant,
+    worker: Option<Worker>,
+    /// Not before this.
+    next_start: Instant,
+    restarts: Restarts,
+    /// Whether the line `ready` was printed.
+    said_ready: bool,
+    /// Until when the worker may end in good order, once it was told to.
+    stopping: Option<Instant>,
+}
+
+/// Runs the parent until a signal ends it, or its first worker cannot start.
+///
+/// # Errors
+/// See [`SupervisorError`]. What a worker cannot do it says itself.
+pub fn run(settings: Settings) -> Result<ExitCode, SupervisorError> {
+    let started = Instant::now();
+    // Before any thread: threads inherit which signals they leave to the descriptor.
+    let signals = block_signals().map_err(io("cannot wait for signals"))?;
+    if let Some(missing) = local::check().into_iter().find(|check| !check.ok) {
+        let mend = missing.mend.unwrap_or_default();
+        return Err(SupervisorError::Unable { what: missing.message, mend });
+    }
+    raise_descriptor_limit();
+    let linux = Linux::new(settings.run_dir.clone())?;
+    let Settings { run_dir, state_dir, .. } = &settings;
+    let mut directories = Directories::take(run_dir, state_dir)?;
+    // From here on files are made, which go again if the first worker does not come to work.
+    for file in cni::files(run_dir, state_dir) {
+        directories.note(&file);
+    }
+    directories.note(&run_dir.join(admin::socket::NAME));
+    directories.note(&lock::file(run_dir));
+    for file in recorder::files(settings.journal_dir.as_ref().unwrap_or(run_dir)) {
+        directories.note(&file);
+    }
+    let tether = Tether::take(run_dir).map_err(io("cannot take the workers' lock"))?;
+    // Once and for all workers: while none is there, clients wait in the backlog.
+    let cni = cni::server::bind(run_dir)?;
+    let admin = admin::socket::bind(run_dir).map_err(io("cannot listen on admin.sock"))?;
+    let keeper = Keeper::new(linux, settings.host_port.clone(), settings.uplink.clone());
+    let supervisor = Supervisor {
+        settings,
+        holdings: Holdings { tether, cni, admin, keeper, directories },
+        signals,
+        started,
+        worker: None,
+        next_start: started,
+        restarts: Restarts::default(),
+        said_ready: false,
+        stopping: None,
+    };
+    supervisor.run()
+}
+
+fn block_signals() -> io::Result<SignalFd> {
+    let mask = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// The usual soft limit of 1,024 is that of programs that use select(2).
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        if let Err(errno) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%errno, "the limit of open files stays, and with it that of pods");
+        }
+    }
+}
+
+/// Which of the descriptors have something to say.
+struct Awake {
+    signals: bool,
+    life: bool,
+    requests: bool,
+}
+
+impl Supervisor {
+    fn run(mut self) -> Result<ExitCode, SupervisorError> {
+        loop {
+            self.start_if_due();
+            let awake = self.wait().map_err(io("cannot wait for the worker"))?;
+            if awake.signals {
+                self.heed_signals().map_err(io("cannot read signals"))?;
+            }
+            if awake.requests {
+                self.serve();
+            }
+            if awake.life {
+                self.hear().map_err(io("cannot say that it is ready"))?;
+            }
+            if let Some(code) = self.bury().map_err(io("cannot wait for the worker's end"))? {
+                return Ok(code);
+            }
+        }
+    }
+
+    fn start_if_due(&mut self) {
+        let now = Instant::now();
+        if self.worker.is_some() || self.stopping.is_some() || now < self.next_start {
+            return;
+        }
+        match self.start_worker() {
+            Ok(worker) => {
+                tracing::debug!(pid = worker.id(), kept = self.holdings.keeper.kept(), "a worker");
+                self.worker = Some(worker);
+            }
+            Err(error) => {
+                tracing::error!(%error, "no worker can be started");
+                let how = format!("could not be started: {error}");
+                self.next_start = now + self.restarts.ended(how, None, now);
+            }
+        }
+    }
+
+    fn start_worker(&self) -> io::Result<Worker> {
+        let Holdings { tether, cni, admin, keeper: _, directories: _ } = &self.holdings;
+        let welcome = Welcome {
+            settings: self.settings.clone(),
+            parent: std::process::id(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            restarts: self.restarts.total(),
+            last_end: self.restarts.last_end().map(ToOwned::to_owned),
+        };
+        let lock = tether.share()?;
+        Worker::start(welcome, [cni.as_fd(), admin.as_fd(), lock.as_fd()])
+    }
+
+    /// Waits for anything to happen, or for the time of the next thing to do.
+    fn wait(&self) -> io::Result<Awake> {
+        let due = match (&self.worker, self.stopping) {
+            (Some(_), deadline) => deadline,
+            (None, _) => Some(self.next_start),
+        };
+        let timeout = match due.map(|due| due.saturating_duration_since(Instant::now())) {
+            // Rounded up: a wake-up before the time would be one for nothing.
+            Some(left) => {
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            }
+            None => PollTimeout::NONE,
+        };
+        let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if let Some(worker) = &self.worker {
+            for channel in [Some(worker.life()), worker.requests()].into_iter().flatten() {
+                sources.push(PollFd::new(channel.as_fd(), PollFlags::POLLIN));
+            }
+        }
+        match poll(&mut sources, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let awake = |index: usize| sources.get(index).and_then(PollFd::any).unwrap_or(false);
+        Ok(Awake { signals: awake(0), life: awake(1), requests: awake(2) })
+    }
+
+    fn heed_signals(&mut self) -> io::Result<()> {
+        while let Some(signal) = self.signals.read_signal()? {
+            // SIGCHLD only wakes up: the worker's end is looked for in any case.
+            if signal.ssi_signo == Signal::SIGCHLD as u32 || self.stopping.is_some() {
+                continue;
+            }
+            tracing::info!("stopping; pods, interfaces and routes stay");
+            self.stopping = Some(Instant::now() + STOP_PATIENCE);
+            if let Some(worker) = &mut self.worker
+                && let Err(error) = worker.stop()
+            {
+                tracing::warn!(%error, "the worker cannot be told to stop");
+                worker.kill();
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers one request. Whoever does not take the answer asks for no more.
+    fn serve(&mut self) {
+        let Some(worker) = &mut self.worker else { return };
+        let Some(requests) = worker.requests() else { return };
+        let answer = match requests.receive() {
+            Ok(received) => self.holdings.keeper.answer_received(received),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_broken) => None,
+        };
+        let Some((reply, descriptors)) = answer else { return worker.close_requests() };
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let sent = protocol::encode(&reply).and_then(|bytes| requests.send(&bytes, &descriptors));
+        if let Err(error) = sent {
+            tracing::warn!(%error, "the worker cannot be answered");
+            worker.close_requests();
+        }
+    }
+
+    fn hear(&mut self) -> io::Result<()> {
+        let Some(worker) = &mut self.worker else { return Ok(()) };
+        match worker.hear() {
+            Said::Nothing => Ok(()),
+            Said::Gone => {
+                worker.kill();
+                Ok(())
+            }
+            Said::Ready if self.said_ready => Ok(()),
+            Said::Ready => {
+                self.said_ready = true;
+                self.holdings.directories.keep();
+                // The one line that says that pods can be wired.
+                let mut out = io::stdout().lock();
+                writeln!(out, "ready")?;
+                out.flush()
+            }
+        }
+    }
+
+    /// Looks whether the worker has ended, and decides what follows. With a code, the parent ends.
+    fn bury(&mut self) -> io::Result<Option<ExitCode>> {
+        let now = Instant::now();
+        let Some(worker) = &mut self.worker else {
+            return Ok(self.stopping.map(|_deadline| ExitCode::SUCCESS));
+        };
+        let Some(status) = worker.ended()? else {
+            if self.stopping.is_some_and(|deadline| deadline <= now) {
+                tracing::warn!("the worker does not end in good order and is killed");
+                self.stopping = Some(now + STOP_PATIENCE);
+                worker.kill();
+            }
+            return Ok(None);
+        };
+        let (pid, ready) = (worker.id(), worker.ready());
+        self.worker = None;
+        if self.stopping.is_some() {
+            return Ok(Some(ExitCode::SUCCESS));
+        }
+        if !self.said_ready
+            && let Some(code) = status.code()
+        {
+            // It has said why; what it lacks at the first start it would lack again.
+            let code = u8::try_from(code).unwrap_or(1);
+            return Ok(Some(ExitCode::from(code.max(1))));
+        }
+        let how = process::end_of(status);
+        let pause = self.restarts.ended(how.clone(), ready, now);
+        tracing::error!(
+            pid,
+            how,
+            pause_ms = pause.as_millis(),
+            restarts = self.restarts.total(),
+            "the worker has ended; its ports are kept for the next one"
+        );
+        self.next_start = now + pause;
+        Ok(None)
+    }
+}

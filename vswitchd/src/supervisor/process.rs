@@ -1,0 +1,165 @@
+//! One worker, as its parent sees it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+
+use super::channel::{Channel, Received};
+use super::protocol::{self, Report, Welcome, Word};
+use crate::worker;
+
+/// This very program, even after an upgrade has put another in its place.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// A worker. Dropping it kills it: there are never two.
+#[derive(Debug)]
+pub(super) struct Worker {
+    child: Child,
+    life: Channel,
+    /// Until the worker closes its end.
+    requests: Option<Channel>,
+    ready: Option<Instant>,
+}
+
+/// What a worker said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Nothing yet.
+    Nothing,
+    /// It is ready.
+    Ready,
+    /// It has closed its channel, or says what no worker says.
+    Gone,
+}
+
+impl Worker {
+    /// Starts one. `handed` are the descriptors of a welcome beside the channel of requests.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn start(welcome: Welcome, handed: [BorrowedFd<'_>; 3]) -> io::Result<Self> {
+        let (life, worker_life) = Channel::pair()?;
+        let (requests, worker_requests) = Channel::pair()?;
+        let child = Command::new(OWN_PROGRAM)
+            .arg0("vswitchd")
+            .arg(worker::ARGUMENT)
+            .stdin(Stdio::from(worker_life.into_socket()))
+            .stdout(Stdio::null())
+            .spawn()?;
+        // From here on an error kills it.
+        let started = Self { child, life, requests: Some(requests), ready: None };
+        let asks: OwnedFd = worker_requests.into_socket();
+        let [cni, admin, lock] = handed;
+        let bytes = protocol::encode(&Word::Welcome(Box::new(welcome)))?;
+        started.life.send(&bytes, &[asks.as_fd(), cni, admin, lock])?;
+        Ok(started)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Since when it is ready.
+    #[must_use]
+    pub(super) fn ready(&self) -> Option<Instant> {
+        self.ready
+    }
+
+    /// The channel of life.
+    #[must_use]
+    pub(super) fn life(&self) -> &Channel {
+        &self.life
+    }
+
+    /// The channel of requests, unless it was closed.
+    pub(super) fn requests(&self) -> Option<&Channel> {
+        self.requests.as_ref()
+    }
+
+    /// Takes no more requests. A worker that is about to end closes its channel before it has said
+    /// why it does.
+    pub(super) fn close_requests(&mut self) {
+        self.requests = None;
+    }
+
+    /// Hears what it says.
+    pub(super) fn hear(&mut self) -> Said {
+        match self.life.receive() {
+            Ok(Received::Message(bytes, _none)) => match protocol::decode(&bytes) {
+                Ok(Report::Ready) => {
+                    self.ready.get_or_insert_with(Instant::now);
+                    Said::Ready
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the worker says what no worker says");
+                    Said::Gone
+                }
+            },
+            Ok(Received::Oversized | Received::Ended) => Said::Gone,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Said::Nothing,
+            Err(_broken) => Said::Gone,
+        }
+    }
+
+    /// Asks it to end in good order.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub(super) fn stop(&self) -> io::Result<()> {
+        self.life.send(&protocol::encode(&Word::Stop)?, &[])
+    }
+
+    /// Ends it; its end is seen by [`Worker::ended`].
+    pub(super) fn kill(&mut self) {
+        // One that has ended already is what is wanted.
+        drop(self.child.kill());
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+        // Without a wait it would stay as a zombie, and its ports a moment longer.
+        drop(self.child.wait());
+    }
+}
+
+/// How a process ended, as a clause.
+#[must_use]
+pub(super) fn end_of(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with status {code}"),
+        (None, Some(number)) => match Signal::try_from(number) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_unknown) => format!("killed by signal {number}"),
+        },
+        (None, None) => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_in_words() {
+        assert_eq!(end_of(ExitStatus::from_raw(0x0100)), "ended with status 1");
+        assert_eq!(end_of(ExitStatus::from_raw(9)), "killed by SIGKILL");
+        assert_eq!(end_of(ExitStatus::from_raw(11)), "killed by SIGSEGV");
+        assert_eq!(end_of(ExitStatus::from_raw(64)), "killed by signal 64");
+    }
+}
