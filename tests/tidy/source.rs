@@ -30,6 +30,7 @@ const CLOCK_PLACES: &[(&str, &str)] = &[
     ("vswitchd/src/cni/registry.rs", "when a lease was given and freed"),
     ("vswitchd/src/daemon/sources.rs", "ages, for people"),
     ("vswitchd/src/cli/status.rs", "hopctl: how long to wait"),
+    ("vswitchd/src/cli/progress.rs", "hopctl: how long it will take"),
     ("vswitchd/src/recorder/recovery.rs", "how long a recovery took, for people"),
     ("vswitchd/src/recorder/snapshots.rs", "how long a step of a snapshot took, to take less"),
     ("vswitchd/src/supervisor/mod.rs", "when the next worker is due, and the end of patience"),

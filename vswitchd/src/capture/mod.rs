@@ -3,8 +3,8 @@
 //! A capture is two halves joined by a bounded ring. [`session::Session`] sits on the event loop's
 //! thread: it judges a walk by the filter ([`cbpf`]) and pushes what it keeps as a
 //! [`record::Record`]. [`stream::Stream`] sits on the control side and makes pcapng blocks of the
-//! records ([`mod@format`], [`pcapng`]). What does not fit into the ring is counted as lost and told at
-//! the end, never waited for. A replay shows its walks to the same two halves ([`walks`]).
+//! records ([`mod@format`], [`pcapng`]). What does not fit into the ring is counted as lost and
+//! told at the end, never waited for. A replay shows its walks to the same two halves ([`walks`]).
 
 pub use recording::pcapng;
 use serde::{Deserialize, Serialize};
