@@ -109,6 +109,15 @@ pub struct Bed {
 }
 
 impl Bed {
+    /// The port that its frames come by.
+    pub const PORT: PortId = POD_A;
+
+    /// The desired state of its switch.
+    #[must_use]
+    pub fn configuration() -> Config {
+        config()
+    }
+
     /// Ready to walk: everything that is allocated on first use has been.
     ///
     /// # Panics

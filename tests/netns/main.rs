@@ -10,6 +10,7 @@ mod captures;
 mod cni;
 #[cfg(test)]
 mod conformance;
+mod crash;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]

@@ -151,7 +151,7 @@ impl<T: Words> Slab<T> {
     }
 
     /// Begins a snapshot of the rows as they are now. One that was open is given up.
-    pub(super) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         let end = self.rows.len();
         let mut open = self.open.take().unwrap_or_else(|| core::mem::take(&mut self.kept));
         open.next = 0;
@@ -163,7 +163,7 @@ impl<T: Words> Slab<T> {
     }
 
     /// Shows what was put aside, then up to `slots` further slots. True when all was shown.
-    pub(super) fn step(&mut self, slots: usize, show: &mut impl FnMut(usize, &[u64])) -> bool {
+    pub fn step(&mut self, slots: usize, show: &mut impl FnMut(usize, &[u64])) -> bool {
         let Some(mut open) = self.open.take() else { return true };
         show_rows(&open.early, show);
         open.early.clear();

@@ -93,7 +93,7 @@ impl Journal {
         let walks = switch.tables().walks();
         let records = self.recorder.place().records();
         self.recorder.place_mut().set_walks(walks);
-        if records >= self.digest_at + DIGEST_EVERY {
+        if records.saturating_sub(self.digest_at) >= DIGEST_EVERY {
             self.digest_at = records;
             self.recorder.digest(now, walks);
         }

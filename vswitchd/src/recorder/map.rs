@@ -54,6 +54,7 @@ impl Map {
     pub fn create(path: &Path, geometry: Geometry) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        options.custom_flags(libc::O_NOFOLLOW);
         let file = options.open(path)?;
         let len = geometry.file_len();
         let wanted = i64::try_from(len).map_err(io::Error::other)?;
@@ -146,16 +147,18 @@ impl Map {
         if !inside {
             return;
         }
-        let begin = HEADER + place * self.geometry.segment;
-        out.reserve(to - from);
-        for at in (from..to).step_by(8) {
-            // SAFETY: within the mapping by the checks above, and aligned. The word is read as an
+        let begin = HEADER + place * self.geometry.segment + from;
+        let before = out.len();
+        out.resize(before + to - from, 0);
+        let (words, _) = out.get_mut(before..).unwrap_or(&mut []).as_chunks_mut::<8>();
+        for (number, bytes) in words.iter_mut().enumerate() {
+            // SAFETY: `from..to` lies within the segment and so within the mapping, by the checks
+            // above, and there are as many words as fit it, each aligned. A word is read as an
             // atomic because the writer may overwrite it at this moment; what was read then is
             // thrown away by the reader, who compares the segment's sequence after the copy.
-            let word = unsafe {
-                self.base.byte_add(begin + at).cast::<AtomicU64>().as_ref().load(Ordering::Relaxed)
-            };
-            out.extend_from_slice(&word.to_ne_bytes());
+            let word =
+                unsafe { self.base.byte_add(begin + number * 8).cast::<AtomicU64>().as_ref() };
+            *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
         }
     }
 

@@ -128,9 +128,15 @@ pub fn open(options: &Options, begun: &Begun) -> Result<Opened, OpenError> {
 fn resume(options: &Options, begun: &Begun, state: State) -> Result<Opened, OpenError> {
     let State { map, switch, labels, how, set_aside } = state;
     let ring = ring(options, &map)?;
-    let found = areas::find(&options.directory);
+    let mut found = areas::find(&options.directory);
+    found.retain(|found| found.origin.position <= ring.position());
     let half = map.geometry().half();
-    let taker = Taker::new(options.directory.clone(), half, &found, ring.records());
+    // The tail was replayed and counts for the next one, or it would grow from crash to crash.
+    let at = ring.records().saturating_sub(how.records);
+    let taker = Taker::new(options.directory.clone(), half, &found, at);
+    if *map.geometry() != Geometry::for_size(options.size) {
+        tracing::info!("journal-size takes effect with the next journal; this one keeps its size");
+    }
     let mut journal = Journal::new(ring, how.chain, options.payload, taker, labels);
     let notice = set_aside.map(|path| {
         journal.recorder().skip(begun.now, "it crashed the worker twice");

@@ -153,13 +153,13 @@ fn post_mortem(header: &Header) -> Result<Option<u64>, Unusable> {
     // All that was not carried out is one input, if in several records.
     let live = (done < head).then_some(done);
     let Some(at) = replaying.map(|at| at.min(done)).or(live) else { return Ok(None) };
-    let known = get(&header.crash_at) == at + 1;
+    let known = get(&header.crash_at) == at.saturating_add(1);
     let crashes = match (known, replaying) {
         (false, _) => 1,
         (true, None) => get(&header.crashes),
-        (true, Some(_)) => get(&header.crashes) + 1,
+        (true, Some(_)) => get(&header.crashes).saturating_add(1),
     };
-    header.crash_at.store(at + 1, Ordering::Relaxed);
+    header.crash_at.store(at.saturating_add(1), Ordering::Relaxed);
     header.crashes.store(crashes, Ordering::Release);
     if crashes < CRASHES_MAX {
         return Ok(None);
@@ -275,7 +275,7 @@ impl Start {
         let mut before = self.position;
         while before < head {
             if self.purpose != Purpose::Compare {
-                header.replaying.store(before + 1, Ordering::Release);
+                header.replaying.store(before.saturating_add(1), Ordering::Release);
             }
             if !reader.advance()? {
                 break;

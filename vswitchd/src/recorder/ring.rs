@@ -113,7 +113,8 @@ impl Place for Ring {
         let stride = stride(len);
         self.position += stride as u64;
         self.offset += stride;
-        self.records += 1;
+        // Only counted: a damaged count must not end the worker.
+        self.records = self.records.wrapping_add(1);
         self.odd = !self.odd;
         let header = self.bodies.map().header();
         let [even, odd] = &header.slots;

@@ -56,9 +56,9 @@ pub enum Taken {
 }
 
 impl Taker {
-    /// For a journal with these snapshots, `records` records long.
+    /// For a journal with these snapshots, the newest of which was begun after `at` records.
     #[must_use]
-    pub fn new(directory: PathBuf, half: u64, found: &[Found], records: u64) -> Self {
+    pub fn new(directory: PathBuf, half: u64, found: &[Found], at: u64) -> Self {
         let number = found.iter().map(|found| found.origin.number).max().unwrap_or(0);
         let position = |area: usize| {
             let path = areas::path(&directory, area);
@@ -73,7 +73,7 @@ impl Taker {
             rows: ROWS.0,
             number,
             recent,
-            at: records,
+            at,
             half,
             halves,
             longest: Duration::ZERO,
@@ -89,8 +89,8 @@ impl Taker {
     /// The number of the snapshot to be begun now, if one is due.
     #[must_use]
     pub fn due(&self, position: u64, records: u64) -> Option<u64> {
-        let due = records >= self.at + RECORDS || position / self.half != self.halves;
-        (due && self.open.is_none()).then_some(self.number + 1)
+        let due = records.saturating_sub(self.at) >= RECORDS || position / self.half != self.halves;
+        (due && self.open.is_none()).then_some(self.number.saturating_add(1))
     }
 
     /// Begins the snapshot that is due. When it cannot be written the next one is tried as late as

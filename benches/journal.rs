@@ -1,0 +1,267 @@
+//! What the recorder costs, by criterion: `cargo bench -p benches --bench journal`.
+//!
+//! The ring lies in /dev/shm with 256 MiB, so a record's place is in no cache, as in the daemon.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use benches::{Bed, Case};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use smoltcp::wire::{IpCidr, Ipv4Address};
+use stack::journal::frame::{self, Door};
+use stack::journal::{Chain, HEAD, Place, RECORD_MAX, Recorder, Tape};
+use stack::replay::Replay;
+use stack::table::slab::Slab;
+use stack::words::{Take, Words};
+use stack::{
+    Change, Frame, Input, Instant, Limits, Outbox, PortId, Route, RouteTarget, Seeds, Switch,
+};
+use vswitchd::recorder::layout::{Geometry, Identity};
+use vswitchd::recorder::map::Map;
+use vswitchd::recorder::ring::Ring;
+use vswitchd::recorder::{self, Begun, Options};
+
+/// Bytes of a small frame, and of one whose window is full.
+const FRAMES: [(&str, usize); 2] = [("small", 66), ("window", 1_000)];
+/// As by default.
+const SIZE: u64 = 256 << 20;
+
+/// A directory in memory that goes with the bench.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let name = format!("hopscope-bench-{}-{name}", std::process::id());
+        let directory = PathBuf::from("/dev/shm").join(name);
+        std::fs::create_dir_all(&directory).expect("/dev/shm can be written to");
+        Self(directory)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn ring(scratch: &Scratch) -> Ring {
+    let geometry = Geometry::for_size(SIZE);
+    let map = Map::create(&scratch.0.join("journal"), geometry).expect("room in /dev/shm");
+    map.header().begin(geometry, &Identity::new([1, 2]));
+    (0..geometry.segments).for_each(|place| map.populate(place));
+    Ring::new(&Arc::new(map)).expect("the only writer")
+}
+
+fn appends(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("journal");
+    group.throughput(Throughput::Elements(1));
+    let door = Door::Port(PortId(7));
+    for (name, len) in FRAMES {
+        let frame = Frame::from_bytes(&vec![0x5a; len]);
+        let scratch = Scratch::new(name);
+        let mut recorder = Recorder::new(ring(&scratch), Chain::new(), false);
+        let mut now = 0;
+        group.bench_function(format!("append_and_chain/{name}"), |bencher| {
+            bencher.iter(|| {
+                now += 1_000;
+                recorder.frame(Instant(now), door, black_box(&frame));
+            });
+        });
+        let out = outbox(&frame);
+        group.bench_function(format!("append_chain_and_outcome/{name}"), |bencher| {
+            bencher.iter(|| {
+                now += 1_000;
+                recorder.frame(Instant(now), door, black_box(&frame));
+                recorder.outcome(black_box(&out));
+            });
+        });
+        let (mut ring, chain) = (recorder.into_place(), Chain::new());
+        let body = len.min(Frame::WINDOW);
+        group.bench_function(format!("append/{name}"), |bencher| {
+            bencher.iter(|| {
+                now += 1_000;
+                let room = ring.room(HEAD + body, Instant(now), &chain);
+                let frame = black_box(&frame);
+                let record = frame::write(room, Instant(now), 0, door, frame, false);
+                let len = record.map_or(0, |record| record.len());
+                ring.publish(len, &chain);
+            });
+        });
+        let mut place = vec![0; RECORD_MAX];
+        let record = frame::write(&mut place, Instant(1), 0, door, &frame, false);
+        let record = record.expect("there is room").to_vec();
+        let mut chain = Chain::new();
+        group.bench_function(format!("chain/{name}"), |bencher| {
+            bencher.iter(|| chain.record(black_box(&record)));
+        });
+    }
+    group.finish();
+}
+
+/// What a frame led to that was forwarded.
+fn outbox(frame: &Frame) -> Outbox {
+    let mut out = Outbox::default();
+    out.walked.push(stack::Trace::new(PortId(1)));
+    out.transmits.push(stack::Transmit { port: PortId(2), frame: frame.duplicate(), walk: 0 });
+    out
+}
+
+/// A row as large as an IPv4 connection's.
+#[derive(Clone, Debug)]
+struct Row([u64; 14]);
+
+impl Words for Row {
+    fn put(&self, out: &mut Vec<u64>) {
+        out.extend(self.0);
+    }
+
+    fn take(words: &mut Take<'_>) -> Option<Self> {
+        let mut row = [0; 14];
+        for word in &mut row {
+            *word = words.word()?;
+        }
+        Some(Self(row))
+    }
+}
+
+fn snapshots(criterion: &mut Criterion) {
+    const ROWS: usize = 1_000_000;
+    let mut group = criterion.benchmark_group("snapshot");
+    let mut slab = Slab::new(ROWS);
+    for n in 0..ROWS as u64 {
+        slab.insert(Row([n; 14]));
+    }
+    let mut bytes: Vec<u8> = Vec::with_capacity(1 << 20);
+    group.bench_function("begin/1000000", |bencher| bencher.iter(|| slab.begin()));
+    slab.begin();
+    group.bench_function("step_of_512/1000000", |bencher| {
+        bencher.iter(|| {
+            bytes.clear();
+            let whole = slab.step(512, &mut |_, words| {
+                words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+            });
+            if whole {
+                slab.begin();
+            }
+        });
+    });
+    let mut count = 0_usize;
+    group.bench_function("change_before_its_turn/1000000", |bencher| {
+        bencher.iter(|| {
+            // Rows far apart; what was put aside is forgotten before it is much.
+            if count.is_multiple_of(4_096) {
+                slab.begin();
+            }
+            count += 1;
+            slab.change(count * 7_919 % ROWS).map(|row| row.0[0] += 1)
+        });
+    });
+    group.finish();
+}
+
+/// A switch with that many routes, which are rows like any others.
+fn large(rows: u32) -> (Switch, Limits) {
+    let limits = Limits { routes_max: 1 << 18, ..Limits::default() };
+    let mut switch = Switch::new(Bed::configuration(), limits, Seeds { table: 1, choice: 2 });
+    let routes = (0..rows).map(|n| Route {
+        prefix: IpCidr::new(Ipv4Address::from(0x1400_0000 + (n << 8)).into(), 24),
+        target: RouteTarget::Blackhole,
+    });
+    let mut routes: Vec<Route> = routes.collect();
+    routes.extend(Bed::configuration().routes);
+    switch.input(Instant(1), Input::Change(Change::Routes(routes)), &mut Outbox::default());
+    (switch, limits)
+}
+
+fn recoveries(criterion: &mut Criterion) {
+    const RECORDS: u64 = 20_000;
+    let mut group = criterion.benchmark_group("recovery");
+    group.sample_size(20);
+    let (mut switch, _) = large(100_000);
+    let state = switch.snapshot();
+    group.bench_function("restore/100000", |bencher| {
+        bencher.iter(|| Switch::restore(black_box(&state), 3));
+    });
+    let mut tape = Recorder::new(Tape::default(), Chain::new(), false);
+    let (small, _) = large(0);
+    let (mut live, mut out) = (small.clone(), Outbox::default());
+    for n in 0..RECORDS {
+        let case = Case::ALL[usize::try_from(n).unwrap_or(0) % Case::ALL.len()];
+        let (now, frame) = (Instant(1_000 * n), Frame::from_bytes(&case.frame()));
+        let port = Bed::PORT;
+        tape.frame(now, Door::Port(port), &frame);
+        live.input(now, Input::Frame { port, frame }, &mut out);
+        tape.outcome(&out);
+        out.clear();
+    }
+    group.throughput(Throughput::Elements(RECORDS));
+    group.bench_function("replay", |bencher| {
+        bencher.iter_batched(
+            || Replay::from_state(small.clone(), Chain::new()),
+            |mut replay| {
+                for record in stack::journal::records(tape.place().bytes()) {
+                    replay.record(record, false).expect("as recorded");
+                }
+                replay
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("open/100000_rows_150000_records", |bencher| {
+        let scratch = Scratch::new("open");
+        let options = Options { directory: scratch.0.clone(), size: SIZE, payload: false };
+        leave_behind(&options);
+        let begun = begun();
+        bencher.iter(|| {
+            let opened = recorder::open(&options, &begun).expect("a journal");
+            let how = opened.recovered.expect("recovered");
+            assert!(how.records > 100_000 && how.snapshot.is_some(), "{how:?}");
+            how
+        });
+    });
+    group.finish();
+}
+
+fn begun() -> Begun {
+    let limits = Limits { routes_max: 1 << 18, ..Limits::default() };
+    let seeds = Seeds { table: 1, choice: 2 };
+    Begun { now: Instant(1), utc_offset: 0, seeds, limits }
+}
+
+/// A journal as a busy worker with 100,000 rows leaves it at the worst moment: one snapshot is
+/// taken, the next one is nearly whole.
+fn leave_behind(options: &Options) {
+    let opened = recorder::open(options, &begun()).expect("a journal");
+    let (mut switch, mut journal, mut out) = (opened.switch, opened.journal, Outbox::default());
+    let config = large(100_000).0.config();
+    let changes = stack::config::diff(&switch.config(), &config);
+    for change in changes {
+        let input = Input::Change(change);
+        journal.before(Instant(1), &input);
+        switch.input(Instant(1), input, &mut out);
+        journal.after(&out);
+        out.clear();
+    }
+    let mut taken = 0;
+    for n in 0..249_000_u64 {
+        let case = Case::ALL[usize::try_from(n).unwrap_or(0) % Case::ALL.len()];
+        let (now, frame) = (Instant(1_000 * n), Frame::from_bytes(&case.frame()));
+        let input = Input::Frame { port: Bed::PORT, frame };
+        journal.before(now, &input);
+        switch.input(now, input, &mut out);
+        journal.after(&out);
+        out.clear();
+        if n.is_multiple_of(64) {
+            let busy = journal.is_busy();
+            if taken == 0 || !busy {
+                journal.between(now, &mut switch);
+            }
+            taken += u64::from(busy && !journal.is_busy());
+        }
+    }
+}
+
+criterion_group!(benches_of_the_recorder, appends, snapshots, recoveries);
+criterion_main!(benches_of_the_recorder);

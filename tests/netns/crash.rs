@@ -1,0 +1,135 @@
+//! The daemon is killed under traffic: the next one goes on from the journal, and comes to the
+//! state that an independent replay of the same files comes to.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lab::{binaries, counters};
+use serde_json::Value;
+use vswitchd::recorder::map::Map;
+use vswitchd::recorder::recovery::{self, Purpose};
+
+use crate::World;
+
+/// How often it is killed.
+const KILLS: u32 = 20;
+
+/// What of a node must be as before: its ports with their numbers, and its leases.
+fn kept(world: &World) -> (Vec<String>, Vec<String>) {
+    let list = |what: &str, fields: &[&str]| {
+        let listed = world.hopctl_json(&["get", what]).unwrap();
+        let items = listed["items"].as_array().unwrap().iter();
+        let mut texts: Vec<String> = items
+            .map(|item| fields.iter().map(|field| item[*field].to_string()).collect())
+            .collect();
+        texts.sort();
+        texts
+    };
+    (list("ports", &["name", "id", "mac"]), list("leases", &["address", "pod", "containerID"]))
+}
+
+/// A field of the line that tells of the recovery.
+fn field(log: &str, name: &str) -> String {
+    let line = log.lines().find(|line| line.contains("recovered from the journal"));
+    let line = line.unwrap_or_else(|| panic!("nothing was recovered:\n{log}"));
+    let value = line.split(&format!("{name}=")).nth(1).unwrap_or_else(|| panic!("{name}: {line}"));
+    value.split(' ').next().unwrap().trim_matches('"').to_owned()
+}
+
+/// Journal and snapshots as the dead daemon left them.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == "journal" || name.starts_with("snapshot-") {
+            std::fs::copy(entry.path(), to.join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_killed_daemon_goes_on_from_its_journal() {
+    let mut world = World::new("tap");
+    let [a, b] = world.pods(["a", "b"]);
+    let _listener = b.serve(&["listener", "--listen", "[::]:22"]).unwrap();
+    let mut session = Command::new(binaries::lab().unwrap());
+    session.args(["session", "--lines", "300"]);
+    session.args(["--to", &format!("[{}]:22", b.v6().unwrap())]);
+    let mut session = a.spawn(session).unwrap();
+    session.wait_ready(Duration::from_secs(5)).unwrap();
+    let mut ping = Command::new("ping");
+    ping.args(["-q", "-i", "0.002", "-s", "700", &b.v4().unwrap().to_string()]);
+    let ping = a.spawn(ping).unwrap();
+    let before = kept(&world);
+    let place = world.netns.owner().dir("crashes").unwrap();
+    for round in 0..KILLS {
+        std::thread::sleep(Duration::from_millis(150 + u64::from(round * 37 % 100)));
+        world.kill();
+        let files = place.join(round.to_string());
+        copy(&world.run_dir(), &files);
+        world.start().unwrap();
+        let map = Arc::new(Map::open(&files.join("journal"), true).unwrap());
+        let state = recovery::replay(map, &files, u64::from(round), Purpose::Compare).unwrap();
+        let log = world.log();
+        let chain = state.how.chain;
+        for (name, value) in [
+            ("digest", state.how.digest),
+            ("inputs", chain.inputs()),
+            ("outcomes", chain.outcomes()),
+        ] {
+            assert_eq!(field(&log, name), format!("{value:016x}"), "{name}, round {round}\n{log}");
+        }
+        assert_eq!(kept(&world), before, "round {round}");
+        std::fs::remove_dir_all(&files).unwrap();
+    }
+    let status = world.hopctl_json(&["status"]).unwrap();
+    let journal = &status["journal"];
+    assert!(
+        journal["horizon"].is_string() && journal["records"].as_u64() > Some(1_000),
+        "{status}"
+    );
+    assert_eq!(status["problems"].as_array().map(Vec::len), Some(0), "{status}");
+    session.finish(Duration::from_secs(60)).unwrap().success().unwrap();
+    drop(ping);
+    let ports = world.settle(&[]);
+    assert!(received(&ports, "pod/default/a") > 1_000, "counters outlive their daemons");
+    for pod in [a, b] {
+        pod.check().unwrap();
+        pod.remove().unwrap();
+    }
+}
+
+fn received(ports: &[counters::Port], name: &str) -> u64 {
+    ports.iter().find(|port| port.name == name).unwrap().received
+}
+
+#[test]
+fn a_frame_that_crashes_the_switch_is_set_aside() {
+    let mut world = World::new("tap");
+    let [a, b] = world.pods(["a", "b"]);
+    world.kill();
+    let poisoned = |world: &World| {
+        let mut command = world.daemon_command().unwrap();
+        command.env("HOPSCOPE_POISON", "deadlynightshade");
+        world.netns.spawn(command).unwrap()
+    };
+    let mut first = poisoned(&world);
+    first.wait_ready(Duration::from_secs(20)).unwrap();
+    let to = b.v4().unwrap().to_string();
+    let mut poison = Command::new("ping");
+    let nightshade = "646561646c796e696768747368616465";
+    poison.args(["-c", "1", "-W", "1", "-s", "200", "-p", nightshade, &to]);
+    // No answer comes: the worker died of it.
+    assert_ne!(a.spawn(poison).unwrap().finish(Duration::from_secs(5)).unwrap().code, Some(0));
+    let died = first.finish(Duration::from_secs(10)).unwrap();
+    assert_ne!(died.code, Some(0), "{died:?}");
+    let second = poisoned(&world).finish(Duration::from_secs(10)).unwrap();
+    assert_ne!(second.code, Some(0), "its replay died of it as well: {second:?}");
+    world.start().unwrap();
+    let status = world.hopctl_json(&["status"]).unwrap();
+    let problem: &Value = &status["problems"][0]["message"];
+    assert!(problem.as_str().unwrap().contains("set aside"), "{status}");
+    a.run("ping", &["-c", "1", "-W", "2", &to]).unwrap();
+}
