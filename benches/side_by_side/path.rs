@@ -1,4 +1,4 @@
-//! What lies between the two pods: five ways, each with namespaces of its own, all of them up
+//! What lies between the two pods: six ways, each with namespaces of its own, all of them up
 //! during the whole run. A path that is not measured at the moment costs nothing: all of them sleep
 //! in the kernel.
 
@@ -31,12 +31,20 @@ pub(crate) enum Kind {
     HopscopeTap,
     /// Hopscope, pods on veth pairs.
     HopscopeVeth,
+    /// Hopscope, pods on TAPs, and nothing is recorded: what the journal costs.
+    Unrecorded,
 }
 
 impl Kind {
     /// All, in the order of the tables.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Kernel, Self::Relay, Self::TunTap, Self::HopscopeTap, Self::HopscopeVeth];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Kernel,
+        Self::Relay,
+        Self::TunTap,
+        Self::HopscopeTap,
+        Self::HopscopeVeth,
+        Self::Unrecorded,
+    ];
 
     /// For tables.
     pub(crate) fn name(self) -> &'static str {
@@ -46,6 +54,7 @@ impl Kind {
             Self::TunTap => "tun-tap crate",
             Self::HopscopeTap => "Hopscope TAP",
             Self::HopscopeVeth => "Hopscope veth",
+            Self::Unrecorded => "no journal",
         }
     }
 
@@ -57,6 +66,7 @@ impl Kind {
             Self::TunTap => "tuntap",
             Self::HopscopeTap => "hoptap",
             Self::HopscopeVeth => "hopveth",
+            Self::Unrecorded => "hopbare",
         }
     }
 }

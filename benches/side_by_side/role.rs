@@ -16,6 +16,7 @@ use vswitchd::event_loop;
 use vswitchd::node::{Kernel, LinkKind, Linux, PodLink};
 use vswitchd::port::wake::Waiter;
 use vswitchd::port::{Pool, PortIo};
+use vswitchd::recorder::{self, Begun, Home, Journal, Options};
 
 use crate::Fallible;
 use crate::netns::enter;
@@ -37,8 +38,13 @@ pub(crate) fn play(arguments: &[String]) -> Fallible<()> {
     match Kind::ALL.into_iter().find(|kind| kind.label() == label) {
         Some(Kind::Relay) => relay(wire(LinkKind::Tap, directory, &pods)?)?,
         Some(Kind::TunTap) => naive_relay(&pods)?,
-        Some(Kind::HopscopeTap) => hopscope(wire(LinkKind::Tap, directory, &pods)?)?,
-        Some(Kind::HopscopeVeth) => hopscope(wire(LinkKind::Veth, directory, &pods)?)?,
+        Some(Kind::HopscopeTap) => {
+            hopscope(wire(LinkKind::Tap, directory, &pods)?, Some(journal(directory)?))?;
+        }
+        Some(Kind::HopscopeVeth) => {
+            hopscope(wire(LinkKind::Veth, directory, &pods)?, Some(journal(directory)?))?;
+        }
+        Some(Kind::Unrecorded) => hopscope(wire(LinkKind::Tap, directory, &pods)?, None)?,
         Some(Kind::Kernel) | None => return Err(format!("no process plays {label:?}").into()),
     }
     File::create(directory.join(READY))?;
@@ -143,10 +149,24 @@ fn naive_relay(pods: &[PathBuf; 2]) -> Fallible<()> {
     Ok(())
 }
 
-/// Hopscope as the daemon runs it: the real event loop on the real switch.
-fn hopscope(ports: [Box<dyn PortIo>; 2]) -> Fallible<()> {
+/// The journal that the daemon keeps by default, where the daemon would put it.
+fn journal(directory: &Path) -> Fallible<Journal> {
+    let home = Home::make(directory, None)?;
+    let options = Options { directory: home.directory, size: JOURNAL_SIZE, payload: false };
+    let begun = Begun {
+        now: event_loop::monotonic(),
+        utc_offset: event_loop::utc_offset(),
+        seeds: event_loop::seeds()?,
+        limits: Limits::default(),
+    };
+    Ok(recorder::open(&options, &begun)?.journal)
+}
+
+/// Hopscope as the daemon runs it: the real event loop on the real switch. The journal knows the
+/// configuration from its first snapshot on; nobody replays it from its begin.
+fn hopscope(ports: [Box<dyn PortIo>; 2], journal: Option<Journal>) -> Fallible<()> {
     let switch = Switch::new(config(), Limits::default(), event_loop::seeds()?);
-    let (handle, thread) = event_loop::start(switch)?;
+    let (handle, thread) = event_loop::start_recorded(switch, journal)?;
     for (pod, port) in PODS.iter().zip(ports) {
         handle.attach(pod.port, port)?;
     }

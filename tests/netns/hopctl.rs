@@ -148,7 +148,7 @@ const ANSWERED: [Case; 25] = [
     (&["capture", "tcp prot 80"], 2, "", "prot"),
     (&["capture", "--hop", "l9"], 2, "", "l9"),
     (&["capture", "default/none"], 2, "", "no port is named pod/default/none"),
-    (&["node", "cleanup"], 1, "", "stop it first"),
+    (&["node", "cleanup"], 1, "", "stop that one"),
 ];
 
 /// Without one.

@@ -15,8 +15,12 @@ const SHARE_MAX: f64 = 0.02;
 /// Clock ticks of /proc a second (proc_pid_stat(5)): the same on every Linux of this platform.
 const TICKS: f64 = 100.0;
 
-/// Seconds of CPU that a process has used, its threads together.
-fn used(pid: u32) -> f64 {
+/// Seconds of CPU that processes have used, their threads together.
+fn used(pids: [u32; 2]) -> f64 {
+    pids.map(used_by).iter().sum()
+}
+
+fn used_by(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let ticks: Vec<f64> =
@@ -29,7 +33,10 @@ fn an_idle_daemon_leaves_busy_cores_alone() {
     for kind in KINDS {
         let mut world = World::new(kind);
         let [a, b] = world.pods(["a", "b"]);
-        let daemon = world.daemon().unwrap().id();
+        // Both of its processes.
+        let told = world.hopctl_json(&["status"]).unwrap()["worker"].clone();
+        let pid = |field: &str| u32::try_from(told[field].as_u64().unwrap()).unwrap();
+        let daemon = [pid("pid"), pid("parentPid")];
         let _server = b.serve(&["udp-echo", "--listen", "[::]:7002"]).unwrap();
         let to = crate::pods::at(b.v4().unwrap().into(), 7002);
         let cores = std::thread::available_parallelism().unwrap().get();

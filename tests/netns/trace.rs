@@ -130,11 +130,11 @@ fn a_trace_knows_groups_and_what_belongs_to_no_host() {
             passes(near, "fe80::48:4fff:fe50:1", six, "echo reply of the gateway"),
             fails(near, "fe80::99", six, "drop NeighborUnknown"),
             fails(from, "240.0.0.1", four, "drop Martian"),
-            fails(from, "169.254.7.7", four, "drop LinkScope"),
+            passes(from, "169.254.7.7", four, "forward to host"),
             fails(node, "224.0.0.9", (BY_HAND, false), "drop GroupRouted")
                 .sent_as("hop0", ethernet(group, HOST, 0x0800, &by_hand)),
         ]);
-        world.settle(&["NeighborUnknown", "Martian", "LinkScope"]);
+        world.settle(&["NeighborUnknown", "Martian"]);
     }
 }
 
