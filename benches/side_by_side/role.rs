@@ -149,6 +149,9 @@ fn naive_relay(pods: &[PathBuf; 2]) -> Fallible<()> {
     Ok(())
 }
 
+/// Bytes of the daemon's journal by default.
+const JOURNAL_SIZE: u64 = 256 << 20;
+
 /// The journal that the daemon keeps by default, where the daemon would put it.
 fn journal(directory: &Path) -> Fallible<Journal> {
     let home = Home::make(directory, None)?;
@@ -170,6 +173,7 @@ fn hopscope(ports: [Box<dyn PortIo>; 2], journal: Option<Journal>) -> Fallible<(
     for (pod, port) in PODS.iter().zip(ports) {
         handle.attach(pod.port, port)?;
     }
+    handle.serve()?;
     // The loop runs until the process ends.
     drop(thread);
     Ok(())
