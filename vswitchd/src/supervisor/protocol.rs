@@ -2,7 +2,7 @@
 //! replies, and what is said about life and death.
 //!
 //! The worker may be in a stranger's hands. A request names what a method of [`Kernel`] needs and
-//! nothing else; [`super::bounds`] looks at it again before it is done.
+//! nothing else; `bounds` looks at it again before it is done.
 //!
 //! [`Kernel`]: crate::node::Kernel
 
