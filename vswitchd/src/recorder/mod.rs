@@ -1,9 +1,9 @@
 //! The recorder: every input of the switch in a ring in memory, and the way back from it.
 //!
-//! - [`ring`]: the writer, on the data thread; [`reader`]: everybody else. [`map`], [`layout`]: the
-//!   file. Nothing is half written for a reader, nor after a crash.
+//! - [`mod@ring`]: the writer, on the data thread; [`reader`]: everybody else. [`map`], [`layout`]:
+//!   the file. Nothing is half written for a reader, nor after a crash.
 //! - [`areas`], [`snapshots`]: states beside the ring, taken between two batches.
-//! - [`journal`]: what the event loop calls; [`past`]: what the control side asks.
+//! - [`journal`]: what the event loop calls; [`mod@past`]: what the control side asks.
 //! - [`recovery`]: the state a dead worker left. [`home`]: where all this lies.
 
 use std::fs::File;
