@@ -21,6 +21,7 @@ const EVERYWHERE: &str = "Options of every command";
   hopctl get ports                             what is attached
   hopctl trace demo/client demo/web --tcp 80   what would happen to this packet, hop by hop
   hopctl capture demo/web --hop all -w f.pcapng tcp port 80
+  hopctl capture --since 30s --dropped-only    what got lost before anybody asked
 
 Exit codes: 0 yes, 1 a negative answer (trace dropped, replay diverged,
 check failed), 2 usage, 3 no daemon."
@@ -223,8 +224,11 @@ pub struct Trace {
   hopctl capture node -w - icmp | tshark -r -
   hopctl capture port/host -c 10 --duration 30s
   hopctl capture --dropped-only                what gets lost, and why
+  hopctl capture --since 30s --dropped-only    what got lost before anybody asked
+  hopctl capture --since 5m --duration 10s -w then.pcapng demo/web
 
 A packet is kept with all its hops if its form at any hop matches the filter. Times are UTC.
+With --since it ends at now, and frames hold what was recorded of them: 256 bytes of most.
 Put -- before a filter that begins with a dash.")]
 pub struct Capture {
     /// Where: NS/POD, node (all ports) or port/NAME; then a pcap filter, see pcap-filter(7)
@@ -238,6 +242,10 @@ pub struct Capture {
     /// End after so many packets
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+
+    /// Show packets since so long ago, such as 30s, 5m, by a replay of the journal
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub since: Option<Duration>,
 
     /// End after this time, such as 500ms, 10s, 5m
     #[arg(long, value_name = "T", value_parser = duration)]

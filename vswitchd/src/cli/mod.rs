@@ -19,6 +19,7 @@ pub mod local;
 pub mod node;
 pub mod output;
 pub mod packet_line;
+pub mod past;
 pub mod progress;
 pub mod record;
 pub mod replay;

@@ -47,6 +47,8 @@ pub enum Stop {
     Until,
     /// Behind the record that the breakpoint holds for.
     Break(Hit),
+    /// Where the capture had all that it wants.
+    Enough,
 }
 
 /// What a breakpoint stopped at.
@@ -142,7 +144,11 @@ pub fn run(
                 bytes += count as u64;
                 progress(bytes, summary.all_records());
             }
-            Ok(Turn::Started) => {}
+            Ok(Turn::Started) => {
+                if let Some(show) = show.as_deref_mut() {
+                    show.named(&replayer);
+                }
+            }
             Ok(Turn::Limit) if limited => break Ok(Stop::Until),
             Ok(Turn::Limit) => {
                 limited = true;
@@ -150,8 +156,11 @@ pub fn run(
             }
             Ok(Turn::Done(done)) => {
                 hit = seen(&replayer, &done, options, &mut summary);
-                if let Some(show) = show.as_deref_mut() {
-                    show.take(&replayer, &done).map_err(Failure::Output)?;
+                if let Some(show) = show.as_deref_mut()
+                    && !show.take(&replayer, &done).map_err(Failure::Output)?
+                    && hit.is_none()
+                {
+                    break Ok(Stop::Enough);
                 }
             }
             Ok(Turn::End(ending)) => break Ok(Stop::End(ending)),
