@@ -1,4 +1,5 @@
-//! What was asked for after the fact: captures of the past show what a live one saw.
+//! What was asked for after the fact: captures of the past show what a live one saw, and drops are
+//! explained with the tables as they were.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -129,4 +130,77 @@ fn beyond_the_horizon_and_of_nobody_is_told_and_nothing_is_made() {
     assert_eq!(nobody.code, Some(2), "{nobody:?}");
     assert!(nobody.stderr.contains("no port was named pod/default/nobody"), "{nobody:?}");
     assert!(!file.exists());
+}
+
+/// The newest drop for a reason, as `explain drop` lists it.
+fn newest(world: &World, reason: &str) -> String {
+    let list = world.hopctl_json(&["explain", "drop"]).unwrap();
+    assert_eq!(list["kind"], "DroppedWalkList");
+    let items = list["items"].as_array().unwrap();
+    assert!(items.len() <= 10, "{list}");
+    let newest = items.iter().find(|item| item["reason"] == reason).unwrap();
+    newest["walk"].to_string()
+}
+
+#[test]
+fn a_drop_is_explained_with_the_tables_as_they_were() {
+    for kind in KINDS {
+        let mut world = World::new(kind);
+        let [a, b] = world.pods(["a", "b"]);
+        let begun = Instant::now();
+        std::thread::sleep(Duration::from_millis(300));
+        let [to, absent] = [b.v4().unwrap().to_string(), "10.244.1.200".to_owned()];
+        let lost = a.run("ping", &["-c", "1", "-W", "1", &absent]);
+        assert!(lost.is_err(), "nobody has {absent}");
+        a.run("ping", &["-c", "1", "-W", "2", &to]).unwrap();
+        let id = newest(&world, "NeighborUnknown");
+        // The number is the one that captures print.
+        let captured = since(&world, begun, &["--dropped-only", "arp"]).success().unwrap();
+        assert!(captured.stdout.contains(&format!("; walk {id}\n")), "{captured:?}");
+        // The tables are others since.
+        a.remove().unwrap();
+        let told = world.hopctl_attempt(&["explain", "drop", &id]).unwrap().success().unwrap();
+        for part in [
+            &*format!("walk {id} at 2"),
+            "frame from pod/default/a: arp who has 10.244.1.200",
+            "egress  drop NeighborUnknown: ARP or ND asks for an address that nobody has",
+            "came in by pod/default/a:",
+            "neighbor 10.244.1.200: there was none",
+        ] {
+            assert!(told.stdout.contains(part), "{part}: {told:?}");
+        }
+        let hint = "hint: the address is not attached on this node: hopctl get neighbors";
+        assert!(told.stderr.contains(hint), "{told:?}");
+        let object = world.hopctl_json(&["explain", "packet", &id]).unwrap();
+        assert_eq!(object["kind"], "Explanation");
+        assert_eq!(object["drop"]["reason"], "NeighborUnknown");
+        assert_eq!(object["lookups"][1]["row"], serde_json::Value::Null);
+        let captured = since(&world, begun, &["-c", "1", "icmp"]).success().unwrap();
+        let (_, forwarded) = captured.stdout.trim_end().rsplit_once("; walk ").unwrap();
+        let passed = world.hopctl(&["explain", "packet", forwarded]).unwrap();
+        assert!(
+            passed.contains("destination MAC ") && passed.contains("to leave by pod/default/b")
+        );
+        let file = world.file("bug.pcapng").to_string_lossy().into_owned();
+        world.hopctl(&["record", "-w", &file]).unwrap();
+        for (args, code, part) in [
+            (&["drop", forwarded][..], 1, "was not dropped: forward to pod/default/b"),
+            (&["packet", "99999999"], 1, "there has been no walk 99999999: the newest is "),
+            (&["connection", "3"], 2, "connection tracking"),
+            (&["packet"], 2, "needs an ID"),
+            (&["drop", "x7"], 2, "x7 is no ID"),
+            (&["--file", "/nonexistent", "drop"], 2, "/nonexistent"),
+        ] {
+            let refused = world.hopctl_attempt(&[&["explain"], args].concat()).unwrap();
+            assert_eq!(refused.code, Some(code), "{refused:?}");
+            assert!(refused.stderr.contains(part) && refused.stdout.is_empty(), "{refused:?}");
+        }
+        world.settle(&["NeighborUnknown"]);
+        b.remove().unwrap();
+        world.stop().unwrap();
+        let alone = world.hopctl_attempt(&["explain", "drop", &id]).unwrap();
+        assert_eq!(alone.code, Some(3), "{alone:?}");
+        let again = world.hopctl(&["explain", "--file", &file, "drop", &id]).unwrap();
+        assert_eq!(again, told.stdout);
+    }
 }

@@ -17,7 +17,7 @@ use crate::kube::{manifests, objects as kube};
 use crate::replay::objects::Replay;
 use crate::replay::show::{Part, Show};
 use crate::replay::with::{Capture, feed};
-use crate::replay::{Ended, Failure as Broken, Options, changed_by, run};
+use crate::replay::{Ended, Failure as Broken, Options, Watch, changed_by, run};
 
 /// Replays a file and shows what came of it.
 ///
@@ -54,8 +54,9 @@ pub fn replay(args: &Args, namespace: Option<&str>, output: &Output) -> Outcome 
         Some(bytes) => bytes.len() as u64,
         None => std::fs::metadata(&args.file).map_or(0, |about| about.len()),
     };
+    let watch = show.as_mut().map(|show| show as &mut dyn Watch);
     let mut progress = Progress::new(total, true);
-    let ran = run(&mut *file, &options, show.as_mut(), &mut |bytes, records| {
+    let ran = run(&mut *file, &options, watch, &mut |bytes, records| {
         progress.at(bytes, records);
     });
     progress.end();

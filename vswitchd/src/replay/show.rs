@@ -7,6 +7,7 @@ use stack::journal::frame::Door;
 use stack::replay::Step;
 use stack::{Frame, Instant};
 
+use super::Watch;
 use crate::capture::Options;
 use crate::capture::format::Format;
 use crate::capture::session::{self, Observed, Receiver, Session};
@@ -60,8 +61,28 @@ impl<'a> Show<'a> {
         Self { part, found, session, receiver, format, names, begun, buffer, out }
     }
 
-    /// Takes in what ports are called now.
-    pub fn named(&mut self, replayer: &Replayer) {
+    /// The name that was looked for, if no port had it.
+    #[must_use]
+    pub fn missing(&self) -> Option<&str> {
+        self.part.port.as_deref().filter(|_| !self.found)
+    }
+
+    fn begin(&mut self) {
+        if !self.begun {
+            self.begun = true;
+            self.format.begin(&mut self.buffer);
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl Watch for Show<'_> {
+    fn named(&mut self, replayer: &Replayer) {
         let names = super::directory(replayer);
         if let Some(port) = &self.part.port {
             let ports = names.by_name(port);
@@ -71,17 +92,7 @@ impl<'a> Show<'a> {
         self.names.store(std::sync::Arc::new(names));
     }
 
-    /// The name that was looked for, if no port had it.
-    #[must_use]
-    pub fn missing(&self) -> Option<&str> {
-        self.part.port.as_deref().filter(|_| !self.found)
-    }
-
-    /// Takes in what the newest record led to. False when no more is wanted.
-    ///
-    /// # Errors
-    /// The file's.
-    pub fn take(&mut self, replayer: &Replayer, done: &Done) -> io::Result<bool> {
+    fn take(&mut self, replayer: &Replayer, done: &Done) -> io::Result<bool> {
         if matches!(done.step, Step::Label(..)) {
             self.named(replayer);
         }
@@ -109,18 +120,8 @@ impl<'a> Show<'a> {
         Ok(more)
     }
 
-    fn begin(&mut self) {
-        if !self.begun {
-            self.begun = true;
-            self.format.begin(&mut self.buffer);
-        }
-    }
-
-    /// The end of the file. Of a port that was never there nothing is written.
-    ///
-    /// # Errors
-    /// The file's.
-    pub fn end(&mut self) -> io::Result<()> {
+    /// Of a port that was never there nothing is written.
+    fn end(&mut self) -> io::Result<()> {
         if !self.found {
             return Ok(());
         }
@@ -128,12 +129,6 @@ impl<'a> Show<'a> {
         self.format.end(&self.receiver.lost(), &mut self.buffer);
         self.write()?;
         self.out.flush()
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        self.out.write_all(&self.buffer)?;
-        self.buffer.clear();
-        Ok(())
     }
 }
 

@@ -9,20 +9,20 @@ use super::objects::Replay;
 use super::show::{Part, Show};
 use super::time::{Until, shown};
 use super::with::{Capture, feed};
-use super::{Ended, Failure, Options, Stop, run};
+use super::{Ended, Failure, Options, Stop, Watch, run};
 use crate::capture::pcapng::read::{Block, Packet, Reader};
 use crate::capture::world::{C, UTC_OFFSET, World};
 use crate::capture::{Options as Captured, Points, Selection};
 use crate::kube::objects::Desired;
 
-fn file(excerpt: &Excerpt) -> Vec<u8> {
+pub(super) fn file(excerpt: &Excerpt) -> Vec<u8> {
     let mut out = Vec::new();
     let header = Header { id: Id(5), build: "test 1".to_owned(), redacted: false };
     recording::write(excerpt, &header, &mut out);
     out
 }
 
-fn replayed(file: &[u8], options: &Options, show: Option<&mut Show<'_>>) -> Ended {
+pub(super) fn replayed(file: &[u8], options: &Options, show: Option<&mut dyn Watch>) -> Ended {
     run(&mut &*file, options, show, &mut |_, _| {}).unwrap()
 }
 
