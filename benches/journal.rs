@@ -83,13 +83,13 @@ fn appends(criterion: &mut Criterion) {
                 now += 1_000;
                 let room = ring.room(HEAD + body, Instant(now), &chain);
                 let frame = black_box(&frame);
-                let record = frame::write(room, Instant(now), 0, door, frame, false);
+                let record = frame::write(room, Instant(now), door, frame, false);
                 let len = record.map_or(0, |record| record.len());
                 ring.publish(len, &chain);
             });
         });
         let mut place = vec![0; RECORD_MAX];
-        let record = frame::write(&mut place, Instant(1), 0, door, &frame, false);
+        let record = frame::write(&mut place, Instant(1), door, &frame, false);
         let record = record.expect("there is room").to_vec();
         let mut chain = Chain::new();
         group.bench_function(format!("chain/{name}"), |bencher| {

@@ -10,6 +10,7 @@ mod captures;
 mod cni;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod demo;
@@ -31,6 +32,8 @@ mod lies;
 mod load;
 #[cfg(test)]
 mod node;
+#[cfg(test)]
+mod past;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]

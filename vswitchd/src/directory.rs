@@ -77,10 +77,12 @@ impl Directory {
         self.allowed.get(&(namespace.clone(), name.clone())).cloned().unwrap_or_default()
     }
 
-    /// The port of that name as [`Label`] displays it.
+    /// The ports of that name as [`Label`] displays it: one at most while a daemon runs, in a
+    /// recording those that had it one after another.
     #[must_use]
-    pub fn by_name(&self, name: &str) -> Option<PortId> {
-        self.ports.iter().find(|(_, label)| label.to_string() == name).map(|(port, _)| *port)
+    pub fn by_name(&self, name: &str) -> Vec<PortId> {
+        let named = self.ports.iter().filter(|(_, label)| label.to_string() == name);
+        named.map(|(port, _)| *port).collect()
     }
 }
 

@@ -37,14 +37,15 @@ fn mix(a: u64, b: u64) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(high)
 }
 
-/// Two lanes that take in bytes, pairs of words at a time.
+/// Two lanes that take in bytes, pairs of words at a time. No state is in them until the end: what
+/// a record comes to does not wait for the record before it, and a processor does both at once.
 struct Lanes(u64, u64);
 
 impl Lanes {
     #[inline]
-    fn new(state: u64) -> Self {
+    fn new() -> Self {
         let [k0, _, k2, _] = KEYS;
-        Self(state ^ k0, state.rotate_left(32) ^ k2)
+        Self(k0, k2)
     }
 
     #[inline]
@@ -84,7 +85,8 @@ impl Lanes {
     fn finish(self, state: u64, len: usize) -> u64 {
         let [k0, _, k2, _] = KEYS;
         let len = u64::try_from(len).unwrap_or(u64::MAX);
-        mix(self.0 ^ k2, self.1.rotate_left(17) ^ len ^ k0) ^ state.rotate_left(1)
+        let two = self.1.rotate_left(17) ^ len ^ k0;
+        mix(state ^ self.0 ^ k2, state.rotate_left(32) ^ two) ^ state.rotate_left(1)
     }
 }
 
@@ -117,7 +119,7 @@ fn tail_word(tail: &[u8]) -> u64 {
 /// Takes bytes and their count into a state.
 #[inline]
 fn absorb(state: u64, bytes: &[u8]) -> u64 {
-    let mut lanes = Lanes::new(state);
+    let mut lanes = Lanes::new();
     lanes.bytes(bytes);
     lanes.finish(state, bytes.len())
 }
@@ -164,7 +166,7 @@ impl Chain {
     #[inline]
     pub fn record(&mut self, record: &[u8]) {
         let state = self.inputs;
-        let mut lanes = Lanes::new(state);
+        let mut lanes = Lanes::new();
         match record.split_first_chunk::<32>() {
             Some((head, body)) => {
                 let mut counted = words(head);

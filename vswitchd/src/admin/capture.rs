@@ -15,17 +15,17 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
+use stack::PortId;
 use tokio::sync::mpsc;
 
 use super::Context;
 use super::objects::CaptureRequest;
 use super::reply::Failure;
+use crate::capture::Options;
 use crate::capture::cbpf::Program;
 use crate::capture::format::Format;
 use crate::capture::session::{self, Stopper};
 use crate::capture::stream::Stream;
-use crate::capture::{Options, Selection};
-use crate::directory::Directory;
 
 /// Captures at one time: each has a ring of several megabytes, and each costs every frame some
 /// time.
@@ -86,7 +86,11 @@ pub async fn start(
 ) -> Result<Response, Failure> {
     let Json(request) = request?;
     let names = context.directory.load_full();
-    let options = options(&request, &names)?;
+    let scope = request.scope.as_ref().map(|name| names.by_name(name));
+    if let (Some(name), Some([])) = (&request.scope, scope.as_deref()) {
+        return Err(Failure::missing(format!("no port is named {name}"), "hopctl get ports"));
+    }
+    let options = options(&request, scope).map_err(|message| Failure::request(message, ""))?;
     let (offset, utc) = context
         .handle
         .ask(|view| (view.utc_offset, view.now.0.saturating_add_signed(view.utc_offset)))
@@ -142,23 +146,17 @@ pub async fn stop(
     }
 }
 
-fn options(request: &CaptureRequest, names: &Directory) -> Result<Options, Failure> {
-    let points: Selection =
-        request.points.select().map_err(|message| Failure::request(message, ""))?;
-    let scope = match &request.scope {
-        None => None,
-        Some(name) => Some(names.by_name(name).ok_or_else(|| {
-            Failure::missing(format!("no port is named {name}"), "hopctl get ports")
-        })?),
-    };
+/// What a capture shall hold, of packets to come and of those from before alike.
+///
+/// # Errors
+/// A sentence when a stage is unknown, or the program is refused.
+pub fn options(request: &CaptureRequest, scope: Option<Vec<PortId>>) -> Result<Options, String> {
     let filter = match &request.program {
         None => None,
-        Some(instructions) => Some(
-            Program::new(instructions).map_err(|error| Failure::request(error.to_string(), ""))?,
-        ),
+        Some(program) => Some(Program::new(program).map_err(|error| error.to_string())?),
     };
     Ok(Options {
-        points,
+        points: request.points.select()?,
         scope,
         dropped_only: request.dropped_only,
         filter,

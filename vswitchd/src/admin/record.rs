@@ -9,7 +9,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use recording::{Excerpt, Header, Id, Writer};
@@ -22,6 +22,9 @@ use super::objects::Kind;
 use super::reply::Failure;
 use crate::recorder::{Past, PastError};
 use crate::replay::time::shown;
+
+/// The header of the reply that says when the moment asked for was: nanoseconds since 1970, UTC.
+pub const SINCE_HEADER: HeaderName = HeaderName::from_static("hopscope-since");
 
 /// Bytes of a piece of the file.
 const PIECE: usize = 1 << 18;
@@ -107,7 +110,11 @@ pub async fn record(
     // Who records is worth a line: a recording shows what others say.
     tracing::info!(recording = %id, since_ms = request.since_ms, "recording written");
     let writer = Writer::new(excerpt, Header { id, build, redacted: false });
-    let headers = [(header::CONTENT_TYPE, "application/x-pcapng")];
+    let began = since.unwrap_or(Instant(0)).0.saturating_add_signed(utc_offset);
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-pcapng".to_owned()),
+        (SINCE_HEADER, began.to_string()),
+    ];
     Ok((headers, Body::new(Pieces { writer, done: false })).into_response())
 }
 
@@ -125,9 +132,10 @@ fn refused(error: &ExcerptError, now: Instant, utc_offset: i64) -> Failure {
         ExcerptError::BeyondHorizon { horizon: Some(horizon) } => {
             let ago = now.since(*horizon).0 / 1_000_000_000;
             let utc = shown(horizon.0.saturating_add_signed(utc_offset));
-            Failure::request(
+            Failure::new(
+                StatusCode::GONE,
                 format!("{error}: it begins {ago} s ago, at {utc}"),
-                format!("ask for --since {ago}s, or leave it away; journal-size sets what is kept"),
+                format!("ask for --since {ago}s at most; journal-size sets what is kept"),
             )
         }
         ExcerptError::BeyondHorizon { horizon: None } => Failure::new(

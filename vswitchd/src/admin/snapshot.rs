@@ -95,15 +95,16 @@ impl Snapshot {
     pub fn routes(&self, names: &Directory) -> Vec<Route> {
         let mut routes = self.config.routes.clone();
         routes.sort_by_key(|route| (route.prefix.address(), route.prefix.prefix_len()));
-        let route = |route: stack::Route| {
-            let (kind, port) = match route.target {
-                RouteTarget::Connected => ("connected", None),
-                RouteTarget::Port(port) => ("port", Some(name_of(port, names))),
-                RouteTarget::Blackhole => ("blackhole", None),
-            };
-            Route { prefix: route.prefix.to_string(), r#type: kind.to_owned(), port }
-        };
-        routes.into_iter().map(route).collect()
+        routes.iter().map(|row| route(row, names)).collect()
+    }
+
+    /// The route of the longest prefix that covers an address.
+    #[must_use]
+    pub fn route(&self, address: IpAddress, names: &Directory) -> Option<Route> {
+        let routes = self.config.routes.iter();
+        let covering = routes.filter(|route| route.prefix.contains_addr(&address));
+        let longest = covering.max_by_key(|route| route.prefix.prefix_len());
+        longest.map(|row| route(row, names))
     }
 
     /// Every address that has a MAC, by family and address, link-local ones included.
@@ -205,6 +206,15 @@ pub fn name_of(port: PortId, names: &Directory) -> String {
         Some(label) => label.to_string(),
         None => format!("port/{}", port.0),
     }
+}
+
+fn route(row: &stack::Route, names: &Directory) -> Route {
+    let (kind, port) = match row.target {
+        RouteTarget::Connected => ("connected", None),
+        RouteTarget::Port(port) => ("port", Some(name_of(port, names))),
+        RouteTarget::Blackhole => ("blackhole", None),
+    };
+    Route { prefix: row.prefix.to_string(), r#type: kind.to_owned(), port }
 }
 
 fn type_of(kind: PortKind) -> &'static str {

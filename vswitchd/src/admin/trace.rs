@@ -34,25 +34,32 @@ pub async fn trace(
 
 fn result(trace: &Trace, probe: &Probe, names: &Directory) -> TraceResult {
     let window = Frame::from_bytes(&probe.frame);
-    let hop = |(at, hop): (usize, &stack::Hop)| {
-        let mut line = String::new();
-        // Writing into a String cannot fail.
-        let written = trace.line(at, window.window(), names, &mut line);
-        debug_assert!(written.is_ok(), "a String takes any text");
-        Hop { stage: hop.stage().name().to_owned(), line }
-    };
     TraceResult {
         ingress: name_of(trace.ingress, names),
         source: probe.source.to_string(),
         destination: probe.destination.to_string(),
         passed: passed(&trace.verdict),
         verdict: verdict(&trace.verdict, names),
-        hops: trace.hops().iter().enumerate().map(hop).collect(),
+        hops: hops(trace, window.window(), names),
     }
 }
 
+/// The hops of a walk with their lines. `window` is the header window as it came in.
+#[must_use]
+pub fn hops(trace: &Trace, window: &[u8], names: &Directory) -> Vec<Hop> {
+    let hop = |(at, hop): (usize, &stack::Hop)| {
+        let mut line = String::new();
+        // Writing into a String cannot fail.
+        let written = trace.line(at, window, names, &mut line);
+        debug_assert!(written.is_ok(), "a String takes any text");
+        Hop { stage: hop.stage().name().to_owned(), line }
+    };
+    trace.hops().iter().enumerate().map(hop).collect()
+}
+
 /// Whether the sender got what it wanted.
-fn passed(verdict: &Verdict) -> bool {
+#[must_use]
+pub fn passed(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) => true,
         Verdict::Answer(AnswerKind::Error { .. }) | Verdict::Drop(_) => false,
@@ -60,7 +67,9 @@ fn passed(verdict: &Verdict) -> bool {
     }
 }
 
-fn verdict(verdict: &Verdict, names: &Directory) -> objects::Verdict {
+/// The end of a walk, as an object.
+#[must_use]
+pub fn verdict(verdict: &Verdict, names: &Directory) -> objects::Verdict {
     let (kind, port, reason) = match verdict {
         Verdict::Forward(port) => ("forward", Some(name_of(*port, names)), None),
         Verdict::Flood(_) => ("flood", None, None),

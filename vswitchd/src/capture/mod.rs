@@ -39,8 +39,8 @@ pub enum Points {
 pub struct Options {
     /// Which hop points.
     pub points: Selection,
-    /// Only walks that entered or left by this port.
-    pub scope: Option<PortId>,
+    /// Only walks that entered or left by one of these ports.
+    pub scope: Option<Vec<PortId>>,
     /// Only walks whose verdict is Drop.
     pub dropped_only: bool,
     /// Which packets; `None` keeps all.

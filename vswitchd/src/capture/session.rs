@@ -134,16 +134,19 @@ impl Session {
         self.left > 0
     }
 
+    /// From now on only walks that enter or leave by one of these ports: a replay learns only on
+    /// its way which ports have a name.
+    pub fn look_at(&mut self, ports: Vec<PortId>) {
+        self.options.scope = Some(ports);
+    }
+
     fn in_scope(&self, walk: &Observed<'_>) -> bool {
         if self.options.dropped_only && !matches!(walk.trace.verdict, Verdict::Drop(_)) {
             return false;
         }
-        match self.options.scope {
-            None => true,
-            Some(port) => {
-                walk.trace.ingress == port || walk.sent.iter().any(|(egress, _)| *egress == port)
-            }
-        }
+        let Some(ports) = &self.options.scope else { return true };
+        let is_there = |port: PortId| ports.contains(&port);
+        is_there(walk.trace.ingress) || walk.sent.iter().any(|(egress, _)| is_there(*egress))
     }
 
     fn push(&mut self, record: Record) {

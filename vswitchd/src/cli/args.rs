@@ -21,6 +21,8 @@ const EVERYWHERE: &str = "Options of every command";
   hopctl get ports                             what is attached
   hopctl trace demo/client demo/web --tcp 80   what would happen to this packet, hop by hop
   hopctl capture demo/web --hop all -w f.pcapng tcp port 80
+  hopctl capture --since 30s --dropped-only    what got lost before anybody asked
+  hopctl explain drop 4711                     why, with the tables as they were
 
 Exit codes: 0 yes, 1 a negative answer (trace dropped, replay diverged,
 check failed), 2 usage, 3 no daemon."
@@ -92,6 +94,8 @@ Works without a daemon too: then it says why one could not start.")]
     Capture(Capture),
     /// Write what the switch has been doing into a file that replays anywhere
     Record(Record),
+    /// Say why a packet was dropped or went where it went, with the tables as they were then
+    Explain(Explain),
     /// Run a recording again, verify it, and look at any moment of it; needs no daemon
     Replay(Replay),
     /// Work on the node itself
@@ -223,8 +227,11 @@ pub struct Trace {
   hopctl capture node -w - icmp | tshark -r -
   hopctl capture port/host -c 10 --duration 30s
   hopctl capture --dropped-only                what gets lost, and why
+  hopctl capture --since 30s --dropped-only    what got lost before anybody asked
+  hopctl capture --since 5m --duration 10s -w then.pcapng demo/web
 
 A packet is kept with all its hops if its form at any hop matches the filter. Times are UTC.
+With --since it ends at now, and frames hold what was recorded of them: 256 bytes of most.
 Put -- before a filter that begins with a dash.")]
 pub struct Capture {
     /// Where: NS/POD, node (all ports) or port/NAME; then a pcap filter, see pcap-filter(7)
@@ -238,6 +245,10 @@ pub struct Capture {
     /// End after so many packets
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+
+    /// Show packets since so long ago, such as 30s, 5m, by a replay of the journal
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub since: Option<Duration>,
 
     /// End after this time, such as 500ms, 10s, 5m
     #[arg(long, value_name = "T", value_parser = duration)]
@@ -276,6 +287,43 @@ pub struct Record {
     /// Zero what lies behind L4 headers, what the switch's own hosts received excepted
     #[arg(long)]
     pub redact: bool,
+}
+
+/// `hopctl explain`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hopctl explain drop                          the newest ten
+  hopctl explain drop 4711                     why, and what the tables said
+  hopctl explain packet 4711                   of any packet
+  hopctl explain --file bug.pcapng drop 4711   out of a recording; needs no daemon
+
+IDs are the numbers of walks, as captures print them: walk 4711. The switch has always been
+recording, as far back as hopctl status says.
+Exit code 1: no such walk is held.")]
+pub struct Explain {
+    /// What the ID is of
+    #[arg(value_enum, value_name = "drop|packet|connection", hide_possible_values = true)]
+    pub subject: Subject,
+
+    /// Its number; without it the newest drops are listed
+    pub id: Option<String>,
+
+    /// Look into this recording, not into the daemon's journal
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// What can be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// A packet that was dropped
+    #[value(alias = "drops")]
+    Drop,
+    /// Any packet
+    #[value(alias = "walk")]
+    Packet,
+    /// A connection
+    Connection,
 }
 
 /// `hopctl replay`.

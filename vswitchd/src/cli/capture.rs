@@ -1,9 +1,9 @@
-//! `hopctl capture`.
+//! `hopctl capture`: what is asked for, and where packets go, be they to come or of the past.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::client::Client;
 use super::output::{Output, Tone};
 use super::packet_line::line;
-use super::{Answer, Failure, Outcome, args, filter};
+use super::{Answer, Failure, Outcome, args, filter, past};
 use crate::admin::capture::ID_HEADER;
 use crate::admin::objects::{CaptureRequest, Object};
 use crate::capture::Points;
@@ -87,21 +87,17 @@ pub async fn capture(
             "redirect it or pipe it, as in | tshark -r -".to_owned(),
         ));
     }
-    // Before anything is made or overwritten: the daemon may refuse.
-    let response = client.stream("/v1/capture", &Object::new(request)).await?;
-    let id = response.headers().get(ID_HEADER).and_then(|value| value.to_str().ok());
-    let id = id.unwrap_or_default().to_owned();
     let sink = match &args.write {
         None => Sink::Lines(*output),
         Some(_) if to_stdout => Sink::Bytes(Box::new(io::stdout())),
-        Some(path) => Sink::Bytes(Box::new(create(path)?)),
+        Some(path) => Sink::File(path.clone()),
     };
-    if let (Some(path), false) = (&args.write, to_stdout) {
-        output.notice(&format!("capturing to {}; end with Ctrl-C", path.display()));
-    }
-    let mut run = Run { sink, reader: Reader::default(), points: Vec::new(), seen: 0, lost: None };
-    let ended = run.receive(response.into_body(), client, &id).await;
-    if matches!(&ended, Err(Failure::Output(_))) {
+    let mut run = Run::new(sink);
+    let ended = match args.since {
+        Some(since) => past::capture(since, &request, client, &mut run).await,
+        None => live(request, client, output, &mut run).await,
+    };
+    if matches!(&ended, Err(Failure::Output(_))) || !run.begun {
         return ended;
     }
     output.notice(&match run.lost {
@@ -109,6 +105,23 @@ pub async fn capture(
         None => format!("{} frames captured; the end is missing, and how many were lost", run.seen),
     });
     ended
+}
+
+/// Packets to come.
+async fn live(request: CaptureRequest, client: &Client, output: &Output, run: &mut Run) -> Outcome {
+    // Before anything is made or overwritten: the daemon may refuse.
+    let response = client.stream("/v1/capture", &Object::new(request)).await?;
+    let id = response.headers().get(ID_HEADER).and_then(|value| value.to_str().ok());
+    let id = id.unwrap_or_default().to_owned();
+    let capturing = match &run.sink {
+        Sink::File(path) => Some(format!("capturing to {}; end with Ctrl-C", path.display())),
+        Sink::Lines(_) | Sink::Bytes(_) => None,
+    };
+    run.begin()?;
+    if let Some(capturing) = capturing {
+        output.notice(&capturing);
+    }
+    run.receive(response.into_body(), client, &id).await
 }
 
 /// What the arguments ask for.
@@ -186,14 +199,23 @@ pub fn create(path: &Path) -> Result<std::fs::File, Failure> {
     })
 }
 
+/// Where packets go.
 enum Sink {
+    /// To people.
     Lines(Output),
+    /// To a file that is not made yet: a request may still be refused.
+    File(PathBuf),
+    /// To a file or pipe.
     Bytes(Box<dyn Write>),
 }
 
 /// A capture as it arrives.
-struct Run {
+pub(super) struct Run {
     sink: Sink,
+    /// Whether it was granted.
+    begun: bool,
+    /// Why blocks could not be taken.
+    failure: Option<Failure>,
     reader: Reader,
     /// Names of the interfaces, in order.
     points: Vec<String>,
@@ -204,6 +226,30 @@ struct Run {
 }
 
 impl Run {
+    fn new(sink: Sink) -> Self {
+        let (reader, points) = (Reader::default(), Vec::new());
+        Self { sink, begun: false, failure: None, reader, points, seen: 0, lost: None }
+    }
+
+    /// The capture was granted: its file is made.
+    fn begin(&mut self) -> Result<(), Failure> {
+        if let Sink::File(path) = &self.sink {
+            self.sink = Sink::Bytes(Box::new(create(path)?));
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    /// Why blocks could not be taken, if they could not.
+    pub(super) fn failure(&mut self) -> Option<Failure> {
+        self.failure.take()
+    }
+
+    /// Whether packets go to a file or pipe.
+    pub(super) fn is_written(&self) -> bool {
+        !matches!(self.sink, Sink::Lines(_))
+    }
+
     async fn receive(&mut self, mut body: Incoming, client: &Client, id: &str) -> Outcome {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -243,6 +289,7 @@ impl Run {
 
     /// Takes in bytes; what is written is always whole blocks.
     fn blocks(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.begin()?;
         self.reader.push(bytes);
         while let Some((block, raw)) =
             self.reader.block().map_err(|error| Failure::Negative(error.to_string()))?
@@ -272,6 +319,24 @@ impl Run {
         if let Sink::Bytes(file) = &mut self.sink {
             file.flush()?;
         }
+        Ok(())
+    }
+}
+
+/// What a replay writes goes the way of what a daemon sends.
+impl Write for Run {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.blocks(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(Failure::Output(error)) => Err(error),
+            Err(failure) => {
+                self.failure = Some(failure);
+                Err(io::Error::other("blocks could not be taken"))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

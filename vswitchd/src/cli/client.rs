@@ -129,6 +129,8 @@ impl Client {
             }
         };
         match status {
+            // What was asked for was there once: a negative answer, and no wrong request.
+            StatusCode::GONE => Failure::Negative(format!("{}; {}", error.message, error.hint)),
             StatusCode::SERVICE_UNAVAILABLE => Failure::NoDaemon(error.message),
             status if status.is_client_error() => Failure::Usage(error.message, error.hint),
             _ => Failure::Negative(error.message),

@@ -13,12 +13,14 @@ use crate::admin::objects::Check;
 pub mod args;
 pub mod capture;
 pub mod client;
+pub mod explain;
 pub mod filter;
 pub mod get;
 pub mod local;
 pub mod node;
 pub mod output;
 pub mod packet_line;
+pub mod past;
 pub mod progress;
 pub mod record;
 pub mod replay;
@@ -109,6 +111,7 @@ async fn run(args: &Args, output: &Output, node: &Node) -> Outcome {
         Command::Trace(trace) => trace::trace(trace, namespace, &client, output).await,
         Command::Capture(capture) => capture::capture(capture, namespace, &client, output).await,
         Command::Record(record) => record::record(record, &client, output).await,
+        Command::Explain(explain) => explain::explain(explain, &client, output).await,
         Command::Replay(replay) => replay::replay(replay, namespace, output),
         Command::Node(NodeCommand::Cleanup(cleanup)) => {
             node::cleanup(cleanup, node, &args.run_dir, output)

@@ -19,10 +19,11 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar of so many bytes.
+    /// A bar of so many bytes, unless something else is printed meanwhile.
     #[must_use]
-    pub fn new(total: u64) -> Self {
-        Self { total, begun: Instant::now(), shown: None, seen: io::stderr().is_terminal() }
+    pub fn new(total: u64, alone: bool) -> Self {
+        let seen = alone && io::stderr().is_terminal();
+        Self { total, begun: Instant::now(), shown: None, seen }
     }
 
     /// How far it is. A quick job shows nothing.

@@ -12,12 +12,12 @@ use super::output::{Output, Rows, Tone, printable};
 use super::progress::Progress;
 use super::{Answer, Failure, Outcome, capture, get};
 use crate::admin::objects::{List, Object};
-use crate::capture::{Points, Selection};
+use crate::capture::{Options as Captured, Points, Selection};
 use crate::kube::{manifests, objects as kube};
 use crate::replay::objects::Replay;
-use crate::replay::show::Show;
+use crate::replay::show::{Part, Show};
 use crate::replay::with::{Capture, feed};
-use crate::replay::{Ended, Failure as Broken, Options, changed_by, run};
+use crate::replay::{Ended, Failure as Broken, Options, Watch, changed_by, run};
 
 /// Replays a file and shows what came of it.
 ///
@@ -46,13 +46,17 @@ pub fn replay(args: &Args, namespace: Option<&str>, output: &Output) -> Outcome 
         Some(path) => Some((points(&args.hop)?, sink(path)?)),
         None => None,
     };
-    let mut show = sink.as_mut().map(|(points, sink)| Show::new(points.clone(), sink));
+    let mut show = sink.as_mut().map(|(points, sink)| {
+        let captured = Captured { points: points.clone(), ..Captured::default() };
+        Show::new(captured, Part::default(), sink)
+    });
     let total = match &fed {
         Some(bytes) => bytes.len() as u64,
         None => std::fs::metadata(&args.file).map_or(0, |about| about.len()),
     };
-    let mut progress = Progress::new(total);
-    let ran = run(&mut *file, &options, show.as_mut(), &mut |bytes, records| {
+    let watch = show.as_mut().map(|show| show as &mut dyn Watch);
+    let mut progress = Progress::new(total, true);
+    let ran = run(&mut *file, &options, watch, &mut |bytes, records| {
         progress.at(bytes, records);
     });
     progress.end();

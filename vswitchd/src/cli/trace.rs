@@ -4,7 +4,7 @@ use super::args;
 use super::client::Client;
 use super::output::{Output, Tone, printable};
 use super::{Answer, Outcome};
-use crate::admin::objects::{Object, Protocol, TraceRequest, TraceResult};
+use crate::admin::objects::{Hop, Object, Protocol, TraceRequest, TraceResult, Verdict};
 
 /// Shows the walk of a packet that is never sent.
 ///
@@ -37,22 +37,32 @@ pub async fn trace(
     if output.is_object() {
         output.object(&result)?;
     } else {
-        print(&result.body, output)?;
+        let result = &result.body;
+        print(&result.hops, result.passed, &result.verdict, output)?;
     }
     Ok(if result.body.passed { Answer::Yes } else { Answer::No })
 }
 
-fn print(result: &TraceResult, output: &Output) -> std::io::Result<()> {
-    let last = result.hops.len().saturating_sub(1);
-    for (at, hop) in result.hops.iter().enumerate() {
-        let tone = match (at == last, result.passed) {
+/// Prints a walk, and what can be done when it got nowhere.
+///
+/// # Errors
+/// Those of stdout.
+pub(super) fn print(
+    hops: &[Hop],
+    passed: bool,
+    verdict: &Verdict,
+    output: &Output,
+) -> std::io::Result<()> {
+    let last = hops.len().saturating_sub(1);
+    for (at, hop) in hops.iter().enumerate() {
+        let tone = match (at == last, passed) {
             (true, true) => Tone::Good,
             (true, false) => Tone::Bad,
             (false, _) => Tone::Plain,
         };
         output.line(tone, &printable(&hop.line))?;
     }
-    if let Some(hint) = &result.verdict.hint {
+    if let Some(hint) = &verdict.hint {
         output.notice(&format!("hint: {}", printable(hint)));
     }
     Ok(())

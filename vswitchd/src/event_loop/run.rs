@@ -120,6 +120,8 @@ impl Loop {
         let earlier = |transmitted| DriverCounters { earlier: transmitted, ..Default::default() };
         let counters = switch.counters();
         let before = counters.ports.iter().map(|(id, port)| (*id, earlier(port.transmitted)));
+        // Captures of the past bear the times of live ones: both are told by one offset.
+        let utc_offset = journal.as_ref().map_or_else(utc_offset, Journal::utc_offset);
         let serving = journal.is_none() || !switch.tables().complete();
         Self {
             journal,
@@ -136,7 +138,7 @@ impl Loop {
             pending: Vec::new(),
             received: Vec::new(),
             now: Instant::ZERO,
-            utc_offset: utc_offset(),
+            utc_offset,
             losses_at: Instant::ZERO,
             waiter,
             commands,

@@ -74,6 +74,12 @@ impl Journal {
         }
     }
 
+    /// The offset to UTC as it was recorded last.
+    #[must_use]
+    pub fn utc_offset(&self) -> i64 {
+        self.utc_offset
+    }
+
     /// Records the name of a port.
     pub fn label(&mut self, now: Instant, port: PortId, name: String) {
         if self.labels.get(&port) != Some(&name) {

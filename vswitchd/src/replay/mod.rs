@@ -1,6 +1,7 @@
 //! Runs a recording again: to its end, to a moment or to a breakpoint; shows every hop on the way.
 //!
 //! - [`recording`] reads the file and drives the switch; [`show`] makes a capture of the walks.
+//! - [`explain`]: why a walk ended as it did, and which walks were dropped.
 //! - [`objects`]: what came of it; [`time`]: moments as people write them.
 //! - [`with`]: captures that are no recordings, through a configuration made of manifests.
 
@@ -16,12 +17,12 @@ use stack::Switch;
 use crate::admin::snapshot::Snapshot;
 use crate::directory::{Directory, Label};
 
+pub mod explain;
 pub mod objects;
 pub mod show;
 pub mod time;
 pub mod with;
 
-use show::Show;
 use time::Until;
 
 /// Bytes read at once.
@@ -47,6 +48,8 @@ pub enum Stop {
     Until,
     /// Behind the record that the breakpoint holds for.
     Break(Hit),
+    /// Where whoever looks on had all that was wanted.
+    Enough,
 }
 
 /// What a breakpoint stopped at.
@@ -62,6 +65,24 @@ pub struct Hit {
     pub walk: u64,
     /// Its hops, a line each.
     pub hops: Vec<String>,
+}
+
+/// Who looks on.
+pub trait Watch {
+    /// Takes in what ports are called at the start.
+    fn named(&mut self, replayer: &Replayer);
+
+    /// Takes in what the newest record led to. False when no more is wanted.
+    ///
+    /// # Errors
+    /// Those of what is written.
+    fn take(&mut self, replayer: &Replayer, done: &Done) -> io::Result<bool>;
+
+    /// It ended.
+    ///
+    /// # Errors
+    /// Those of what is written.
+    fn end(&mut self) -> io::Result<()>;
 }
 
 /// Why there is no result.
@@ -119,7 +140,7 @@ impl Ended {
 pub fn run(
     file: &mut dyn Read,
     options: &Options,
-    mut show: Option<&mut Show<'_>>,
+    mut watch: Option<&mut dyn Watch>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Ended, Failure> {
     let mut replayer = Replayer::new(0);
@@ -142,7 +163,11 @@ pub fn run(
                 bytes += count as u64;
                 progress(bytes, summary.all_records());
             }
-            Ok(Turn::Started) => {}
+            Ok(Turn::Started) => {
+                if let Some(watch) = watch.as_deref_mut() {
+                    watch.named(&replayer);
+                }
+            }
             Ok(Turn::Limit) if limited => break Ok(Stop::Until),
             Ok(Turn::Limit) => {
                 limited = true;
@@ -150,8 +175,11 @@ pub fn run(
             }
             Ok(Turn::Done(done)) => {
                 hit = seen(&replayer, &done, options, &mut summary);
-                if let Some(show) = show.as_deref_mut() {
-                    show.take(&replayer, &done).map_err(Failure::Output)?;
+                if let Some(watch) = watch.as_deref_mut()
+                    && !watch.take(&replayer, &done).map_err(Failure::Output)?
+                    && hit.is_none()
+                {
+                    break Ok(Stop::Enough);
                 }
             }
             Ok(Turn::End(ending)) => break Ok(Stop::End(ending)),
@@ -159,8 +187,8 @@ pub fn run(
             Err(problem) => return Err(Failure::Problem(problem)),
         }
     };
-    if let Some(show) = show {
-        show.end().map_err(Failure::Output)?;
+    if let Some(watch) = watch {
+        watch.end().map_err(Failure::Output)?;
     }
     Ok(Ended { replayer, summary, stop })
 }

@@ -161,7 +161,7 @@ impl Replay {
                 replay.others = ending.others.iter().map(ToString::to_string).collect();
                 replay.foreign = ending.foreign;
             }
-            Ok(Stop::Until) => replay.stopped = "until",
+            Ok(Stop::Until | Stop::Enough) => replay.stopped = "until",
             Ok(Stop::Break(hit)) => {
                 replay.stopped = "break";
                 replay.hit = Some(Hit {

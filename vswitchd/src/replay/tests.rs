@@ -6,23 +6,23 @@ use recording::{Excerpt, Header, Id};
 use stack::Frame;
 
 use super::objects::Replay;
-use super::show::Show;
+use super::show::{Part, Show};
 use super::time::{Until, shown};
 use super::with::{Capture, feed};
-use super::{Ended, Failure, Options, Stop, run};
+use super::{Ended, Failure, Options, Stop, Watch, run};
 use crate::capture::pcapng::read::{Block, Packet, Reader};
-use crate::capture::world::{UTC_OFFSET, World};
+use crate::capture::world::{C, UTC_OFFSET, World};
 use crate::capture::{Options as Captured, Points, Selection};
 use crate::kube::objects::Desired;
 
-fn file(excerpt: &Excerpt) -> Vec<u8> {
+pub(super) fn file(excerpt: &Excerpt) -> Vec<u8> {
     let mut out = Vec::new();
     let header = Header { id: Id(5), build: "test 1".to_owned(), redacted: false };
     recording::write(excerpt, &header, &mut out);
     out
 }
 
-fn replayed(file: &[u8], options: &Options, show: Option<&mut Show<'_>>) -> Ended {
+pub(super) fn replayed(file: &[u8], options: &Options, show: Option<&mut dyn Watch>) -> Ended {
     run(&mut &*file, options, show, &mut |_, _| {}).unwrap()
 }
 
@@ -62,7 +62,8 @@ fn a_capture_by_replay_is_the_live_one() {
         let live = world.capture(live);
         world.traffic();
         let mut again = Vec::new();
-        let mut show = Show::new(points, &mut again);
+        let options = Captured { points, ..Captured::default() };
+        let mut show = Show::new(options, Part::default(), &mut again);
         let ended = replayed(&file(&world.excerpt()), &Options::default(), Some(&mut show));
         assert_eq!(ended.snapshot().unwrap().digest, world.switch.digest());
         let (live, again) = (windows(packets(&live.finish())), windows(packets(&again)));
@@ -72,6 +73,54 @@ fn a_capture_by_replay_is_the_live_one() {
         }
         assert_eq!(live.len(), again.len());
     }
+}
+
+#[test]
+fn a_capture_of_the_past_is_the_live_one_of_that_time() {
+    let live = |options: Captured| Captured { snaplen: 256, ..options };
+    let program = |text: &str| {
+        let compiled = crate::cli::filter::compile(text).unwrap();
+        Some(crate::capture::cbpf::Program::new(&compiled).unwrap())
+    };
+    let all = || Points::AllHops.select().unwrap();
+    for (options, port) in [
+        (Captured { points: all(), ..Captured::default() }, None),
+        (Captured { points: all(), dropped_only: true, ..Captured::default() }, None),
+        (Captured { filter: program("udp"), count: Some(4), ..Captured::default() }, None),
+        (Captured { scope: Some(vec![C]), ..Captured::default() }, Some("pod/demo/c")),
+    ] {
+        let mut world = World::new();
+        world.traffic();
+        let from = world.now.0.saturating_add_signed(UTC_OFFSET) + 1;
+        let seen = world.capture(live(options.clone()));
+        world.traffic();
+        let to = world.now.0.saturating_add_signed(UTC_OFFSET);
+        let seen = windows(packets(&seen.finish()));
+        world.traffic();
+        let part = Part { from, to, port: port.map(str::to_owned) };
+        let mut again = Vec::new();
+        let options = Captured { scope: None, ..options };
+        let wants_four = options.count.is_some();
+        let mut show = Show::new(options, part, &mut again);
+        let ended = replayed(&file(&world.excerpt()), &Options::default(), Some(&mut show));
+        assert_eq!(ended.stop.unwrap(), Stop::Enough, "of three times the second");
+        let again = windows(packets(&again));
+        assert!(!seen.is_empty() && (again.len() < 10 || !wants_four));
+        assert_eq!(again, seen, "{port:?}");
+    }
+}
+
+#[test]
+fn of_a_port_that_never_was_there_is_no_file() {
+    let mut world = World::new();
+    world.traffic();
+    let file = file(&world.excerpt());
+    let mut out = Vec::new();
+    let part = Part { port: Some("pod/demo/nobody".into()), ..Part::default() };
+    let mut show = Show::new(Captured::default(), part, &mut out);
+    replayed(&file, &Options::default(), Some(&mut show));
+    assert_eq!(show.missing(), Some("pod/demo/nobody"));
+    assert!(out.is_empty());
 }
 
 #[test]

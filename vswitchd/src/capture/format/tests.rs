@@ -216,7 +216,7 @@ fn ids_tie_the_hops_of_a_packet_and_tell_packets_apart() {
 #[test]
 fn scope_drops_and_count_are_kept_to() {
     let mut world = World::new();
-    let host = world.capture(Options { scope: Some(HOST), ..Options::default() });
+    let host = world.capture(Options { scope: Some(vec![HOST]), ..Options::default() });
     let dropped = world.capture(Options { dropped_only: true, ..Options::default() });
     let three = world.capture(Options { count: Some(3), ..Options::default() });
     world.traffic();
