@@ -201,7 +201,7 @@ fn recoveries(criterion: &mut Criterion) {
             || Replay::from_state(small.clone(), Chain::new()),
             |mut replay| {
                 for record in stack::journal::records(tape.place().bytes()) {
-                    replay.record(record, false).expect("as recorded");
+                    replay.record(record.expect("whole")).expect("as recorded");
                 }
                 replay
             },

@@ -31,7 +31,7 @@ fn used_by(pid: u32) -> f64 {
 #[test]
 fn an_idle_daemon_leaves_busy_cores_alone() {
     for kind in KINDS {
-        let mut world = World::new(kind);
+        let world = World::new(kind);
         let [a, b] = world.pods(["a", "b"]);
         // Both of its processes.
         let told = world.hopctl_json(&["status"]).unwrap()["worker"].clone();
