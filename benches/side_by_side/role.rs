@@ -50,6 +50,11 @@ pub(crate) fn play(arguments: &[String]) -> Fallible<()> {
     File::create(directory.join(READY))?;
     // Until the bench closes it or dies.
     io::stdin().read_to_end(&mut Vec::new())?;
+    // The journal may lie outside of the run directory, in memory.
+    let kept = Home::make(directory, None)?.directory;
+    if kept != directory {
+        std::fs::remove_dir_all(kept)?;
+    }
     Ok(())
 }
 
