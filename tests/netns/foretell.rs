@@ -1,8 +1,9 @@
 //! `hopctl trace` asked before, and the same packet then sent and captured: the two must agree hop
 //! by hop, in every suite that sends something a trace can ask for.
 //!
-//! Of sockets' packets only echo requests are given a hop limit, a size or no DF. A trace knows what the switch will do, not what a socket will choose: source port, sequence
-//! numbers and ids are left out of the comparison, and nothing else.
+//! A trace knows what the switch will do, not what a socket will choose: source port, sequence
+//! numbers and ids are left out of the comparison, and nothing else. Of sockets' packets only echo
+//! requests can be given a hop limit, a size, or no DF.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -210,7 +210,7 @@ impl PortIo for Told {
         self.asked.lock().unwrap().push(if frame.is_some() { some } else { none });
         if frame.is_none() {
             // Level-triggered: there is nothing to poll for any more.
-            drop(self.descriptor.read());
+            let _drained = self.descriptor.read();
         }
         Ok(frame)
     }
