@@ -6,8 +6,10 @@
 //! time 5.000001001, check 1a2b3c4d, sum 9a8b7c6d
 //! ```
 //!
-//! One line in the file. `whole` stands behind the length when all bytes were recorded.
+//! One line in the file. `whole` stands behind the length when all bytes were recorded, `finished`
+//! behind a partial checksum that the packet shows finished ([`mod@crate::finish`]).
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use stack::journal::frame::{self, Door, Recorded};
@@ -15,6 +17,7 @@ use stack::journal::{HEAD, Head, Kind, NOT_DONE};
 use stack::{Checksum, EndpointId, Frame, Gso, GsoKind, Instant, Offload, PortId};
 
 use crate::container::{Id, Part, sum};
+use crate::finish::{finish, unfinish};
 
 /// A frame's record, apart from the bytes of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Facts {
     pub len: usize,
     /// Its offload description.
     pub offload: Offload,
+    /// Whether the packet shows its partial checksum finished.
+    pub finished: bool,
     /// When.
     pub time: Instant,
     /// The chain before the record.
@@ -40,20 +45,36 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What is to be said of a record; `None` if it is no frame's, or cannot be said exactly.
+    /// What is to be said of a record, and the bytes of its packet; `None` if it is no frame's, or
+    /// cannot be said exactly.
     #[must_use]
-    pub fn of(record: &[u8], number: u64, id: Id) -> Option<(Self, &[u8])> {
+    pub fn of(record: &[u8], number: u64, id: Id) -> Option<(Self, Cow<'_, [u8]>)> {
         let head = Head::read(record)?;
         let Recorded { door, offload, len, bytes } = Recorded::read(record, &head)?;
         let sum = sum(Part::Record, id, number, record);
         let Head { time, check, skipped, .. } = head;
-        let facts = Self { number, id, door, len, offload, time, check, skipped, sum };
-        (facts.record(bytes).as_deref() == Some(record)).then_some((facts, bytes))
+        let finished = false;
+        let facts = Self { number, id, door, len, offload, finished, time, check, skipped, sum };
+        let shown = if bytes.len() == len { finish(bytes, offload.checksum) } else { None };
+        if let Some(shown) = shown {
+            let facts = Self { finished: true, ..facts };
+            if facts.record(&shown).as_deref() == Some(record) {
+                return Some((facts, shown.into()));
+            }
+        }
+        (facts.record(bytes).as_deref() == Some(record)).then_some((facts, bytes.into()))
     }
 
-    /// The record again. `None` when the bytes are too many or too few.
+    /// The record again, from its packet's bytes. `None` when they are too many or too few.
     #[must_use]
     pub fn record(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let partial;
+        let bytes = if self.finished {
+            partial = unfinish(bytes, self.offload.checksum)?;
+            &partial
+        } else {
+            bytes
+        };
         let whole = bytes.len() == self.len;
         if self.len > stack::journal::BODY_MAX || !(whole || bytes.len() == Frame::WINDOW) {
             return None;
@@ -97,7 +118,8 @@ impl Facts {
             Checksum::Complete => {}
             Checksum::Valid => text.push_str(", checksum valid"),
             Checksum::Partial { start, offset } => {
-                let _written = write!(text, ", checksum partial {start}+{offset}");
+                let finished = if self.finished { " finished" } else { "" };
+                let _written = write!(text, ", checksum partial {start}+{offset}{finished}");
             }
         }
         if let Some(Gso { kind, size, ecn }) = self.offload.gso {
@@ -126,6 +148,7 @@ impl Facts {
             door: Door::Port(PortId(0)),
             len: 0,
             offload: Offload::default(),
+            finished: false,
             time: Instant(0),
             check: 0,
             skipped: false,
@@ -152,7 +175,8 @@ impl Facts {
                 return Some(rest == ["whole"]);
             }
             ["checksum", "valid"] => self.offload.checksum = Checksum::Valid,
-            ["checksum", "partial", place] => {
+            ["checksum", "partial", place, rest @ ..] => {
+                self.finished = rest == ["finished"];
                 let (start, offset) = place.split_once('+')?;
                 let (start, offset) = (start.parse().ok()?, offset.parse().ok()?);
                 self.offload.checksum = Checksum::Partial { start, offset };
@@ -240,7 +264,7 @@ mod tests {
                 let (facts, bytes) = Facts::of(record, number, Id(9)).unwrap();
                 let text = facts.text(bytes.len() == facts.len);
                 assert_eq!(Facts::read(&text).unwrap().0, facts, "{text}");
-                assert_eq!(facts.record(bytes).unwrap(), record, "{text}");
+                assert_eq!(facts.record(&bytes).unwrap(), record, "{text}");
             }
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! - [`mod@write`]: an excerpt of a journal to a file; [`read`]: the file back to records.
 //! - [`container`], [`comment`]: how records stand in packets; [`pcapng`]: the blocks below them.
+//! - [`mod@finish`]: checksums that a kernel left to its device.
 //! - [`replayer`]: drives a switch by a file and verifies every digest on the way.
 //! - [`breakpoint`]: where to stop; [`summary`]: what was seen; [`difference`]: of two states.
 //! - [`redact`]: the same recording without payload.
@@ -17,6 +18,7 @@ pub mod breakpoint;
 pub mod comment;
 pub mod container;
 pub mod difference;
+pub mod finish;
 pub mod pcapng;
 pub mod read;
 pub mod redact;

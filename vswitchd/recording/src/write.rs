@@ -190,7 +190,7 @@ impl<E: Borrow<Excerpt>> Writer<E> {
         }
         let time = self.utc(head.time.0);
         match Facts::of(record, self.records, self.header.id) {
-            Some((facts, bytes)) => self.frame(&facts, bytes, time, out),
+            Some((facts, bytes)) => self.frame(&facts, &bytes, time, out),
             None => {
                 let (kind, body) = (head.kind.name(), head.len - journal::HEAD);
                 let comment = format!("record {}, {kind}: {body} bytes", self.records);
@@ -205,6 +205,10 @@ impl<E: Borrow<Excerpt>> Writer<E> {
             Door::Port(_) => pcapng::INBOUND,
             Door::Endpoint(_) => pcapng::OUTBOUND,
         };
+        let mut shown = facts.offload;
+        if facts.finished {
+            shown.checksum = Checksum::Complete;
+        }
         pcapng::packet(
             out,
             &Packet {
@@ -212,7 +216,7 @@ impl<E: Borrow<Excerpt>> Writer<E> {
                 time,
                 original_len: facts.len,
                 bytes,
-                flags: direction | offload_flags(&facts.offload),
+                flags: direction | offload_flags(&shown),
                 // The id follows from the egress form, which only a replay knows.
                 id: None,
                 comment: &facts.text(bytes.len() == facts.len),

@@ -36,15 +36,15 @@ fn fold(mut total: u64) -> u16 {
     (total & 0xffff).try_into().unwrap_or(u16::MAX)
 }
 
-/// Finishes a partial checksum; a complete one stays. A result of zero is stored as 0xffff, which
-/// means the same and is not UDP's "no checksum" (RFC 768). SCTP's CRC32c is not known here: ports
+/// Finishes a partial checksum; a complete one stays. UDP's result of zero is stored as 0xffff,
+/// which means the same and is not "no checksum" (RFC 768). SCTP's CRC32c is not known here: ports
 /// have it switched off, so it never is partial.
 pub fn complete(frame: &mut Frame) {
     let Checksum::Partial { start, offset } = frame.offload().checksum else { return };
     let (start, offset) = (usize::from(start), usize::from(offset));
     let Some(covered) = frame.bytes_mut().get_mut(start..) else { return };
     let value = match !sum(covered) {
-        0 => 0xffff,
+        0 if offset == UDP_FIELD => 0xffff,
         value => value,
     };
     let Some(field) = covered.get_mut(offset..).and_then(|rest| rest.first_chunk_mut()) else {
@@ -55,6 +55,9 @@ pub fn complete(frame: &mut Frame) {
     offload.checksum = Checksum::Valid;
     frame.set_offload(offload);
 }
+
+/// Where a datagram has its checksum; TCP's is at 16, that of ICMP at 2.
+const UDP_FIELD: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -119,12 +122,16 @@ mod tests {
     }
 
     #[test]
-    fn a_result_of_zero_is_sent_as_ones() {
-        let mut frame = Frame::from_bytes(&[0xff, 0xff, 0, 0]);
-        let checksum = Checksum::Partial { start: 0, offset: 2 };
-        frame.set_offload(Offload { checksum, ..Offload::default() });
-        complete(&mut frame);
-        assert_eq!(frame.bytes(), [0xff; 4]);
+    fn a_datagrams_result_of_zero_is_sent_as_ones() {
+        for (offset, expected) in [(6, [0xff, 0xff]), (2, [0, 0])] {
+            let mut bytes = [0xff; 8];
+            bytes[offset..offset + 2].copy_from_slice(&[0, 0]);
+            let mut frame = Frame::from_bytes(&bytes);
+            let checksum = Checksum::Partial { start: 0, offset: offset.try_into().unwrap() };
+            frame.set_offload(Offload { checksum, ..Offload::default() });
+            complete(&mut frame);
+            assert_eq!(frame.bytes()[offset..offset + 2], expected, "at {offset}");
+        }
     }
 
     #[test]
