@@ -35,7 +35,7 @@ demo: build ## pods on a userspace switch, every hop visible; under three minute
 	@$(CARGO_TARGET_DIR)/release/lab demo
 
 .PHONY: test
-test: setup fmt clippy portable unit netns ## all that must hold before a merge
+test: setup fmt clippy portable unit netns again ## all that must hold before a merge
 
 .PHONY: lint
 lint: setup fmt clippy doc typos deny ## format, clippy, documentation, spelling, licences
@@ -64,7 +64,11 @@ replay: ## recordings replayed by the optimised build as well: the digests of th
 .PHONY: unit
 unit: ## everything that needs no built daemon: unit tests, properties, goldens, rules of the tree
 	cargo test --locked --workspace --exclude tests
-	cargo test --locked -p tests $(addprefix --test ,$(filter-out netns fuzz,$(SUITES)))
+	rm -rf $(RECORDINGS)
+	LAB_RECORDINGS=$(RECORDINGS) cargo test --locked -p tests $(addprefix --test ,$(filter-out netns fuzz,$(SUITES)))
+
+# Recordings that the suites leave, for `make again`.
+RECORDINGS := $(CARGO_TARGET_DIR)/tmp/recordings
 
 # The suites of the package `tests`, as its manifest names them.
 SUITES := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' tests/Cargo.toml)
@@ -79,7 +83,11 @@ netns: setup ## real pods in namespaces against the built daemon, tool and plugi
 	mkdir -p $(NETNS_BINARIES)
 	ln -sf $(addprefix $(CARGO_TARGET_DIR)/debug/,vswitchd hopctl lab) $(NETNS_BINARIES)
 	ln -sf $(CARGO_TARGET_DIR)/$(MUSL)/debug/hopscope $(NETNS_BINARIES)
-	LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=1
+	LAB_RECORDINGS=$(RECORDINGS) LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=1
+
+.PHONY: again
+again: ## what the suites recorded, replayed by the dev build, the optimised one and WebAssembly: the same digests
+	LAB_RECORDINGS=$(RECORDINGS) HOPSCOPE_REPLAY_RELEASE=1 cargo test --locked -p tests --test replay -- --ignored --nocapture
 
 .PHONY: sim
 sim: ## long: seeded simulation of 10,000 nodes, or HOPSCOPE_SIM_SEEDS

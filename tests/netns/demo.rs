@@ -7,6 +7,7 @@ use lab::process::Output;
 use lab::{Namespace, binaries, run::Run};
 
 use crate::turn;
+use crate::world::recordings;
 
 /// What a run may leave on the machine: namespaces, directories and interfaces.
 fn traces() -> (Vec<String>, String) {
@@ -44,12 +45,25 @@ fn the_demo_shows_every_hop_and_leaves_nothing() {
     for _ in 0..2 {
         let Output { stdout, .. } =
             demo(&place, &dir).finish(Duration::from_secs(180)).unwrap().success().unwrap();
-        for promised in
-            ["ping", "curl", "iperf3", "parse", "egress", "demo.pcapng", "SourceIpSpoofed"]
-        {
+        for promised in [
+            "ping",
+            "curl",
+            "iperf3",
+            "parse",
+            "egress",
+            "demo.pcapng",
+            "SourceIpSpoofed",
+            "demo-recording.pcapng",
+            "verified",
+        ] {
             assert!(stdout.contains(promised), "{promised}: {stdout}");
         }
         assert!(lab::tshark::judge(&dir.join("demo.pcapng")).unwrap() > 20);
+        let recording = dir.join("demo-recording.pcapng");
+        assert!(lab::tshark::judge_windows(&recording).unwrap() > 20);
+        if let Some(folder) = recordings() {
+            std::fs::copy(&recording, folder.join("demo.pcapng")).unwrap();
+        }
         assert_eq!(traces(), before, "the next run removed what the killed one left, and its own");
     }
 }

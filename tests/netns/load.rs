@@ -48,7 +48,7 @@ fn an_idle_daemon_leaves_busy_cores_alone() {
         let busy: Vec<Process> = (0..cores).map(|_| busy()).collect();
         let before = used(daemon);
         // Round trips teach the waiter that spinning pays; then comes nothing more.
-        a.lab(&["udp-rr", "--to", &to, "--size", "100", "--count", "500"]).unwrap();
+        a.lab(&["udp-rr", "--to", &to, "--size", "100", "--count", "5000"]).unwrap();
         let quiet = used(daemon);
         assert!(quiet > before, "{kind}: work is seen in the numbers");
         let began = Instant::now();

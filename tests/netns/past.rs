@@ -11,6 +11,7 @@ use vswitchd::capture::pcapng::read::{Block, Packet, Reader};
 
 use crate::foretell::whole;
 use crate::frames::{ethernet, hex, mac, udp4};
+use crate::world::LEAVING;
 use crate::{KINDS, World};
 
 /// Bytes of a frame that every record holds.
@@ -195,7 +196,7 @@ fn a_drop_is_explained_with_the_tables_as_they_were() {
             assert_eq!(refused.code, Some(code), "{refused:?}");
             assert!(refused.stderr.contains(part) && refused.stdout.is_empty(), "{refused:?}");
         }
-        world.settle(&["NeighborUnknown"]);
+        world.settle(&[&["NeighborUnknown"], LEAVING].concat());
         b.remove().unwrap();
         world.stop().unwrap();
         let alone = world.hopctl_attempt(&["explain", "drop", &id]).unwrap();

@@ -17,7 +17,14 @@ pub(crate) const KINDS: [&str; 2] = ["tap", "veth"];
 /// switch is a router.
 const IDLE: &[&str] = &["FloodScopeEmpty", "host:GroupRouted"];
 /// Reasons for which frames of a pod that is being removed, or to it, may be dropped.
-const LEAVING: &[&str] = &["PortUnknown", "PortDown", "EgressDown"];
+pub(crate) const LEAVING: &[&str] = &["PortUnknown", "PortDown", "EgressDown"];
+
+/// Where recordings of the tests' traffic are left, for `make again` to replay.
+pub(crate) fn recordings() -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("LAB_RECORDINGS")?);
+    std::fs::create_dir_all(&folder).unwrap();
+    Some(folder)
+}
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -80,15 +87,29 @@ impl World {
         counters::conservation(&self.node, &expected).unwrap()
     }
 
-    /// The end of every test whose daemon runs: the laws hold, its pods' ports gone or not, and the
-    /// daemon ends as it should. A test that never settled has meant no drops.
+    /// The end of every test whose daemon runs: the laws hold, its pods' ports gone or not, what it
+    /// was about can be replayed, and the daemon ends as it should. A test that never settled has
+    /// meant no drops.
     fn finish(&mut self) -> lab::Result<()> {
+        self.keep_recording()?;
         if self.settled.get() {
             counters::balance(&self.node)?;
         } else {
             counters::conservation(&self.node, &[IDLE, LEAVING].concat())?;
         }
         self.node.stop().map(drop)
+    }
+
+    /// Leaves a recording of the test's traffic, if `LAB_RECORDINGS` names a directory.
+    fn keep_recording(&self) -> lab::Result<()> {
+        let Some(folder) = recordings() else { return Ok(()) };
+        let test = std::thread::current().name().unwrap_or("main").replace("::", "-");
+        // A test may have several worlds.
+        let file = (1..)
+            .map(|n| folder.join(format!("netns-{test}-{n}.pcapng")))
+            .find(|file| !file.exists());
+        let file = file.unwrap_or_default();
+        self.node.hopctl(&["record", "-w", &file.to_string_lossy()]).map(drop)
     }
 
     /// All there is to know of a node whose test has failed.

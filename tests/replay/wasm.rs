@@ -34,34 +34,59 @@ fn texts(command: &mut Command, files: &[PathBuf]) -> Vec<String> {
 #[test]
 fn every_build_comes_to_the_same_digests() {
     let folder = tempdir();
-    let (mut names, mut files, mut here) = (Vec::new(), Vec::new(), Vec::new());
+    let mut files = Vec::new();
     for (number, (name, excerpt)) in corpus().into_iter().enumerate() {
-        let path = folder.join(format!("{number}.pcapng"));
-        let bytes = file(&excerpt, 1);
-        std::fs::write(&path, &bytes).unwrap();
-        // Another table seed than elsewhere: it must not show.
-        let text = replay_wasm::digests(&bytes, 1);
-        assert!(text.contains("cut: false") && text.contains("chain "), "{name}: {text}");
-        here.push(text);
+        let name = name.replace(' ', "-");
+        let path = folder.join(format!("{number}-{name}.pcapng"));
+        std::fs::write(&path, file(&excerpt, 1)).unwrap();
         files.push(path);
-        names.push(name);
     }
+    same_in_every_build(&files);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+#[ignore = "replays what the other suites left in LAB_RECORDINGS: make again"]
+fn what_the_suites_recorded_replays_in_every_build() {
+    let folder = std::env::var("LAB_RECORDINGS").expect("LAB_RECORDINGS names a folder");
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let of = |prefix: &str| {
+        let name =
+            |file: &&PathBuf| file.file_name().unwrap().to_string_lossy().starts_with(prefix);
+        files.iter().filter(name).count()
+    };
+    let (seeds, netns, demo) = (of("seed-"), of("netns-"), of("demo"));
+    println!("{seeds} of simulated nodes, {netns} of tests in namespaces, {demo} of the demo");
+    assert!(seeds >= 50 && netns >= 50 && demo == 1, "each suite left its own");
+    same_in_every_build(&files);
+}
+
+/// Replays the files here, in WebAssembly, and if asked for in the optimised build: each by another
+/// table seed, which must not show.
+fn same_in_every_build(files: &[PathBuf]) {
+    let here = files.iter().map(|path| {
+        let text = replay_wasm::digests(&std::fs::read(path).unwrap(), 1);
+        assert!(text.contains("cut: false") && text.contains("chain "), "{path:?}: {text}");
+        text
+    });
+    let here: Vec<String> = here.collect();
     let mut others = Vec::new();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("replay/run.mjs");
     let module = built(&["--target", "wasm32-unknown-unknown"], "replay_wasm.wasm");
-    let node = texts(Command::new("node").arg(script).arg(module), &files);
+    let node = texts(Command::new("node").arg(script).arg(module), files);
     others.push(("WebAssembly", node));
-    // make replay: the optimised build takes a while to make.
+    // The optimised build takes a while to make.
     if std::env::var_os("HOPSCOPE_REPLAY_RELEASE").is_some() {
         let program = built(&["--release", "--bin", "replay-wasm"], "/replay-wasm");
-        others.push(("release", texts(&mut Command::new(program), &files)));
+        others.push(("release", texts(&mut Command::new(program), files)));
     }
     for (build, texts) in others {
-        for ((name, one), other) in names.iter().zip(&here).zip(texts) {
-            assert_eq!(*one, other, "{build}: {name}");
+        for ((path, one), other) in files.iter().zip(&here).zip(texts) {
+            assert_eq!(*one, other, "{build}: {path:?}");
         }
     }
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 /// A new directory of this process.

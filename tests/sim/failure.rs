@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use recording::{Excerpt, Header, Id};
 use stack::journal::records;
 use stack::replay::Step;
 use stack::{DropReason, Replay, Verdict};
@@ -14,21 +15,30 @@ use crate::topology::Topology;
 use crate::world::World;
 use crate::{candidate, capture, golden, run};
 
-/// Writes the journals of a seed's nodes, if `HOPSCOPE_SIM_JOURNALS` names a directory.
+/// Seeds whose journals are kept at most: what is replayed by three builds afterwards.
+const KEPT: u64 = 50;
+
+/// Keeps the journals of the first seeds as recordings, if `LAB_RECORDINGS` names a directory.
 pub(crate) fn keep_journals(seed: u64, world: Option<&World>) {
-    if let (Ok(folder), Some(world)) = (std::env::var("HOPSCOPE_SIM_JOURNALS"), world) {
-        write_journals(Path::new(&folder), seed, world);
+    if let (Ok(folder), Some(world), 1..=KEPT) = (std::env::var("LAB_RECORDINGS"), world, seed) {
+        write_recordings(Path::new(&folder), seed, world);
     }
 }
 
-/// Files `seed-N-node-M.journal`: records one behind the other as `stack::journal` has them, with
-/// the digests of state and chain at their end.
-fn write_journals(folder: &Path, seed: u64, world: &World) {
+/// Files `seed-N-node-M.pcapng`, with the digests of state and chain at their end.
+fn write_recordings(folder: &Path, seed: u64, world: &World) {
     fs::create_dir_all(folder).unwrap();
     for node in &world.nodes {
-        let name = format!("seed-{seed}-node-{}.journal", node.number);
-        fs::write(folder.join(name), node.journal()).unwrap();
+        let excerpt = Excerpt { records: node.journal(), ..Excerpt::default() };
+        let header = Header { id: Id(seed), build: "simulation".to_owned(), redacted: false };
+        let mut file = Vec::new();
+        recording::write(&excerpt, &header, &mut file);
+        fs::write(folder.join(recording_of(seed, node.number)), file).unwrap();
     }
+}
+
+fn recording_of(seed: u64, node: u8) -> String {
+    format!("seed-{seed}-node-{node}.pcapng")
 }
 
 /// Where shrunk failures are written.
@@ -158,19 +168,21 @@ fn what_no_switch_alone_does_is_said_to_be_of_the_world() {
 }
 
 #[test]
-fn journals_are_files_that_end_with_their_digests() {
+fn journals_are_recordings_that_end_with_their_digests() {
     let number = 1_000_011;
     let mut draw = Draw::new(number);
     let options = Options { nodes: 2, ..Options::draw(&mut draw) };
     let mut place = None;
     let seen = run(options, &draw, (1, false), &mut place);
-    write_journals(&folder(number), number, place.as_ref().unwrap());
+    write_recordings(&folder(number), number, place.as_ref().unwrap());
     for node in &seen.nodes {
-        let name = format!("seed-{number}-node-{}.journal", node.number);
-        let bytes = fs::read(folder(number).join(name)).unwrap();
+        let path = folder(number).join(recording_of(number, node.number));
+        let (excerpt, _start, ending) = Excerpt::read(&fs::read(path).unwrap()).unwrap();
+        assert!(!ending.cut);
         let mut replay = Replay::from_begin(9);
-        let steps: Vec<Step> =
-            { records(&bytes).map(|record| replay.record(record.unwrap()).unwrap()).collect() };
+        let steps: Vec<Step> = records(&excerpt.records)
+            .map(|record| replay.record(record.unwrap()).unwrap())
+            .collect();
         assert_eq!(steps[steps.len() - 2..], [Step::Verified, Step::Verified]);
         assert_eq!(replay.switch().unwrap().dump(), node.dump);
     }

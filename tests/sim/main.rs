@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `HOPSCOPE_SIM_SEEDS` | how many seeds run (default [`SEEDS`]) |
 //! | `HOPSCOPE_SIM_SEED` | the first one (default 1) |
-//! | `HOPSCOPE_SIM_JOURNALS` | a directory for the journal of each node ([`failure`]) |
+//! | `LAB_RECORDINGS` | a directory for the journals of the first seeds ([`failure`]) |
 //!
 //! Each seed runs twice with one table seed and once with another, and everything that was seen is
 //! equal. One that fails is printed with its options and the command that reruns it, and is shrunk

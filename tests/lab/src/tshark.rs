@@ -18,8 +18,11 @@ const PREFERENCES: &[&str] = &[
     "ipv6.defragment:FALSE",
 ];
 
+/// What a packet is whose end was not captured.
+const SHORT: &str = "_ws.short";
+
 /// What no packet of a good capture is.
-const FAULTS: &str = "_ws.malformed || _ws.short || _ws.expert.severity == 8388608 \
+const FAULTS: &str = "_ws.malformed || _ws.expert.severity == 8388608 \
     || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0 \
     || icmp.checksum.status == 0 || icmpv6.checksum.status == 0";
 
@@ -61,7 +64,21 @@ pub fn fields(file: &Path, filter: &str, names: &[&str]) -> Result<Vec<Vec<Strin
 /// # Errors
 /// The faulty packets, as tshark lists them.
 pub fn judge(file: &Path) -> Result<usize> {
-    let faults = tshark(file, &["-Y", FAULTS])?;
+    judge_by(file, &["-Y", &format!("{SHORT} || {FAULTS}")])
+}
+
+/// The same of a file that holds no more than the header windows of most frames, as recordings do.
+/// What lies in their streams may be anything, which tshark would take for what it resembles.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_windows(file: &Path) -> Result<usize> {
+    let anything = ["-d", "tcp.port==1-65535,data", "-d", "udp.port==1-65535,data"];
+    judge_by(file, &[&["-Y", FAULTS], &anything[..]].concat())
+}
+
+fn judge_by(file: &Path, args: &[&str]) -> Result<usize> {
+    let faults = tshark(file, args)?;
     if !faults.is_empty() {
         return Err(Error::new(format!("{}: faulty packets\n{faults}", file.display())));
     }

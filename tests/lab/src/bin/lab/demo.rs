@@ -13,6 +13,8 @@ use crate::screen::Screen;
 const MANIFESTS: &str = include_str!("../../../demo/pods.yaml");
 /// The capture, in the directory that the demo is started in.
 const CAPTURE: &str = "demo.pcapng";
+/// The recording, beside it.
+const RECORDING: &str = "demo-recording.pcapng";
 /// An address of the pod range that the client does not have.
 const STRANGER: [u8; 4] = [10, 244, 1, 200];
 
@@ -33,6 +35,7 @@ pub(crate) fn run() -> Result<()> {
     capture(&mut screen, &cluster, &veth)?;
     spoof(&mut screen, &cluster)?;
     law(&mut screen, &cluster)?;
+    record(&mut screen, &cluster)?;
     let file = std::env::current_dir().context("current directory")?.join(CAPTURE);
     screen.step("Clean up", "Unwires the pods by DEL, ends the daemon, removes the namespaces.")?;
     veth.remove()?;
@@ -41,8 +44,12 @@ pub(crate) fn run() -> Result<()> {
         running.pod.remove()?;
     }
     drop(cluster);
-    screen.good("nothing is left but the capture")?;
-    screen.end(&format!("Every hop is in {}: open it in Wireshark.", file.display()))
+    screen.good("nothing is left but the capture and the recording")?;
+    screen.end(&format!(
+        "Every hop is in {}: open it in Wireshark. {RECORDING} beside it runs again anywhere: \
+         hopctl replay.",
+        file.display()
+    ))
 }
 
 /// The only node.
@@ -235,6 +242,15 @@ fn law(screen: &mut Screen, cluster: &Cluster) -> Result<()> {
     let ports = counters::conservation(node(cluster)?, &EXPECTED)?;
     let received: u64 = ports.iter().map(|port| port.received).sum();
     screen.good(format!("{received} frames came in, each is accounted for"))
+}
+
+fn record(screen: &mut Screen, cluster: &Cluster) -> Result<()> {
+    screen.step(
+        "All of it again, from a file",
+        "The switch has always been recording. A replay needs no daemon and proves it by digests.",
+    )?;
+    hopctl(screen, cluster, &["record", "-w", RECORDING])?;
+    hopctl(screen, cluster, &["replay", RECORDING]).map(drop)
 }
 
 #[cfg(test)]
