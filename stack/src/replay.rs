@@ -12,6 +12,7 @@ use crate::input::{Frame, Input, Outbox, PortId};
 use crate::journal::frame::{Door, Recorded};
 use crate::journal::{self, BODY_MAX, Chain, Head, Kind};
 use crate::switch::Switch;
+use crate::table::{Digests, Table};
 use crate::time::Instant;
 
 /// A switch that is fed from a journal.
@@ -32,7 +33,7 @@ pub struct Replay {
     /// Buffers that frames move through.
     spare: Vec<Frame>,
     /// The mark whose state digest is still to come, with the digest that this switch had there.
-    marked: Option<(u64, u64)>,
+    marked: Option<(u64, Digests)>,
 }
 
 /// How much a replay compares.
@@ -93,6 +94,8 @@ pub enum ReplayError {
         recorded: u64,
         /// What it came to here.
         replayed: u64,
+        /// The tables that differ.
+        tables: Vec<Table>,
     },
 }
 
@@ -115,8 +118,13 @@ impl fmt::Display for ReplayError {
                 "what came of the record before this one is not what came of it then: the switch \
                  acted differently",
             ),
-            Self::State { recorded, replayed } => {
-                write!(f, "the state's digest is {replayed:016x} here and was {recorded:016x}")
+            Self::State { recorded, replayed, tables } => {
+                write!(f, "the state's digest is {replayed:016x} here and was {recorded:016x}, ")?;
+                for (at, table) in tables.iter().enumerate() {
+                    let between = if at == 0 { "by the tables " } else { ", " };
+                    write!(f, "{between}{}", table.name())?;
+                }
+                Ok(())
             }
         }
     }
@@ -302,14 +310,17 @@ impl Replay {
         if let ([number], Kind::Mark) = (&words[..], head.kind) {
             let switch = self.switch.as_ref().ok_or(ReplayError::NoState)?;
             let all = self.compare == Compare::All;
-            self.marked = all.then(|| (*number, switch.digest()));
+            self.marked = all.then(|| (*number, switch.digests()));
             return Ok(Step::Note(Kind::Mark));
         }
-        let [number, recorded] = &words[..] else { return Err(unreadable) };
+        let (number, recorded) = words.split_first().ok_or_else(|| unreadable.clone())?;
+        let recorded = Digests::of_words(recorded).ok_or_else(|| unreadable.clone())?;
         match self.marked.take() {
             Some((marked, _)) if marked != *number => Err(unreadable),
-            Some((_, replayed)) if replayed != *recorded => {
-                Err(ReplayError::State { recorded: *recorded, replayed })
+            Some((_, replayed)) if replayed != recorded => {
+                let tables = recorded.differing(replayed).collect();
+                let (recorded, replayed) = (recorded.total(), replayed.total());
+                Err(ReplayError::State { recorded, replayed, tables })
             }
             Some(_equal) => Ok(Step::Verified),
             // Its mark lies before where this replay began.

@@ -11,7 +11,7 @@ use crate::endpoint;
 use crate::input::{EndpointId, Event, Frame, Input, Outbox, PortId, Transmit};
 use crate::pipeline::packet::Packet;
 use crate::pipeline::{Walk, answer, rewrite, walk};
-use crate::table::{Effects, RestoreError, Tables};
+use crate::table::{Digests, Effects, RestoreError, Tables};
 use crate::time::Instant;
 use crate::trace::{AnswerKind, Trace, Verdict};
 use crate::wire::ETHERNET_HEADER;
@@ -83,6 +83,12 @@ impl Switch {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.tables.digest()
+    }
+
+    /// The digest of each table; they sum up to [`Switch::digest`].
+    #[must_use]
+    pub fn digests(&self) -> Digests {
+        self.tables.digests()
     }
 
     /// All state as text, in canonical order.

@@ -79,9 +79,9 @@ impl Bed {
     /// A state's digest, as if a snapshot had been taken of it.
     pub(crate) fn mark(&mut self, number: u64) {
         self.recorder.mark(self.now, number);
-        let digest = self.switch.digest();
+        let digests = self.switch.digests();
         self.tick();
-        self.recorder.state(self.now, number, digest);
+        self.recorder.state(self.now, number, digests.words());
     }
 
     /// A frame whose carrying out was never recorded: it crashed the worker.

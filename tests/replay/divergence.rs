@@ -103,5 +103,8 @@ fn a_state_that_differs_is_found_at_its_mark() {
     excerpt.state = Some(switch.snapshot());
     let divergence = diverged(&excerpt);
     assert_eq!((divergence.cause, divergence.noticed), (Cause::State, 4), "{divergence}");
-    assert!(divergence.to_string().contains("the state is another"), "{divergence}");
+    let text = divergence.to_string();
+    assert!(text.contains("the state is another"), "{text}");
+    // Walks so far, and what the port counted; nothing else.
+    assert!(text.contains("by the tables state, port: "), "{text}");
 }

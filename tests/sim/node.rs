@@ -10,6 +10,7 @@ use stack::input::{EndpointId, Frame, Input, Outbox, PortId};
 use stack::journal::frame::Door;
 use stack::journal::{Begin, Chain, Place, Recorder, Tape};
 use stack::replay::Replay;
+use stack::table::Digests;
 use stack::{Change, Config, Duration, Instant, Limits, Seeds, Switch};
 
 use crate::draw::Draw;
@@ -63,7 +64,7 @@ struct Area {
     chain: Chain,
     /// The state at its begin, to be compared with.
     dump: String,
-    digest: u64,
+    digests: Digests,
 }
 
 /// What happened to a node.
@@ -352,11 +353,11 @@ impl Node {
                 self.since = 0;
                 let number = self.past.snapshots + 1;
                 self.recorder.mark(now, number);
-                let (dump, digest) = (switch.dump(), switch.digest());
+                let (dump, digests) = (switch.dump(), switch.digests());
                 let (at, chain) = (self.recorder.place().bytes().len(), *self.recorder.chain());
                 let mut bytes = Vec::new();
                 switch.snapshot_begin(&mut bytes);
-                self.open = Some(Area { number, bytes, at, chain, dump, digest });
+                self.open = Some(Area { number, bytes, at, chain, dump, digests });
             }
             return;
         };
@@ -370,7 +371,7 @@ impl Node {
         }
         let restored = Switch::restore(&area.bytes, self.since).unwrap();
         assert_eq!(restored.dump(), area.dump, "a snapshot is of the state of its begin");
-        self.recorder.state(now, area.number, area.digest);
+        self.recorder.state(now, area.number, area.digests.words());
         self.archive.extend(self.recorder.place_mut().cut(area.at));
         self.past.snapshots += 1;
         self.whole = Some(area);
@@ -442,7 +443,7 @@ impl Node {
         self.open = None;
         let number = self.past.snapshots + 1;
         self.recorder.mark(now, number);
-        self.recorder.state(now, number, self.subject.switch.digest());
+        self.recorder.state(now, number, self.subject.switch.digests().words());
         self.recorder.digest(now, self.subject.switch.tables().walks());
         let chain = self.recorder.chain();
         self.past.chain = [chain.inputs(), chain.outcomes()];

@@ -138,9 +138,12 @@ impl<P: Place> Recorder<P> {
         self.note(Kind::Mark, now, &number.to_le_bytes());
     }
 
-    /// The snapshot of a mark is whole; this was the state's digest there.
-    pub fn state(&mut self, now: Instant, number: u64, digest: u64) {
-        self.note(Kind::State, now, bytes_of(&[number, digest]).as_flattened());
+    /// The snapshot of a mark is whole; these were the digests of the state's tables there
+    /// (`Digests::words`).
+    pub fn state(&mut self, now: Instant, number: u64, digests: impl Iterator<Item = u64>) {
+        let words = core::iter::once(number).chain(digests);
+        let body: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        self.note(Kind::State, now, &body);
     }
 
     /// A record before this one is skipped, and why.

@@ -9,7 +9,6 @@ use super::*;
 use crate::config::{Change, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds};
 use crate::journal::{Begin, Recorder, Tape, records};
 use crate::table::RestoreError;
-use crate::table::rows::row_hash;
 use crate::wire::build::Link;
 
 const A: PortId = PortId(2);
@@ -323,7 +322,10 @@ fn begins_that_cannot_be_are_refused() {
     };
     assert_eq!(of(&begin), Ok(()));
     let newer = Begin { version: 9, ..begin };
-    assert_eq!(of(&newer).unwrap_err().1, ReplayError::Version { theirs: 9, ours: 1 });
+    assert_eq!(
+        of(&newer).unwrap_err().1,
+        ReplayError::Version { theirs: 9, ours: journal::VERSION }
+    );
     let large = Limits { ports_max: usize::MAX, ..Limits::default() };
     let unreadable = ReplayError::Unreadable { kind: Some(Kind::Begin) };
     assert_eq!(of(&Begin { limits: large, ..begin }).unwrap_err().1, unreadable);
@@ -353,14 +355,14 @@ fn what_follows_from_rows_is_restored() {
 fn marks_compare_the_state() {
     let mut bed = Bed::new(false);
     bed.recorder.mark(Instant(bed.now), 4);
-    let digest = bed.switch.digest();
+    let digests = bed.switch.digests();
     bed.traffic();
-    bed.recorder.state(Instant(bed.now), 4, digest);
+    bed.recorder.state(Instant(bed.now), 4, digests.words());
     replay(bed.recorder.place().bytes(), &mut Replay::from_begin(1)).unwrap();
     for (marked, told) in [(5, 5), (6, 5)] {
         let mut other = bed.recorder.clone();
         other.mark(Instant(bed.now), marked);
-        other.state(Instant(bed.now), told, digest);
+        other.state(Instant(bed.now), told, digests.words());
         let (_, error) = replay(other.place().bytes(), &mut Replay::from_begin(1)).unwrap_err();
         let state = matches!(error, ReplayError::State { .. });
         assert_eq!(state, marked == told, "{error:?}");
@@ -392,7 +394,7 @@ fn words_that_lie_are_no_snapshot() {
     let begin: Vec<u8> = u64::from_le_bytes(*b"hopstate")
         .to_le_bytes()
         .into_iter()
-        .chain(1_u64.to_le_bytes())
+        .chain(2_u64.to_le_bytes())
         .collect();
     let error = |bytes: &[u8]| Switch::restore(bytes, 1).unwrap_err();
     let mut bytes = begin.clone();
@@ -409,11 +411,13 @@ fn words_that_lie_are_no_snapshot() {
     [3, u64::MAX, 0].iter().for_each(|word: &u64| bytes.extend(word.to_le_bytes()));
     assert_eq!(error(&bytes), RestoreError::Cut);
     bytes.clone_from(&known);
-    let digest = row_hash(crate::table::Table::Limits, 0, &limits);
-    row(u16::MAX.into(), 0, &[digest, 1], &mut bytes);
+    let mut digests = Digests::default();
+    digests.row(Table::Limits, 0, &limits);
+    let end: Vec<u64> = digests.words().chain([1]).collect();
+    row(u16::MAX.into(), 0, &end, &mut bytes);
     // Rows that every state has are missing: what they come to is another state.
     assert_eq!(error(&bytes), RestoreError::Digest);
-    bytes[8] = 2;
-    assert_eq!(error(&bytes), RestoreError::Version { theirs: 2, ours: 1 });
+    bytes[8] = 3;
+    assert_eq!(error(&bytes), RestoreError::Version { theirs: 3, ours: 2 });
     assert_eq!(error(b"something else entirely"), RestoreError::Begin);
 }

@@ -26,7 +26,7 @@ mod undo;
 
 pub use bucket::Rate;
 pub use port::{Port, Ports, Slot};
-pub use rows::Table;
+pub use rows::{Digests, Table};
 pub use snapshot::RestoreError;
 
 use fib::Fib;

@@ -75,6 +75,57 @@ pub fn row_hash(table: Table, slot: usize, words: &[u64]) -> u64 {
     hasher.finish()
 }
 
+/// The digest of a state, table by table: each is the sum of the hashes of its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digests([u64; Table::ALL.len()]);
+
+impl Digests {
+    /// Words of [`Digests::words`].
+    pub(super) const WORDS: usize = 2 * Table::ALL.len();
+
+    /// Counts a row in.
+    pub fn row(&mut self, table: Table, slot: usize, words: &[u64]) {
+        if let Some((_, sum)) = self.each_mut().find(|(other, _)| *other == table) {
+            *sum = sum.wrapping_add(row_hash(table, slot, words));
+        }
+    }
+
+    /// The digest of the state.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().fold(0, |total, sum| total.wrapping_add(*sum))
+    }
+
+    /// As words: each table's number and its digest.
+    pub fn words(&self) -> impl Iterator<Item = u64> {
+        Table::ALL.iter().zip(self.0).flat_map(|(table, sum)| [u64::from(table.number()), sum])
+    }
+
+    /// Reads words back; `None` unless each table is there once and no other is.
+    #[must_use]
+    pub fn of_words(words: &[u64]) -> Option<Self> {
+        let mut digests = Self::default();
+        let (pairs, rest) = words.as_chunks::<2>();
+        for ((table, sum), [number, digest]) in digests.each_mut().zip(pairs) {
+            if u64::from(table.number()) != *number {
+                return None;
+            }
+            *sum = *digest;
+        }
+        (rest.is_empty() && words.len() == Self::WORDS).then_some(digests)
+    }
+
+    /// The tables whose digests are others.
+    pub fn differing(self, other: Self) -> impl Iterator<Item = Table> {
+        let each = Table::ALL.iter().zip(self.0.into_iter().zip(other.0));
+        each.filter(|(_, (one, two))| one != two).map(|(table, _)| *table)
+    }
+
+    fn each_mut(&mut self) -> impl Iterator<Item = (Table, &mut u64)> {
+        Table::ALL.iter().copied().zip(&mut self.0)
+    }
+}
+
 /// "hopscope".
 const DIGEST_KEY: u64 = 0x686f_7073_636f_7065;
 
@@ -143,15 +194,21 @@ impl Tables {
     /// The digest of all state: the sum of the rows' hashes, so it does not depend on their order.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        struct Sum(u64);
-        impl Sink for Sum {
+        self.digests().total()
+    }
+
+    /// The digest of each table.
+    #[must_use]
+    pub fn digests(&self) -> Digests {
+        struct Sums(Digests);
+        impl Sink for Sums {
             fn row(&mut self, table: Table, slot: usize, words: &[u64]) {
-                self.0 = self.0.wrapping_add(row_hash(table, slot, words));
+                self.0.row(table, slot, words);
             }
         }
-        let mut sum = Sum(0);
-        self.visit(&mut sum);
-        sum.0
+        let mut sums = Sums(Digests::default());
+        self.visit(&mut sums);
+        sums.0
     }
 
     /// All state as text, a line a row, in canonical order: the table, the slot, the words as hex.

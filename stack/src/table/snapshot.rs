@@ -7,7 +7,7 @@
 //!
 //! All is words, little-endian. First [`MAGIC`] and [`VERSION`]; then rows: three words of head
 //! (table, count of words, slot) and the row's words. The last row is no table's ([`END`]): it
-//! holds the digest of the state and how many rows there were.
+//! holds the digest of each table and how many rows there were.
 //!
 //! [`Slab`]: super::slab::Slab
 
@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::fib::Fib;
-use super::rows::{Table, row_hash};
+use super::rows::{Digests, Table};
 use super::{Port, Tables};
 use crate::config::{Limits, NodeConfig, Route, Seeds};
 use crate::counters::PortCounters;
@@ -26,7 +26,7 @@ use crate::words::{self, Take, Words};
 const END: u16 = u16::MAX;
 
 /// Version of snapshots; another one is not read.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// First word of a snapshot: "hopstate".
 const MAGIC: u64 = u64::from_le_bytes(*b"hopstate");
@@ -34,8 +34,8 @@ const MAGIC: u64 = u64::from_le_bytes(*b"hopstate");
 /// How far an open snapshot has come.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Open {
-    /// Sum of the hashes of the rows shown.
-    digest: u64,
+    /// Over the rows shown.
+    digests: Digests,
     rows: u64,
     /// The route whose turn is next.
     route: usize,
@@ -45,7 +45,7 @@ pub(super) struct Open {
 
 impl Open {
     fn show(&mut self, table: Table, slot: usize, words: &[u64], out: &mut Vec<u8>) {
-        self.digest = self.digest.wrapping_add(row_hash(table, slot, words));
+        self.digests.row(table, slot, words);
         self.rows += 1;
         put_row(out, table.number(), slot, words);
     }
@@ -56,11 +56,19 @@ fn put_row(out: &mut Vec<u8>, table: u16, slot: usize, words: &[u64]) {
     head.iter().chain(words).for_each(|word| out.extend(word.to_le_bytes()));
 }
 
-/// The digest of the state, from the last bytes of a whole snapshot.
+/// The words of the last row.
+fn end(digests: &Digests, rows: u64) -> Vec<u64> {
+    digests.words().chain([rows]).collect()
+}
+
+/// The digests of the state, from the last bytes of a whole snapshot.
 #[must_use]
-pub fn digest_at_end(bytes: &[u8]) -> Option<u64> {
-    let (digest, _rows) = bytes.last_chunk::<16>()?.split_first_chunk::<8>()?;
-    Some(u64::from_le_bytes(*digest))
+pub fn digests_at_end(bytes: &[u8]) -> Option<Digests> {
+    let (rest, _rows) = bytes.split_last_chunk::<8>()?;
+    let (_, words) = rest.split_last_chunk::<{ 8 * Digests::WORDS }>()?;
+    let words: Vec<u64> =
+        words.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    Digests::of_words(&words)
 }
 
 impl Tables {
@@ -107,7 +115,7 @@ impl Tables {
             };
         }
         if done {
-            put_row(out, END, 0, &[open.digest, open.rows]);
+            put_row(out, END, 0, &end(&open.digests, open.rows));
         } else {
             self.open = Some(open);
         }
@@ -172,16 +180,17 @@ impl Tables {
         }
         let mut tables = Self::new(limits, Seeds { table: table_seed, choice: 0 });
         let mut routes = Vec::new();
-        let mut digest = row_hash(Table::Limits, 0, &rows.words);
+        let mut digests = Digests::default();
+        digests.row(Table::Limits, 0, &rows.words);
         let mut count = 1_u64;
         loop {
             match rows.next()? {
                 Row::Of(table, slot) => {
                     tables.restore_row(table, slot, &rows.words, &mut routes)?;
-                    digest = digest.wrapping_add(row_hash(table, slot, &rows.words));
+                    digests.row(table, slot, &rows.words);
                     count += 1;
                 }
-                Row::End if rows.words == [digest, count] && rows.bytes.is_empty() => break,
+                Row::End if rows.words == end(&digests, count) && rows.bytes.is_empty() => break,
                 Row::End => return Err(RestoreError::Digest),
             }
         }
@@ -189,7 +198,7 @@ impl Tables {
         tables.fib = Fib::build(routes.into_iter().map(|(_, route)| route).collect());
         tables.index();
         // The rows say what they say; this is what they came to.
-        if tables.digest() == digest { Ok(tables) } else { Err(RestoreError::Digest) }
+        if tables.digests() == digests { Ok(tables) } else { Err(RestoreError::Digest) }
     }
 
     fn restore_row(

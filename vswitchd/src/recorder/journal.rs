@@ -133,7 +133,7 @@ impl Journal {
     fn step(&mut self, now: Instant, switch: &mut Switch) {
         match self.taker.step(switch) {
             Ok(Taken::Part) => {}
-            Ok(Taken::Whole(number, digest)) => self.recorder.state(now, number, digest),
+            Ok(Taken::Whole(number, digests)) => self.recorder.state(now, number, digests.words()),
             Err(error) => {
                 tracing::warn!(%error, "a snapshot cannot be written; free memory of its tmpfs");
             }

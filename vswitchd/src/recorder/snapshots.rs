@@ -12,6 +12,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant as Clock};
 
+use stack::table::Digests;
 use stack::{PortId, Switch};
 
 use super::areas::{self, Found, Origin, RECENT, Writing};
@@ -51,8 +52,8 @@ pub struct Taker {
 pub enum Taken {
     /// More steps are needed.
     Part,
-    /// The snapshot is whole: its number, and the digest of the state.
-    Whole(u64, u64),
+    /// The snapshot is whole: its number, and the digests of the state.
+    Whole(u64, Digests),
 }
 
 impl Taker {
@@ -138,16 +139,16 @@ impl Taker {
             switch.snapshot_give_up();
             return Err(error);
         }
-        let digest = stack::table::snapshot::digest_at_end(&self.bytes);
+        let digests = stack::table::snapshot::digests_at_end(&self.bytes);
         self.bytes.clear();
         if !whole {
             self.open = Some(writing);
             return Ok(Taken::Part);
         }
-        let digest = digest.ok_or_else(|| io::Error::other("the snapshot was given up"))?;
+        let digests = digests.ok_or_else(|| io::Error::other("the snapshot was given up"))?;
         let number = writing.origin().number;
         writing.finish()?;
-        Ok(Taken::Whole(number, digest))
+        Ok(Taken::Whole(number, digests))
     }
 
     /// Rows differ in size from table to table and from one machine to the next.
