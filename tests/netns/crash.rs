@@ -13,9 +13,6 @@ use vswitchd::recorder::recovery::{self, Purpose};
 
 use crate::World;
 
-/// How often it is killed.
-const KILLS: u32 = 20;
-
 /// What of a node must be as before: its ports with their numbers, and its leases.
 fn kept(world: &World) -> (Vec<String>, Vec<String>) {
     let list = |what: &str, fields: &[&str]| {
@@ -32,14 +29,26 @@ fn kept(world: &World) -> (Vec<String>, Vec<String>) {
 
 /// A field of the line that tells of the recovery.
 fn field(log: &str, name: &str) -> String {
-    let line = log.lines().find(|line| line.contains("recovered from the journal"));
+    let line = log.lines().rfind(|line| line.contains("recovered from the journal"));
     let line = line.unwrap_or_else(|| panic!("nothing was recovered:\n{log}"));
     let value = line.split(&format!("{name}=")).nth(1).unwrap_or_else(|| panic!("{name}: {line}"));
     value.split(' ').next().unwrap().trim_matches('"').to_owned()
 }
 
+/// An independent replay of files that a dead worker left comes to what the next one logged.
+pub(crate) fn recovered_as(files: &Path, table_seed: u64, log: &str) {
+    let map = Arc::new(Map::open(&files.join("journal"), true).unwrap());
+    let state = recovery::replay(map, files, table_seed, Purpose::Compare).unwrap();
+    let chain = state.how.chain;
+    for (name, value) in
+        [("digest", state.how.digest), ("inputs", chain.inputs()), ("outcomes", chain.outcomes())]
+    {
+        assert_eq!(field(log, name), format!("{value:016x}"), "{name} by {files:?}\n{log}");
+    }
+}
+
 /// Journal and snapshots as the dead daemon left them.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -64,23 +73,13 @@ fn a_killed_daemon_goes_on_from_its_journal() {
     let ping = a.spawn(ping).unwrap();
     let before = kept(&world);
     let place = world.netns.owner().dir("crashes").unwrap();
-    for round in 0..KILLS {
-        std::thread::sleep(Duration::from_millis(150 + u64::from(round * 37 % 100)));
+    for round in 0..crate::worker::kills() {
+        std::thread::sleep(Duration::from_millis(150 + round * 37 % 100));
         world.kill();
         let files = place.join(round.to_string());
         copy(&world.run_dir(), &files);
         world.start().unwrap();
-        let map = Arc::new(Map::open(&files.join("journal"), true).unwrap());
-        let state = recovery::replay(map, &files, u64::from(round), Purpose::Compare).unwrap();
-        let log = world.log();
-        let chain = state.how.chain;
-        for (name, value) in [
-            ("digest", state.how.digest),
-            ("inputs", chain.inputs()),
-            ("outcomes", chain.outcomes()),
-        ] {
-            assert_eq!(field(&log, name), format!("{value:016x}"), "{name}, round {round}\n{log}");
-        }
+        recovered_as(&files, round, &world.log());
         assert_eq!(kept(&world), before, "round {round}");
         std::fs::remove_dir_all(&files).unwrap();
     }

@@ -5,15 +5,19 @@ use std::time::{Duration, Instant};
 
 use lab::cni::Attachment;
 use lab::process::Process;
-use lab::{Namespace, Pod};
+use lab::{Namespace, NodeSpec, Pod};
 use serde_json::Value;
 
-use crate::{KINDS, World, state};
+use crate::{KINDS, World, crash, state};
 
 /// Time for a worker to be there, or to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Kills of a test.
+/// Kills of a test, unless `LAB_KILLS` says how many.
 const KILLS: u64 = 20;
+
+pub(crate) fn kills() -> u64 {
+    std::env::var("LAB_KILLS").map_or(KILLS, |text| text.parse().unwrap())
+}
 
 fn status(world: &World) -> Value {
     world.hopctl_json(&["status"]).unwrap()
@@ -31,6 +35,15 @@ fn signal(pid: u32, signal: &str) {
 fn is_there(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Whether all threads of a stopped process have stopped.
+fn stands(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 #[track_caller]
@@ -125,19 +138,27 @@ fn start_lab(pod: &Pod, args: &[&str]) -> Process {
 #[test]
 fn a_worker_killed_again_and_again_costs_no_connection() {
     for kind in KINDS {
-        let world = World::new(kind);
+        // A small ring is soon copied, and turns several times meanwhile.
+        let spec = NodeSpec::numbered(1).with("port-kind", kind).with("journal-size", "16Mi");
+        let mut world = World::prepare(spec);
+        world.start().unwrap();
         let [a, b] = world.pods(["a", "b"]);
         let to = b.v4().unwrap().to_string();
         let _iperf_server = start(&b, "iperf3", &["-s", "-p", "5201"]);
         let _http_server = b.serve(&["http", "--keep-alive", "--listen", "[::]:80"]).unwrap();
-        let seconds = "30";
+        // Each kill takes up to a second and a half here.
+        let seconds = (10 + kills() * 3 / 2).to_string();
         let asks = format!("[{}]:80", b.v6().unwrap());
-        let http = ["http-ask", "--to", &asks, "--connections", "50", "--seconds", seconds];
+        let http = ["http-ask", "--to", &asks, "--connections", "200", "--seconds", &seconds];
         let mut http = start_lab(&a, &http);
         http.wait_ready(PATIENCE).unwrap();
         std::thread::sleep(Duration::from_millis(200));
-        let iperf = ["-c", &to, "-p", "5201", "-t", seconds, "-b", "200M"];
+        let iperf = ["-c", &to, "-p", "5201", "-t", &seconds, "-b", "200M"];
         let iperf = start(&a, "iperf3", &iperf);
+        let _echo = b.serve(&["udp-echo", "--listen", "[::]:7"]).unwrap();
+        let echoed = format!("[{}]:7", b.v6().unwrap());
+        let echo = ["udp-rr", "--to", &echoed, "--size", "64", "--count", "1000000000"];
+        let echo = start_lab(&a, &[&echo[..], &["--again-ms", "200"]].concat());
         std::thread::sleep(Duration::from_secs(1));
         let views = || {
             (
@@ -150,16 +171,23 @@ fn a_worker_killed_again_and_again_costs_no_connection() {
         // Moments that differ, the same in every run.
         let mut draw = 0x2545_f491_4f6c_dd1d_u64;
         let mut pid = worker(&world);
-        for _ in 0..KILLS {
+        let files = world.netns.owner().dir("ring").unwrap();
+        for round in 0..kills() {
             draw ^= draw << 13;
             draw ^= draw >> 7;
             draw ^= draw << 17;
             std::thread::sleep(Duration::from_millis(300 + draw % 900));
+            // Stopped first, so that what it leaves can be copied before the next one goes on.
+            signal(pid, "-STOP");
+            eventually("the worker stands", || stands(pid));
+            crash::copy(&world.run_dir(), &files);
             pid = replace(&world, pid);
+            crash::recovered_as(&files, round, &world.log());
         }
         assert_eq!(views(), before, "{kind}");
+        drop(echo);
         let told = status(&world)["worker"].clone();
-        assert_eq!(told["restarts"], KILLS, "{told}");
+        assert_eq!(told["restarts"], kills(), "{told}");
         assert_eq!(told["lastEnd"], "killed by SIGKILL", "{told}");
         let http = http.finish(Duration::from_secs(60)).unwrap().success().unwrap();
         println!("{kind}: {}", http.stdout.trim().replace('\n', ", "));
@@ -180,7 +208,7 @@ fn frames_wait_for_the_next_worker() {
         let [a, b] = world.pods(["a", "b"]);
         let to = format!("{}:9000", b.v4().unwrap());
         let receiver = b.serve(&["pace-receive", "--listen", "0.0.0.0:9000"]).unwrap();
-        let count = (KILLS * 1_000 + 3_000).to_string();
+        let count = (kills() * 1_000 + 3_000).to_string();
         let pace = ["pace-send", "--to", &to, "--interval-us", "1000", "--count", &count];
         let sender = start_lab(&a, &pace);
         std::thread::sleep(Duration::from_secs(1));
@@ -191,7 +219,7 @@ fn frames_wait_for_the_next_worker() {
         };
         let mut pid = worker(&world);
         let mut longest = Vec::new();
-        for _ in 0..KILLS {
+        for _ in 0..kills() {
             let seen = gaps(&receiver).len();
             pid = replace(&world, pid);
             std::thread::sleep(Duration::from_millis(800));
@@ -203,7 +231,8 @@ fn frames_wait_for_the_next_worker() {
         longest.sort_unstable();
         let at = |share: usize| longest[(longest.len() - 1) * share / 100];
         println!(
-            "{kind}: gap at the kill of a worker, {KILLS} times: p50 {} us, p99 {} us; {last}",
+            "{kind}: gap at the kill of a worker, {} times: p50 {} us, p99 {} us; {last}",
+            kills(),
             at(50),
             at(99)
         );

@@ -59,6 +59,9 @@ pub enum Program {
         /// How many to each server
         #[arg(long, default_value_t = 1)]
         count: u32,
+        /// Ask again after so long and count the loss, instead of failing after five seconds
+        #[arg(long, value_name = "MS")]
+        again_ms: Option<u64>,
     },
     /// A server as SSH is one: a banner, then a numbered answer for each line of a session
     Listener {
@@ -142,7 +145,10 @@ impl Program {
             Self::TcpReceive { listen } => stream::receive(listen),
             Self::TcpSend { to, bytes } => stream::send(to, bytes),
             Self::UdpEcho { listen } => datagram::echo(listen),
-            Self::UdpRr { to, size, count } => datagram::request_response(&to, size, count),
+            Self::UdpRr { to, size, count, again_ms } => {
+                let again = again_ms.map(Duration::from_millis);
+                datagram::request_response(&to, size, count, again)
+            }
             Self::Listener { listen } => session::listener(listen),
             Self::Session { to, lines } => session::client(to, lines),
             Self::Http { listen, keep_alive } => http::serve(listen, keep_alive),
