@@ -73,9 +73,11 @@ impl Run {
 
     /// The capture was granted: what packets go to is made. Gives back what there is to say of it.
     pub(super) fn begin(&mut self) -> Result<Option<String>, Failure> {
-        self.begun = true;
         let (bytes, told): (Box<dyn Write>, _) = match &self.sink {
-            Sink::Lines(_) | Sink::Bytes(_) => return Ok(None),
+            Sink::Lines(_) | Sink::Bytes(_) => {
+                self.begun = true;
+                return Ok(None);
+            }
             Sink::File(path) => {
                 let told = format!("capturing to {}; end with Ctrl-C", path.display());
                 (Box::new(create(path)?), Some(told))
@@ -94,6 +96,7 @@ impl Run {
             }
         };
         self.sink = Sink::Bytes(bytes);
+        self.begun = true;
         Ok(told)
     }
 
@@ -114,9 +117,10 @@ impl Run {
 
     /// Nothing more comes. A Wireshark that still shows what came is waited for, unless the user
     /// has ended the capture here and not there.
-    pub(super) async fn close(mut self, output: &Output) -> Result<(), Failure> {
-        drop(self.sink);
-        if let Some(viewer) = &mut self.viewer
+    pub(super) async fn close(self, output: &Output) -> Result<(), Failure> {
+        // Both hold the pipe open.
+        drop((self.sink, self.other_end));
+        if let Some(mut viewer) = self.viewer
             && !self.stopped
         {
             output.notice("no more comes; this ends when Wireshark is closed");
@@ -152,12 +156,7 @@ impl Run {
                     _ = terminate.recv() => {}
                 }
             };
-            let gone = async {
-                match &self.other_end {
-                    Some(other_end) => other_end.gone().await,
-                    None => pending().await,
-                }
-            };
+            let gone = gone(self.other_end.as_ref(), self.viewer.as_mut());
             let frame = tokio::select! {
                 frame = body.frame() => frame,
                 gone = gone => {
@@ -221,6 +220,27 @@ impl Run {
             file.flush()?;
         }
         Ok(())
+    }
+}
+
+/// Waits until nobody reads what is written. A Wireshark that was killed leaves a child of its own
+/// that still has the pipe, so its own end counts as well.
+async fn gone(other_end: Option<&OtherEnd>, viewer: Option<&mut Child>) -> io::Result<()> {
+    let closed = async {
+        match other_end {
+            Some(other_end) => other_end.gone().await,
+            None => pending().await,
+        }
+    };
+    let ended = async {
+        match viewer {
+            Some(viewer) => viewer.wait().await.map(drop),
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        closed = closed => closed,
+        ended = ended => ended,
     }
 }
 

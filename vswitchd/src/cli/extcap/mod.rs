@@ -5,6 +5,7 @@
 //! it has ended, as an error; so one that went well says nothing. Exit codes are those of `hopctl`.
 
 use std::env;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -124,9 +125,13 @@ async fn interfaces(client: &Client) -> Vec<Interface> {
 
 /// Packets into the FIFO until the daemon, Wireshark or a signal ends it.
 async fn capture(capture: Capture, client: &Client, output: &Output) -> Outcome {
-    let mut run = Run::new(Sink::Fifo(capture.fifo.clone()));
-    let args = args::Capture::from(capture);
-    let ended = fetch(asked(&args, None)?, args.since, client, output, &mut run).await;
+    let fifo = capture.fifo.clone();
+    let mut run = Run::new(Sink::Fifo(fifo.clone()));
+    let ended = packets(&args::Capture::from(capture), client, output, &mut run).await;
+    if !run.has_begun() {
+        // Whoever comes to read a FIFO that is gone by then takes its name for that of a device.
+        drop(OpenOptions::new().write(true).open(fifo));
+    }
     match ended {
         Err(Failure::NoDaemon(message)) if !run.has_begun() => {
             Err(Failure::NoDaemon(format!("{message}. {WHO}")))
@@ -140,4 +145,8 @@ async fn capture(capture: Capture, client: &Client, output: &Output) -> Outcome 
         }
         failed @ Err(_) => failed,
     }
+}
+
+async fn packets(args: &args::Capture, client: &Client, output: &Output, run: &mut Run) -> Outcome {
+    fetch(asked(args, None)?, args.since, client, output, run).await
 }

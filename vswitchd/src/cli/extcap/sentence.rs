@@ -68,30 +68,27 @@ fn arg(number: &str, call: &str, display: &str) -> Sentence {
 
 /// The answer to `--extcap-config`: what else can be chosen than a capture filter.
 pub(super) fn config(interface: &Interface) -> String {
-    let every = *interface == Interface::AllHops;
-    let unchecked = match every {
-        true => "With none of them, all",
-        false => "With none of them, packets are shown as they enter and leave by ports",
+    // Nothing is checked at first, whatever defaults Wireshark is told; so the label says it.
+    let hops = match interface {
+        Interface::AllHops => "After hops; none: all",
+        Interface::Node | Interface::Host | Interface::Pod(_) => "After hops; none: ports",
     };
-    let hops = arg("0", "--hop", "Show packets after these hops")
-        .with("type", "multicheck")
-        .with("tooltip", unchecked);
+    let hops = arg("0", "--hop", hops).with("type", "multicheck");
     let values = Stage::ALL.iter().map(|stage| {
         Sentence::new("value")
             .with("arg", "0")
             .with("value", stage.name())
             .with("display", &format!("{}: {}", stage.name(), describe(*stage)))
-            .with("default", if every { "true" } else { "false" })
             .with("enabled", "true")
     });
     let dropped = arg("1", "--dropped-only", "Only packets that were dropped")
         .with("type", "boolflag")
         .with("default", "false");
-    let since = arg("2", "--since", "Those since so long ago, in place of those to come")
+    let since = arg("2", "--since", "Out of the past, since")
         .with("type", "string")
-        .with("placeholder", "30s")
+        .with("placeholder", "30s, 5m; empty: what comes")
         .with("validation", "^([0-9]+(ms|s|m|h)?)?$")
-        .with("tooltip", "Such as 500ms, 30s, 5m: out of the journal, up to now");
+        .with("tooltip", "What the journal holds, up to now, in place of what comes");
     text([hops].into_iter().chain(values).chain([dropped, since]))
 }
 
@@ -129,19 +126,23 @@ mod tests {
 
     #[test]
     fn every_stage_can_be_chosen() {
-        for (interface, checked) in [(Interface::AllHops, "true"), (Interface::Host, "false")] {
+        let all: Vec<_> = Stage::ALL.iter().map(|stage| stage.name()).collect();
+        for (interface, none) in [(Interface::AllHops, "all"), (Interface::Host, "ports")] {
             let text = config(&interface);
-            let values: Vec<_> = text.lines().filter(|line| line.starts_with("value ")).collect();
-            assert_eq!(values.len(), Stage::ALL.len());
-            for (line, stage) in values.iter().zip(Stage::ALL) {
-                let pairs = apart(line);
-                let of = |key: &str| &pairs.iter().find(|(name, _)| name == key).unwrap().1;
-                assert_eq!((of("value").as_str(), of("default").as_str()), (stage.name(), checked));
-            }
-            let args: Vec<_> = text.lines().filter(|line| line.starts_with("arg ")).collect();
-            for (number, line) in args.iter().enumerate() {
-                assert_eq!(apart(line)[0], ("number".to_owned(), number.to_string()));
-            }
+            let lines = |word: &str| -> Vec<Vec<(String, String)>> {
+                let lines = text.lines().filter(|line| line.starts_with(word));
+                lines.map(apart).collect()
+            };
+            let of = |pairs: &[(String, String)], key: &str| {
+                pairs.iter().find(|(name, _)| name == key).unwrap().1.clone()
+            };
+            let (args, values) = (lines("arg "), lines("value "));
+            let names: Vec<_> = values.iter().map(|pairs| of(pairs, "value")).collect();
+            assert_eq!(names, all);
+            assert!(values.iter().all(|pairs| of(pairs, "arg") == "0"));
+            let numbers: Vec<_> = args.iter().map(|pairs| of(pairs, "number")).collect();
+            assert_eq!(numbers, ["0", "1", "2"]);
+            assert!(of(&args[0], "display").ends_with(none), "{text}");
             assert_eq!(args.len() + values.len(), text.lines().count());
         }
     }
