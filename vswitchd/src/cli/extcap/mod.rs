@@ -63,17 +63,27 @@ pub(super) fn is_called() -> bool {
 
 /// Answers the process's arguments.
 pub(super) fn main() -> ExitCode {
-    let output = Output::new(Format::Table);
-    finish(answer(&output), &output)
-}
-
-async fn answer(output: &Output) -> Outcome {
     let args: Vec<String> =
         env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let (request, run_dir) = Request::read(&args).map_err(usage)?;
+    let output = Output::new(Format::Table);
+    let mut unopened = Request::fifo(&args);
+    let code = finish(answer(&args, &output, &mut unopened), &output);
+    if let Some(fifo) = unopened {
+        // Refused: it is opened as soon as somebody reads it, and nothing is written. Wireshark
+        // takes the name of a FIFO that is gone by then for that of a device, and of a reason
+        // that is told behind the end it shows nothing.
+        drop(OpenOptions::new().write(true).open(fifo));
+    }
+    code
+}
+
+/// `unopened` is the FIFO of a capture for as long as it was not opened.
+async fn answer(args: &[String], output: &Output, unopened: &mut Option<PathBuf>) -> Outcome {
+    let usage = |message: String| Failure::Usage(message, String::new());
+    let (request, run_dir) = Request::read(args).map_err(usage)?;
     let client = Client::new(&run_dir.unwrap_or_else(default_run_dir));
     let text = match request {
-        Request::Capture(request) => return capture(request, &client, output).await,
+        Request::Capture(request) => return capture(request, &client, output, unopened).await,
         Request::Help => format!("{HELP}\n"),
         Request::Version => sentence::version(),
         Request::Interfaces => sentence::interfaces(&interfaces(&client).await),
@@ -90,10 +100,6 @@ async fn answer(output: &Output) -> Outcome {
         output.line(Tone::Plain, text.trim_end())?;
     }
     Ok(Answer::Yes)
-}
-
-fn usage(message: String) -> Failure {
-    Failure::Usage(message, String::new())
 }
 
 /// As `hopctl` has it: its variable, else its default.
@@ -124,13 +130,16 @@ async fn interfaces(client: &Client) -> Vec<Interface> {
 }
 
 /// Packets into the FIFO until the daemon, Wireshark or a signal ends it.
-async fn capture(capture: Capture, client: &Client, output: &Output) -> Outcome {
-    let fifo = capture.fifo.clone();
-    let mut run = Run::new(Sink::Fifo(fifo.clone()));
+async fn capture(
+    capture: Capture,
+    client: &Client,
+    output: &Output,
+    unopened: &mut Option<PathBuf>,
+) -> Outcome {
+    let mut run = Run::new(Sink::Fifo(capture.fifo.clone()));
     let ended = packets(&args::Capture::from(capture), client, output, &mut run).await;
-    if !run.has_begun() {
-        // Whoever comes to read a FIFO that is gone by then takes its name for that of a device.
-        drop(OpenOptions::new().write(true).open(fifo));
+    if run.has_begun() {
+        *unopened = None;
     }
     match ended {
         Err(Failure::NoDaemon(message)) if !run.has_begun() => {

@@ -106,6 +106,12 @@ impl Request {
         let args = Arguments::read(args)?;
         Ok((args.request()?, args.value("--run-dir").map(PathBuf::from)))
     }
+
+    /// The FIFO of a capture, whatever else may be wrong with it.
+    pub(super) fn fifo(args: &[String]) -> Option<PathBuf> {
+        let args = Arguments::read(args).ok().filter(|args| args.has("--capture"))?;
+        args.value("--fifo").map(PathBuf::from)
+    }
 }
 
 impl Arguments {
@@ -352,6 +358,8 @@ mod tests {
         ] {
             let wrong = read(&format!("{line} {more}")).unwrap_err();
             assert!(wrong.contains(part), "{more}: {wrong}");
+            let args: Vec<_> = format!("{line} {more}").split(' ').map(str::to_owned).collect();
+            assert_eq!(Request::fifo(&args), Some("/tmp/f".into()));
         }
         let nowhere = read("--capture --extcap-interface hopscope:node").unwrap_err();
         assert!(nowhere.contains("--fifo is missing"), "{nowhere}");
