@@ -71,13 +71,13 @@ mod tests {
     fn the_directories_are_those_of_old_and_new_releases() {
         let of = |config: Option<&'static str>| {
             let variable = move |name: &str| match name {
-                "HOME" => Some(PathBuf::from("/home/u")),
+                "HOME" => Some(PathBuf::from("/u")),
                 _ => config.map(PathBuf::from),
             };
             personal(&variable).ok().unwrap()
         };
-        let new = PathBuf::from("/home/u/.local/lib/wireshark/extcap");
-        assert_eq!(of(None), [new.clone(), "/home/u/.config/wireshark/extcap".into()]);
+        let new = PathBuf::from("/u/.local/lib/wireshark/extcap");
+        assert_eq!(of(None), [new.clone(), "/u/.config/wireshark/extcap".into()]);
         assert_eq!(of(Some("/c")), [new.clone(), "/c/wireshark/extcap".into()]);
         assert_eq!(of(Some("relative")), of(None));
         let Err(Failure::Usage(message, _)) = personal(&|_| None) else { panic!("no home") };
