@@ -66,15 +66,22 @@ impl<'a> Home<'a> {
         names.filter(|name| name.starts_with("hopscope")).collect()
     }
 
-    /// Captures with tshark into a file while `work` is done, then ends it as Ctrl-C would.
+    /// Captures with tshark into a file while `work` is done, to the count that `args` name or until
+    /// it is ended as Ctrl-C would.
     fn capture(&self, name: &str, args: &str, work: impl FnOnce()) -> PathBuf {
         let file = self.world.file(name);
-        let tshark = self.shell(&format!("exec tshark {args} -w {}", file.display()));
+        let mut tshark = self.shell(&format!("exec tshark {args} -w {}", file.display()));
+        tshark.wait_line(PATIENCE, |line| line.contains("Capture started")).unwrap();
         capturing(self.world, 1);
         work();
-        // What was seen in the last moment is on its way from the ring through two pipes.
-        std::thread::sleep(Duration::from_millis(500));
-        let ended = tshark.interrupt(PATIENCE).unwrap().success().unwrap();
+        let ended = if args.contains("-c ") {
+            tshark.finish(PATIENCE)
+        } else {
+            // What was seen in the last moment is on its way from the ring through two pipes.
+            std::thread::sleep(Duration::from_secs(1));
+            tshark.interrupt(PATIENCE)
+        };
+        let ended = ended.unwrap().success().unwrap();
         assert!(!ended.stderr.contains("rror"), "{ended:?}");
         capturing(self.world, 0);
         self.clean();
@@ -138,17 +145,18 @@ fn tshark_captures_from_the_interfaces_that_it_lists() {
     assert_eq!(types, ["8", "8", "0", "0", "8", "8", "0", "0"]);
     assert_eq!(packets(&file), packets(&beside));
 
-    let hops = "-i hopscope:default/b -o extcap.hopscope_default_b.hop:l2,egress -f icmp";
+    let hops = "-i hopscope:default/b -o extcap.hopscope_default_b.hop:l2,egress -f icmp -c 4";
     let file = home.capture("hops.pcapng", hops, || ping(&a, &b, "1"));
     assert_eq!(tshark::judge(&file).unwrap(), 4);
     assert_eq!(points(&file), ["hop/egress", "hop/l2"].map(str::to_owned).into());
 
-    let file = home.capture("all.pcapng", "-i hopscope:all-hops -f icmp", || ping(&a, &b, "1"));
+    let file =
+        home.capture("all.pcapng", "-i hopscope:all-hops -f icmp -c 10", || ping(&a, &b, "1"));
     let five = ["hop/egress", "hop/l2", "hop/l3", "hop/parse", "hop/policy"];
     assert_eq!(points(&file), five.map(str::to_owned).into());
     assert_eq!(tshark::judge(&file).unwrap(), 10);
 
-    let dropped = "-i hopscope:node -o extcap.hopscope_node.droppedonly:true -f arp";
+    let dropped = "-i hopscope:node -o extcap.hopscope_node.droppedonly:true -f arp -c 1";
     let file = home.capture("dropped.pcapng", dropped, || {
         ping(&a, &b, "1");
         a.attempt("ping", &["-c", "1", "-W", "0.2", "10.244.1.99"], PATIENCE).unwrap();
@@ -156,7 +164,7 @@ fn tshark_captures_from_the_interfaces_that_it_lists() {
     let lines = packets(&file);
     assert!(!lines.is_empty() && lines.iter().all(|line| line[2].contains("NeighborUnknown")));
 
-    let host = home.capture("host.pcapng", "-i hopscope:host -f icmp", || {
+    let host = home.capture("host.pcapng", "-i hopscope:host -f icmp -c 4", || {
         ping(&a, &b, "1");
         a.run("ping", &["-c", "1", "-W", "2", "192.0.2.11"]).unwrap();
     });
@@ -170,9 +178,10 @@ fn the_past_comes_through_the_fifo_as_well() {
     let [a, b] = world.pods(["a", "b"]);
     let home = Home::new(&world);
     let begun = std::time::Instant::now();
-    std::thread::sleep(Duration::from_millis(300));
+    // tshark takes a while until it asks; what was seen live shall lie behind that all the same.
+    std::thread::sleep(Duration::from_secs(4));
     let args = "-i hopscope:default/a -f icmp";
-    let live = home.capture("live.pcapng", args, || ping(&a, &b, "2"));
+    let live = home.capture("live.pcapng", &format!("{args} -c 8"), || ping(&a, &b, "2"));
     let file = world.file("past.pcapng");
     let since = format!("extcap.hopscope_default_a.since:{}ms", begun.elapsed().as_millis() + 1);
     let past = home.ran(&format!("tshark {args} -o {since} -w {}", file.display()));
