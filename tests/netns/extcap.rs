@@ -66,8 +66,8 @@ impl<'a> Home<'a> {
         names.filter(|name| name.starts_with("hopscope")).collect()
     }
 
-    /// Captures with tshark into a file while `work` is done, to the count that `args` name or until
-    /// it is ended as Ctrl-C would.
+    /// Captures with tshark into a file while `work` is done, to the count that `args` name or
+    /// until it is ended as Ctrl-C would.
     fn capture(&self, name: &str, args: &str, work: impl FnOnce()) -> PathBuf {
         let file = self.world.file(name);
         let mut tshark = self.shell(&format!("exec tshark {args} -w {}", file.display()));
