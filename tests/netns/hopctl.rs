@@ -195,7 +195,7 @@ fn exit_codes_say_yes_no_usage_and_nobody_there() {
 }
 
 /// Waits until that many captures run.
-fn capturing(world: &World, count: u64) {
+pub(crate) fn capturing(world: &World, count: u64) {
     for _ in 0..200 {
         if world.hopctl_json(&["status"]).unwrap()["captures"] == count {
             return;

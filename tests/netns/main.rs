@@ -17,6 +17,8 @@ mod demo;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod extcap;
+#[cfg(test)]
 mod failed;
 #[cfg(test)]
 mod foretell;

@@ -28,4 +28,5 @@ pub mod replay;
 pub mod settings;
 pub mod supervisor;
 mod text;
+pub mod utc;
 pub mod worker;

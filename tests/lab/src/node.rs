@@ -372,8 +372,7 @@ impl Capture {
     pub fn stop(self) -> Result<Output> {
         // What was seen in the last moment is on its way from the ring to the file.
         std::thread::sleep(Duration::from_millis(200));
-        self.process.signal(Signal::SIGINT)?;
-        self.process.finish(HOPCTL_TIMEOUT)?.success()
+        self.process.interrupt(HOPCTL_TIMEOUT)?.success()
     }
 
     /// Makes its reader stand still, or go on: what comes meanwhile has to wait in the daemon.

@@ -166,6 +166,15 @@ impl Process {
         self.finish(timeout)
     }
 
+    /// Asks it to end as Ctrl-C does (SIGINT) and waits.
+    ///
+    /// # Errors
+    /// When it takes longer than `timeout`; it is killed then.
+    pub fn interrupt(self, timeout: Duration) -> Result<Output> {
+        self.signal(Signal::SIGINT)?;
+        self.finish(timeout)
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

@@ -28,13 +28,19 @@ const FAULTS: &str = "_ws.malformed || _ws.expert.severity == 8388608 \
 
 /// Runs tshark on a file; it must exit with 0.
 fn tshark(file: &Path, args: &[&str]) -> Result<String> {
+    // What lies in a stream spans segments; the switch carries segments.
+    let mut all = vec!["--disable-protocol", "http"];
+    for preference in PREFERENCES {
+        all.extend(["-o", preference]);
+    }
+    all.extend(args);
+    plain(file, &all)
+}
+
+/// The same as its user has it who has set nothing.
+fn plain(file: &Path, args: &[&str]) -> Result<String> {
     let mut command = Command::new("tshark");
     command.arg("-n").arg("-r").arg(file).stdin(Stdio::null());
-    // What lies in a stream spans segments; the switch carries segments.
-    command.args(["--disable-protocol", "http"]);
-    for preference in PREFERENCES {
-        command.args(["-o", preference]);
-    }
     let output = command.args(args).output().context("tshark")?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr);
@@ -89,6 +95,24 @@ fn judge_by(file: &Path, args: &[&str]) -> Result<usize> {
     Ok(all)
 }
 
+/// What Wireshark's expert thinks is an error or worth a warning in a file whose packets are there
+/// once each, with streams and datagrams put together: a line each, as `tshark -z expert` has them.
+///
+/// # Errors
+/// tshark's.
+pub fn expert(file: &Path, checksums: bool) -> Result<Vec<String>> {
+    let mut args = vec!["-q", "-z", "expert,warn"];
+    if checksums {
+        let checks = PREFERENCES.iter().filter(|preference| preference.contains("checksum"));
+        args.extend(checks.flat_map(|check| ["-o", check]));
+    }
+    let text = plain(file, &args)?;
+    // Rows begin with how often.
+    let rows = text.lines().map(str::trim);
+    let rows = rows.filter(|row| row.starts_with(|first: char| first.is_ascii_digit()));
+    Ok(rows.map(str::to_owned).collect())
+}
+
 /// Writes the packets that a capture filter accepts, by tshark's own means, and gives back the
 /// frame numbers that it kept.
 ///
@@ -121,6 +145,8 @@ mod tests {
             let netns = Namespace::new(&run, &format!("text2pcap-{fine}")).unwrap();
             netns.run("text2pcap", &[&["-q", "-n"], &names[..]].concat()).unwrap();
             assert_eq!(judge(&file).is_ok(), fine, "{:?}", judge(&file));
+            assert_eq!(expert(&file, true).unwrap().is_empty(), fine, "{:?}", expert(&file, true));
+            assert_eq!(expert(&file, false).unwrap(), Vec::<String>::new());
             let sources = fields(&file, "icmp", &["ip.src", "icmp.type"]).unwrap();
             assert_eq!(sources, [["10.0.0.1", "8"]]);
         }

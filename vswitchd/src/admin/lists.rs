@@ -11,9 +11,9 @@ use super::objects::{
 };
 use super::reply::Failure;
 use super::snapshot::Snapshot;
-use super::utc;
 use crate::event_loop;
 use crate::recorder::Past;
+use crate::utc::rfc3339_millis;
 
 type Listed<T> = Result<Json<List<T>>, Failure>;
 
@@ -49,7 +49,8 @@ pub async fn status(State(context): State<Context>) -> Result<Json<Object<Status
 
 fn journal(past: &Past) -> Journal {
     let horizon = past.horizon();
-    let utc = |time: stack::Instant| utc::rfc3339(time.0.saturating_add_signed(past.utc_offset()));
+    let utc =
+        |time: stack::Instant| rfc3339_millis(time.0.saturating_add_signed(past.utc_offset()));
     let ago = |time| event_loop::monotonic().since(time).0 / 1_000_000_000;
     Journal {
         directory: past.directory().display().to_string(),

@@ -24,7 +24,6 @@ pub mod reply;
 pub mod snapshot;
 pub mod socket;
 pub mod trace;
-pub mod utc;
 
 pub use capture::Captures;
 use objects::{Attachment, Check, Lease, Problem, Worker};

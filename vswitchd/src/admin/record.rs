@@ -21,7 +21,7 @@ use super::Context;
 use super::objects::Kind;
 use super::reply::Failure;
 use crate::recorder::{Past, PastError};
-use crate::replay::time::shown;
+use crate::utc::rfc3339;
 
 /// The header of the reply that says when the moment asked for was: nanoseconds since 1970, UTC.
 pub const SINCE_HEADER: HeaderName = HeaderName::from_static("hopscope-since");
@@ -131,7 +131,7 @@ fn refused(error: &ExcerptError, now: Instant, utc_offset: i64) -> Failure {
     match error {
         ExcerptError::BeyondHorizon { horizon: Some(horizon) } => {
             let ago = now.since(*horizon).0 / 1_000_000_000;
-            let utc = shown(horizon.0.saturating_add_signed(utc_offset));
+            let utc = rfc3339(horizon.0.saturating_add_signed(utc_offset));
             Failure::new(
                 StatusCode::GONE,
                 format!("{error}: it begins {ago} s ago, at {utc}"),

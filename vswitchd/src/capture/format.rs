@@ -8,7 +8,7 @@ use super::complete::complete;
 use super::packet_id::packet_id;
 use super::pcapng::{self, Statistics};
 use super::record::{Kept, Point, Record, answered_at};
-use super::{Options, Selection};
+use super::{Options, Selection, describe};
 use crate::directory::{Directory, Shared};
 
 /// Makes the blocks of one file, in order.
@@ -260,17 +260,6 @@ fn port_name(port: PortId, names: &Directory) -> String {
     match names.ports.get(&port) {
         Some(label) => label.to_string(),
         None => format!("port/{}", port.0),
-    }
-}
-
-fn describe(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Parse => "the frame as it came in",
-        Stage::L2 => "after source guard and neighbors",
-        Stage::L3 => "after routing",
-        Stage::Policy => "after policy",
-        Stage::Answer => "what the switch replied",
-        Stage::Egress => "the frame at its end",
     }
 }
 

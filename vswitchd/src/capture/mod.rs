@@ -91,6 +91,19 @@ impl Points {
     }
 }
 
+/// What is seen of a frame at a stage.
+#[must_use]
+pub fn describe(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Parse => "the frame as it came in",
+        Stage::L2 => "after source guard and neighbors",
+        Stage::L3 => "after routing",
+        Stage::Policy => "after policy",
+        Stage::Answer => "what the switch replied",
+        Stage::Egress => "the frame at its end",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -98,6 +98,9 @@ Works without a daemon too: then it says why one could not start.")]
     Explain(Explain),
     /// Run a recording again, verify it, and look at any moment of it; needs no daemon
     Replay(Replay),
+    /// Show pods and hops among Wireshark's own interfaces
+    #[command(subcommand)]
+    Extcap(ExtcapCommand),
     /// Work on the node itself
     #[command(subcommand)]
     Node(NodeCommand),
@@ -239,6 +242,8 @@ pub struct Trace {
   hopctl capture demo/web tcp port 80
   hopctl capture demo/web --hop all -w f.pcapng     every hop, for Wireshark
   hopctl capture node -w - icmp | tshark -r -
+  sudo hopctl capture --wireshark demo/web     in a Wireshark that runs as who called sudo
+  ssh root@NODE hopctl capture -w - demo/web | wireshark -k -i -     on another machine
   hopctl capture port/host -c 10 --duration 30s
   hopctl capture --dropped-only                what gets lost, and why
   hopctl capture --since 30s --dropped-only    what got lost before anybody asked
@@ -255,6 +260,17 @@ pub struct Capture {
     /// Write pcapng to this file; - for stdout
     #[arg(short, long, value_name = "FILE")]
     pub write: Option<PathBuf>,
+
+    /// Open Wireshark, or this program in its place, and show packets there as they come
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "wireshark",
+        conflicts_with = "write"
+    )]
+    pub wireshark: Option<PathBuf>,
 
     /// End after so many packets
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -398,6 +414,29 @@ pub struct Replay {
 pub enum Then {
     /// List what was there at that moment
     Get(Get),
+}
+
+/// `hopctl extcap`.
+#[derive(Debug, Subcommand)]
+pub enum ExtcapCommand {
+    /// Link hopctl where your Wireshark looks for interfaces of other programs
+    #[command(after_help = "Examples:
+  hopctl extcap install
+  hopctl extcap install --dir /usr/lib/x86_64-linux-gnu/wireshark/extcap     for all users
+  tshark -D | grep hopscope
+  tshark -i hopscope:demo/web -f 'tcp port 80'
+
+To be undone by rm of what it has linked. Wireshark's user must be able to open the daemon's
+socket; HOPSCOPE_RUN_DIR names a daemon's other run-dir to Wireshark as well.")]
+    Install(ExtcapInstall),
+}
+
+/// `hopctl extcap install`.
+#[derive(Debug, clap::Args)]
+pub struct ExtcapInstall {
+    /// The directory, in place of those of Wireshark's releases in your home
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// `hopctl node`.

@@ -1,23 +1,25 @@
 //! `hopctl capture`: what is asked for, and where packets go, be they to come or of the past.
 
 use std::fs::OpenOptions;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use tokio::signal::unix::{SignalKind, signal};
+use std::path::Path;
+use std::time::Duration;
 
 use super::client::Client;
-use super::output::{Output, Tone};
-use super::packet_line::line;
-use super::{Answer, Failure, Outcome, args, filter, past};
+use super::output::Output;
+use super::{Failure, Outcome, args, filter, past};
 use crate::admin::capture::ID_HEADER;
 use crate::admin::objects::{CaptureRequest, Object};
 use crate::capture::Points;
-use crate::capture::cbpf::Program;
-use crate::capture::pcapng::read::{Block, Reader};
+use crate::capture::cbpf::{Instruction, Program};
+
+mod pipe;
+mod run;
+mod viewer;
+
+pub(super) use run::{Run, Sink};
+use viewer::Viewer;
 
 /// First words of filter expressions: with `-n`, any other single word is a pod's name.
 const FILTER_WORDS: &[&str] = &[
@@ -72,7 +74,8 @@ const FILTER_WORDS: &[&str] = &[
 /// Captures until the daemon ends it or the user does.
 ///
 /// # Errors
-/// When the filter does not compile, a name is unknown, or no daemon answers.
+/// When the filter does not compile, a name is unknown, no daemon answers, or Wireshark cannot be
+/// started.
 pub async fn capture(
     args: &args::Capture,
     namespace: Option<&str>,
@@ -87,38 +90,46 @@ pub async fn capture(
             "redirect it or pipe it, as in | tshark -r -".to_owned(),
         ));
     }
-    let sink = match &args.write {
-        None => Sink::Lines(*output),
-        Some(_) if to_stdout => Sink::Bytes(Box::new(io::stdout())),
-        Some(path) => Sink::File(path.clone()),
+    let sink = match (&args.wireshark, &args.write) {
+        (Some(program), _) => Sink::Viewer(Viewer::new(program)),
+        (None, None) => Sink::Lines(*output),
+        (None, Some(_)) if to_stdout => Sink::Bytes(Box::new(io::stdout())),
+        (None, Some(path)) => Sink::File(path.clone()),
     };
     let mut run = Run::new(sink);
-    let ended = match args.since {
-        Some(since) => past::capture(since, &request, client, &mut run).await,
-        None => live(request, client, output, &mut run).await,
-    };
-    if matches!(&ended, Err(Failure::Output(_))) || !run.begun {
+    let ended = fetch(request, args.since, client, output, &mut run).await;
+    if matches!(&ended, Err(Failure::Output(_))) || !run.has_begun() {
         return ended;
     }
-    output.notice(&match run.lost {
-        Some(lost) => format!("{} frames captured, {lost} packets lost", run.seen),
-        None => format!("{} frames captured; the end is missing, and how many were lost", run.seen),
+    output.notice(&match run.lost() {
+        Some(lost) => format!("{} frames captured, {lost} packets lost", run.seen()),
+        None => {
+            format!("{} frames captured; the end is missing, and how many were lost", run.seen())
+        }
     });
+    run.close(output).await?;
     ended
 }
 
-/// Packets to come.
-async fn live(request: CaptureRequest, client: &Client, output: &Output, run: &mut Run) -> Outcome {
+/// Lets packets arrive, those to come or those since so long ago.
+///
+/// # Errors
+/// When a name is unknown, no daemon answers, or packets cannot be taken.
+pub(super) async fn fetch(
+    request: CaptureRequest,
+    since: Option<Duration>,
+    client: &Client,
+    output: &Output,
+    run: &mut Run,
+) -> Outcome {
+    if let Some(since) = since {
+        return past::capture(since, &request, client, run).await;
+    }
     // Before anything is made or overwritten: the daemon may refuse.
     let response = client.stream("/v1/capture", &Object::new(request)).await?;
     let id = response.headers().get(ID_HEADER).and_then(|value| value.to_str().ok());
     let id = id.unwrap_or_default().to_owned();
-    let capturing = match &run.sink {
-        Sink::File(path) => Some(format!("capturing to {}; end with Ctrl-C", path.display())),
-        Sink::Lines(_) | Sink::Bytes(_) => None,
-    };
-    run.begin()?;
-    if let Some(capturing) = capturing {
+    if let Some(capturing) = run.begin()? {
         output.notice(&capturing);
     }
     run.receive(response.into_body(), client, &id).await
@@ -131,17 +142,7 @@ async fn live(request: CaptureRequest, client: &Client, output: &Output, run: &m
 pub fn request(args: &args::Capture, namespace: Option<&str>) -> Result<CaptureRequest, Failure> {
     let (scope, expression) = split(&args.words, namespace);
     let filter = expression.join(" ");
-    let program = match filter.trim() {
-        "" => None,
-        text => {
-            let usage = |message: String| Failure::Usage(message, String::new());
-            let program = filter::compile(text).map_err(usage)?;
-            if let Err(error) = Program::new(&program) {
-                return Err(usage(format!("the filter \"{text}\" cannot be used: {error}")));
-            }
-            Some(program)
-        }
-    };
+    let program = program(&filter).map_err(|message| Failure::Usage(message, String::new()))?;
     let points = match args.hop.as_slice() {
         [] => Points::Ports,
         names if names.iter().any(|name| name == "all") => Points::AllHops,
@@ -158,6 +159,22 @@ pub fn request(args: &args::Capture, namespace: Option<&str>) -> Result<CaptureR
         count: args.count,
         duration_ms: args.duration.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
     })
+}
+
+/// Compiles a filter, as far as a daemon takes it; the empty one keeps everything.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub(super) fn program(filter: &str) -> Result<Option<Vec<Instruction>>, String> {
+    let text = filter.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let program = filter::compile(text)?;
+    match Program::new(&program) {
+        Ok(_) => Ok(Some(program)),
+        Err(error) => Err(format!("the filter \"{text}\" cannot be used: {error}")),
+    }
 }
 
 /// The scope, as the daemon names ports, and the words of the filter. No primitive of a filter
@@ -197,148 +214,6 @@ pub fn create(path: &Path) -> Result<std::fs::File, Failure> {
     options.open(path).map_err(|error| {
         Failure::Usage(format!("cannot write {}: {error}", path.display()), String::new())
     })
-}
-
-/// Where packets go.
-enum Sink {
-    /// To people.
-    Lines(Output),
-    /// To a file that is not made yet: a request may still be refused.
-    File(PathBuf),
-    /// To a file or pipe.
-    Bytes(Box<dyn Write>),
-}
-
-/// A capture as it arrives.
-pub(super) struct Run {
-    sink: Sink,
-    /// Whether it was granted.
-    begun: bool,
-    /// Why blocks could not be taken.
-    failure: Option<Failure>,
-    reader: Reader,
-    /// Names of the interfaces, in order.
-    points: Vec<String>,
-    /// Frames so far.
-    seen: u64,
-    /// Packets lost, once the end has come.
-    lost: Option<u64>,
-}
-
-impl Run {
-    fn new(sink: Sink) -> Self {
-        let (reader, points) = (Reader::default(), Vec::new());
-        Self { sink, begun: false, failure: None, reader, points, seen: 0, lost: None }
-    }
-
-    /// The capture was granted: its file is made.
-    fn begin(&mut self) -> Result<(), Failure> {
-        if let Sink::File(path) = &self.sink {
-            self.sink = Sink::Bytes(Box::new(create(path)?));
-        }
-        self.begun = true;
-        Ok(())
-    }
-
-    /// Why blocks could not be taken, if they could not.
-    pub(super) fn failure(&mut self) -> Option<Failure> {
-        self.failure.take()
-    }
-
-    /// Whether packets go to a file or pipe.
-    pub(super) fn is_written(&self) -> bool {
-        !matches!(self.sink, Sink::Lines(_))
-    }
-
-    async fn receive(&mut self, mut body: Incoming, client: &Client, id: &str) -> Outcome {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut stopping = false;
-        loop {
-            let stop = async {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            };
-            let frame = tokio::select! {
-                frame = body.frame() => frame,
-                () = stop => {
-                    if stopping {
-                        // Asked twice: the user does not want to wait for the end.
-                        return Ok(Answer::No);
-                    }
-                    stopping = true;
-                    client.delete(&format!("/v1/capture/{id}")).await?;
-                    continue;
-                }
-            };
-            match frame {
-                None if self.lost.is_some() => return Ok(Answer::Yes),
-                None | Some(Err(_)) => {
-                    return Err(Failure::NoDaemon("the daemon went away".to_owned()));
-                }
-                Some(Ok(frame)) => {
-                    if let Some(bytes) = frame.data_ref() {
-                        self.blocks(bytes)?;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes in bytes; what is written is always whole blocks.
-    fn blocks(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.begin()?;
-        self.reader.push(bytes);
-        while let Some((block, raw)) =
-            self.reader.block().map_err(|error| Failure::Negative(error.to_string()))?
-        {
-            if let Sink::Bytes(file) = &mut self.sink {
-                file.write_all(raw)?;
-            }
-            match block {
-                Block::Interface(name) => self.points.push(name),
-                Block::Packet(packet) => {
-                    self.seen += 1;
-                    if let Sink::Lines(output) = &self.sink {
-                        let at = usize::try_from(packet.interface).unwrap_or(usize::MAX);
-                        let point = self.points.get(at).map_or("?", String::as_str);
-                        let dropped = packet.comment.starts_with("egress")
-                            && packet.comment.contains(" drop ");
-                        let tone = if dropped { Tone::Bad } else { Tone::Plain };
-                        output.line(tone, &line(&packet, point))?;
-                    }
-                }
-                Block::Statistics(_, counts) => {
-                    self.lost = Some(self.lost.unwrap_or(0) + counts.lost);
-                }
-                Block::Section | Block::Other => {}
-            }
-        }
-        if let Sink::Bytes(file) = &mut self.sink {
-            file.flush()?;
-        }
-        Ok(())
-    }
-}
-
-/// What a replay writes goes the way of what a daemon sends.
-impl Write for Run {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.blocks(bytes) {
-            Ok(()) => Ok(bytes.len()),
-            Err(Failure::Output(error)) => Err(error),
-            Err(failure) => {
-                self.failure = Some(failure);
-                Err(io::Error::other("blocks could not be taken"))
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use super::tables::{Row, rows};
 use super::{Answer, Failure, Outcome, trace};
 use crate::admin::objects::{List, Object};
 use crate::replay::explain::{DroppedWalk, Drops, Explanation, Lookup, explain as explained};
-use crate::replay::time::shown;
 use crate::replay::{Ended, Options, Stop, Watch, run};
+use crate::utc::rfc3339;
 
 /// Drops that are listed.
 const DROPS: usize = 10;
@@ -136,7 +136,7 @@ impl Held {
 
     fn reach(&self) -> String {
         match self.first {
-            Some(first) => format!("what is held begins at {}", shown(first)),
+            Some(first) => format!("what is held begins at {}", rfc3339(first)),
             None => "nothing is held yet".to_owned(),
         }
     }

@@ -14,6 +14,7 @@ pub mod args;
 pub mod capture;
 pub mod client;
 pub mod explain;
+pub mod extcap;
 pub mod filter;
 pub mod get;
 pub mod local;
@@ -28,7 +29,7 @@ pub mod status;
 pub mod tables;
 pub mod trace;
 
-use args::{Args, Command, NodeCommand};
+use args::{Args, Command, ExtcapCommand, NodeCommand};
 use client::Client;
 use output::Output;
 
@@ -74,9 +75,12 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// Runs the tool with the process's arguments.
+/// Runs the tool with the process's arguments, or as the extcap program by whose name it is called.
 #[must_use]
 pub fn main(node: &Node) -> ExitCode {
+    if extcap::is_called() {
+        return extcap::main();
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -88,15 +92,20 @@ pub fn main(node: &Node) -> ExitCode {
         }
     };
     let output = Output::new(args.output);
+    finish(run(&args, &output, node), &output)
+}
+
+/// Runs to an end, and says what went wrong.
+fn finish(work: impl Future<Output = Outcome>, output: &Output) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(&args, &output, node)),
+        Ok(runtime) => runtime.block_on(work),
         Err(error) => Err(Failure::Negative(format!("no event loop can be had: {error}"))),
     };
     let code = match outcome {
         Ok(Answer::Yes) => 0,
         Ok(Answer::No) => 1,
-        Err(failure) => report(&failure, &output),
+        Err(failure) => report(&failure, output),
     };
     ExitCode::from(code)
 }
@@ -113,6 +122,7 @@ async fn run(args: &Args, output: &Output, node: &Node) -> Outcome {
         Command::Record(record) => record::record(record, &client, output).await,
         Command::Explain(explain) => explain::explain(explain, &client, output).await,
         Command::Replay(replay) => replay::replay(replay, namespace, output),
+        Command::Extcap(ExtcapCommand::Install(install)) => extcap::install(install, output),
         Command::Node(NodeCommand::Cleanup(cleanup)) => {
             node::cleanup(cleanup, node, &args.run_dir, output)
         }

@@ -15,13 +15,13 @@ use stack::wire::Mac;
 use stack::{DropReason, Frame, Hop, PortId, Verdict};
 
 use super::show::{each, put_in};
-use super::time::shown;
 use super::{Ended, Stop, Watch, directory};
 use crate::admin::objects::{self, Drop, FdbEntry, Kind, Neighbor, Port, Route};
 use crate::admin::snapshot::{Snapshot, name_of};
 use crate::admin::trace::{hops, passed, verdict};
 use crate::capture::session::Observed;
 use crate::directory::Directory;
+use crate::utc::rfc3339;
 
 /// `hopctl explain packet ID -o json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -104,7 +104,7 @@ pub fn explain(ended: &Ended, number: u64) -> Option<Explanation> {
     each(&ended.replayer, put_in(&ended.replayer).as_ref(), |walk| {
         if walk.trace.number == number {
             let explained = of(walk, &snapshot, &names);
-            let (record, time) = (hit.record, shown(hit.utc));
+            let (record, time) = (hit.record, rfc3339(hit.utc));
             found = Some(Explanation { record, time, ..explained });
         }
     });
@@ -306,7 +306,7 @@ impl Watch for Drops {
             }
             self.newest.push_back(DroppedWalk {
                 walk: walk.trace.number,
-                time: shown(replayer.utc(done.head.time)),
+                time: rfc3339(replayer.utc(done.head.time)),
                 port: name_of(walk.trace.ingress, &names),
                 what: what(window(walk)),
                 reason: reason.name(),

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use recording::{Cause, Divergence};
 use serde::Serialize;
 
-use super::time::shown;
 use super::{Ended, Stop};
 use crate::admin::objects::Kind;
+use crate::utc::rfc3339;
 
 /// `hopctl replay -o json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -130,7 +130,7 @@ impl Replay {
     pub fn new(ended: &Ended, changed: Vec<String>) -> Self {
         let (start, summary) = (ended.replayer.start(), &ended.summary);
         let verified = ended.replayer.verified();
-        let (first, last) = summary.times.map(|(a, b)| (shown(a), shown(b))).unzip();
+        let (first, last) = summary.times.map(|(a, b)| (rfc3339(a), rfc3339(b))).unzip();
         let mut replay = Self {
             recording: start.id.to_string(),
             build: start.build.clone(),
@@ -166,7 +166,7 @@ impl Replay {
                 replay.stopped = "break";
                 replay.hit = Some(Hit {
                     record: hit.record,
-                    time: shown(hit.utc),
+                    time: rfc3339(hit.utc),
                     what: hit.what.clone(),
                     walk: hit.walk,
                     hops: hit.hops.clone(),
@@ -185,7 +185,7 @@ fn difference(divergence: &Divergence, changed: Vec<String>) -> Difference {
     Difference {
         record: divergence.record,
         noticed: divergence.noticed,
-        time: shown(divergence.utc),
+        time: rfc3339(divergence.utc),
         walk: divergence.walk,
         what: divergence.what.clone(),
         cause: match divergence.cause {

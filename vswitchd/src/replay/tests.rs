@@ -7,13 +7,14 @@ use stack::Frame;
 
 use super::objects::Replay;
 use super::show::{Part, Show};
-use super::time::{Until, shown};
+use super::time::Until;
 use super::with::{Capture, feed};
 use super::{Ended, Failure, Options, Stop, Watch, run};
 use crate::capture::pcapng::read::{Block, Packet, Reader};
 use crate::capture::world::{C, UTC_OFFSET, World};
 use crate::capture::{Options as Captured, Points, Selection};
 use crate::kube::objects::Desired;
+use crate::utc::rfc3339;
 
 pub(super) fn file(excerpt: &Excerpt) -> Vec<u8> {
     let mut out = Vec::new();
@@ -154,7 +155,7 @@ fn it_stops_where_it_was_asked_to() {
     let early = Options { until: Some(Until::Utc(7)), breakpoint: None };
     let refused = run(&mut &*file, &early, None, &mut |_, _| {}).unwrap_err();
     let Failure::Until(message) = refused else { panic!("{refused:?}") };
-    assert!(message.contains(&shown(5_001_000_001 + UTC_OFFSET.unsigned_abs())), "{message}");
+    assert!(message.contains(&rfc3339(5_001_000_001 + UTC_OFFSET.unsigned_abs())), "{message}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Moments as people write them, and times as they are shown: UTC.
-
-use std::fmt::Write;
+//! Moments as people write them: UTC.
 
 use recording::Limit;
+
+use crate::utc::rfc3339;
 
 /// A moment in a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Until {
         if utc < first {
             return Err(format!(
                 "the recording begins at {}; give a moment behind that",
-                shown(first)
+                rfc3339(first)
             ));
         }
         Ok(Limit::Utc(utc))
@@ -122,31 +122,6 @@ fn days(text: &str) -> Option<u64> {
     Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
-/// A time as `2026-01-31T12:30:05.000000001Z`.
-#[must_use]
-pub fn shown(utc: u64) -> String {
-    let days = utc / DAY + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let seconds = utc % DAY / NANOS;
-    let mut text = String::new();
-    // Writing into a String cannot fail.
-    let _written = write!(
-        text,
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:09}Z",
-        seconds / 3_600,
-        seconds / 60 % 60,
-        seconds % 60,
-        utc % NANOS
-    );
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +148,7 @@ mod tests {
             "2100-03-01T00:00:00.000000000Z",
         ] {
             let Ok(Until::Utc(utc)) = Until::read(text) else { panic!("{text}") };
-            assert_eq!(shown(utc), text);
+            assert_eq!(rfc3339(utc), text);
         }
     }
 

@@ -1,13 +1,24 @@
 //! Moments as RFC 3339 has them, in UTC.
 
-/// A moment in nanoseconds since 1970.
+/// A moment in nanoseconds since 1970, as `2026-01-31T12:30:05.000000001Z`.
 #[must_use]
 pub fn rfc3339(nanos: u64) -> String {
-    let (seconds, millis) = (nanos / 1_000_000_000, nanos / 1_000_000 % 1_000);
+    format!("{}.{:09}Z", seconds(nanos), nanos % 1_000_000_000)
+}
+
+/// A moment in nanoseconds since 1970, as `2026-01-31T12:30:05.000Z`: what is shorter is cut off.
+#[must_use]
+pub fn rfc3339_millis(nanos: u64) -> String {
+    format!("{}.{:03}Z", seconds(nanos), nanos / 1_000_000 % 1_000)
+}
+
+/// Date and time of day, without fraction and zone.
+fn seconds(nanos: u64) -> String {
+    let seconds = nanos / 1_000_000_000;
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 /// The date of a day since 1970, by the proleptic Gregorian calendar. Years are taken to begin in
@@ -39,8 +50,9 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00.000Z"),
             (1_798_761_599, "2026-12-31T23:59:59.000Z"),
         ] {
-            assert_eq!(rfc3339(seconds * 1_000_000_000), text);
+            assert_eq!(rfc3339_millis(seconds * 1_000_000_000), text);
         }
-        assert_eq!(rfc3339(1_500_000), "1970-01-01T00:00:00.001Z");
+        assert_eq!(rfc3339_millis(1_500_000), "1970-01-01T00:00:00.001Z");
+        assert_eq!(rfc3339(1_500_000), "1970-01-01T00:00:00.001500000Z");
     }
 }
