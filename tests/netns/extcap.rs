@@ -422,14 +422,13 @@ fn wiresharks_own_checks_find_no_error_in_captures_and_recordings() {
         let live = home.capture("live.pcapng", args, || talk(&a, &b));
         assert!(tshark::judge(&live).unwrap() > 40);
         // Of streams and datagrams put together as well: each packet is there once.
-        let mut told = tshark::expert(&live, true).unwrap();
+        let mut told = tshark::expert(&live).unwrap();
         told.retain(|line| !AGAIN.iter().any(|again| line.contains(again)));
         assert_eq!(told, Vec::<String>::new(), "{kind}");
         let file = world.file("recording.pcapng");
         world.hopctl(&["record", "-w", &file.to_string_lossy()]).unwrap();
-        // A recording keeps frames as they came: the node's own have no checksum yet. What is no
-        // frame has a link type of the user's.
-        let mut told = tshark::expert(&file, false).unwrap();
+        // What is no frame has a link type of the user's.
+        let mut told = tshark::expert(&file).unwrap();
         told.retain(|line| !AGAIN.iter().any(|again| line.contains(again)));
         assert!(told.iter().all(|line| line.contains("DLT=147")), "{told:?}");
         for file in [&live, &file] {
