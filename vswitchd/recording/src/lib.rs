@@ -4,6 +4,7 @@
 //! - [`mod@write`]: an excerpt of a journal to a file; [`read`]: the file back to records.
 //! - [`container`], [`comment`]: how records stand in packets; [`pcapng`]: the blocks below them.
 //! - [`replayer`]: drives a switch by a file and verifies every digest on the way.
+//! - [`about`]: why a daemon made it by itself.
 //! - [`breakpoint`]: where to stop; [`summary`]: what was seen; [`difference`]: of two states.
 //! - [`redact`]: the same recording without payload.
 //!
@@ -13,6 +14,7 @@
 use stack::PortId;
 use stack::journal::Chain;
 
+pub mod about;
 pub mod breakpoint;
 pub mod comment;
 pub mod container;
@@ -24,6 +26,7 @@ pub mod replayer;
 pub mod summary;
 pub mod write;
 
+pub use about::About;
 pub use container::Id;
 pub use read::{Ending, Item, ReadError, Reader, Start};
 pub use replayer::{Cause, Divergence, Done, Limit, Problem, Replayer, Turn};

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use recording::breakpoint::Breakpoint;
 
+use crate::settings::span::{self, Span};
+
 /// Heading of the options that every command has.
 const EVERYWHERE: &str = "Options of every command";
 
@@ -419,22 +421,11 @@ pub struct Cleanup {
     pub host_port: String,
 }
 
-/// A time span: a number with ms, s, m or h; seconds without.
+/// A time span that is not 0: a number with ms, s, m or h; seconds without.
 ///
 /// # Errors
 /// A clause that says how spans are written.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let millis = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(millis)) {
-        Some(span) if span > 0 => Ok(Duration::from_millis(span)),
-        _ => Err("a time is a number with ms, s, m or h, such as 500ms, 10s, 5m".to_owned()),
-    }
+    let Span(duration) = span::parse(text)?;
+    if duration.is_zero() { Err("a time of 0 is none".to_owned()) } else { Ok(duration) }
 }

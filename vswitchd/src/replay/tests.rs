@@ -17,7 +17,7 @@ use crate::kube::objects::Desired;
 
 pub(super) fn file(excerpt: &Excerpt) -> Vec<u8> {
     let mut out = Vec::new();
-    let header = Header { id: Id(5), build: "test 1".to_owned(), redacted: false };
+    let header = Header { id: Id(5), build: "test 1".to_owned(), redacted: false, about: None };
     recording::write(excerpt, &header, &mut out);
     out
 }
