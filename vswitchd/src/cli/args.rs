@@ -88,7 +88,7 @@ pub enum Command {
 
 Works without a daemon too: then it says why one could not start.")]
     Check,
-    /// List ports, MACs, routes, neighbors, drops, counters or leases
+    /// List ports, MACs, routes, neighbors, drops, counters, leases, recordings or triggers
     Get(Get),
     /// Show what would happen to a packet, hop by hop; nothing is sent
     Trace(Trace),
@@ -138,7 +138,8 @@ pub struct Status {
   hopctl get ports -o wide
   hopctl get drops demo/web             only entries with this word in a field
   hopctl get counters --sort-by received
-  hopctl -n demo get leases -o json")]
+  hopctl -n demo get leases -o json
+  hopctl get recordings -o wide         what was kept around an event, and what happened")]
 pub struct Get {
     /// What to list
     #[arg(value_enum, value_name = "WHAT")]
@@ -176,6 +177,12 @@ pub enum What {
     /// Addresses given to pods
     #[value(alias = "lease")]
     Leases,
+    /// Recordings of the seconds around an event, the newest first
+    #[value(aliases = ["recording", "rec"])]
+    Recordings,
+    /// Rules that keep recordings, and what they have seen
+    #[value(aliases = ["trigger", "rules"])]
+    Triggers,
 }
 
 /// `hopctl trace`.

@@ -183,10 +183,12 @@ fn listed(ended: &Ended, what: What) -> Result<List<Value>, Failure> {
         What::Neighbors => serde_json::to_value(List::new(snapshot.neighbors(&names))),
         What::Drops => serde_json::to_value(List::new(snapshot.drops(&names))),
         What::Counters => serde_json::to_value(List::new(snapshot.counters(&names))),
-        What::Leases => {
+        What::Leases | What::Recordings | What::Triggers => {
+            let name = get::name(what);
             return Err(Failure::Usage(
-                "leases are the daemon's, not the switch's: no recording has them".to_owned(),
-                "get neighbors shows who had which address".to_owned(),
+                format!("{name} are the daemon's, not the switch's: no recording has them"),
+                if what == What::Leases { "get neighbors shows who had which address" } else { "" }
+                    .to_owned(),
             ));
         }
     };

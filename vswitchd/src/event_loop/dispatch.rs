@@ -124,6 +124,7 @@ impl Loop {
         }
         self.feed(Input::Frame { port, frame });
         self.show(Some(offload));
+        self.watch_walks();
         self.carry_out();
     }
 
@@ -163,6 +164,7 @@ impl Loop {
         offload::checksum::complete(&mut frame);
         self.feed(Input::Deliver { endpoint, frame });
         self.show(None);
+        self.watch_walks();
         self.carry_out();
     }
 

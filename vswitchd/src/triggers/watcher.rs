@@ -225,6 +225,13 @@ impl Watcher {
         self.rules.iter().map(|watched| watched.counts)
     }
 
+    /// Whether no rule has fired since they were taken.
+    #[must_use]
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.fired.is_empty()
+    }
+
     /// The rules that fired since the last time.
     pub fn take_fired(&mut self) -> impl Iterator<Item = Fired> + '_ {
         self.fired.drain(..)

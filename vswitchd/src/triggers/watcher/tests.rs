@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use smoltcp::wire::Ipv4Address;
-use stack::wire::build::{Ip, flags};
+use stack::wire::build::Ip;
+use stack::wire::build::flags::FIN;
 use stack::{EndpointId, Input};
 
 use super::*;
@@ -67,7 +68,7 @@ fn node_to(address: Ipv4Address) -> Ip {
 }
 
 fn syn(ip: Ip, ports: (u16, u16)) -> Vec<u8> {
-    ip.tcp(ports, flags::SYN, 1, 0, &[])
+    ip.tcp(ports, SYN, 1, 0, &[])
 }
 
 fn spoofed() -> Vec<u8> {
@@ -123,8 +124,8 @@ fn an_error_of_the_switch_counts_as_a_drop_and_bytes_that_do_not_parse_too() {
 #[test]
 fn a_reset_fires_whoever_sends_it() {
     let mut bed = Bed::new(&["rst port=demo/b"]);
-    let reset = |from, to| between(from, to).tcp((80, 4_000), flags::RST | flags::ACK, 0, 2, &[]);
-    assert_eq!(bed.put(A, &between(A, B).tcp((1, 2), flags::FIN | flags::ACK, 1, 1, &[])), []);
+    let reset = |from, to| between(from, to).tcp((80, 4_000), RST | ACK, 0, 2, &[]);
+    assert_eq!(bed.put(A, &between(A, B).tcp((1, 2), FIN | ACK, 1, 1, &[])), []);
     assert_eq!(bed.put(A, &reset(A, C)), [], "not by that port");
     let fired = one(bed.put(A, &reset(A, B)));
     assert!(matches!(fired.what, What::Reset(_)), "{fired:?}");
@@ -164,7 +165,7 @@ fn a_request_without_an_answer_fires_when_its_time_is_over() {
 fn a_syn_is_a_request_and_a_reset_an_answer() {
     let mut bed = Bed::new(&["no-answer 500ms tcp/80", "no-answer 2s tcp/80 address=10.1.0.4"]);
     let back = |flags| between(B, A).tcp((80, 4_000), flags, 0, 2, &[]);
-    for answer in [back(flags::SYN | flags::ACK), back(flags::RST | flags::ACK)] {
+    for answer in [back(SYN | ACK), back(RST | ACK)] {
         bed.put(A, &syn(between(A, B), (4_000, 80)));
         bed.put(B, &answer);
         assert_eq!(bed.wait(600), []);
@@ -173,7 +174,7 @@ fn a_syn_is_a_request_and_a_reset_an_answer() {
     bed.put(A, &syn(between(A, B), (4_000, 80)));
     assert_eq!(bed.wait(400), []);
     bed.put(A, &syn(between(A, B), (4_000, 80)));
-    bed.put(B, &back(flags::ACK));
+    bed.put(B, &back(ACK));
     assert_eq!(one(bed.wait(100)).rule, 0);
     // Two rules, each in its time.
     bed.put(A, &syn(between(A, C), (4_000, 80)));
@@ -200,10 +201,10 @@ fn a_probe_fails_in_three_ways() {
     let probe = syn(node_to(v4(A)), (4_000, 80));
     let mut bed = Bed::new(&["probe-failed"]);
     bed.put(HOST, &probe);
-    assert_eq!(bed.put(A, &answer(flags::SYN | flags::ACK)), []);
+    assert_eq!(bed.put(A, &answer(SYN | ACK)), []);
     assert_eq!(bed.wait(5_000), []);
     bed.put(HOST, &probe);
-    let fired = one(bed.put(A, &answer(flags::RST | flags::ACK)));
+    let fired = one(bed.put(A, &answer(RST | ACK)));
     assert_eq!(refusal(&fired.what), Some(Refusal::Rst));
     // An ICMP error of the pod's own firewall.
     let mut bed = Bed::new(&["probe-failed"]);
@@ -226,7 +227,7 @@ fn only_the_node_itself_probes() {
     let elsewhere = routed(HOST).ipv4(Ipv4Address::new(198, 51, 100, 7), v4(A));
     bed.put(HOST, &syn(elsewhere, (4_000, 80)));
     // No SYN.
-    bed.put(HOST, &node_to(v4(A)).tcp((4_000, 80), flags::ACK, 1, 1, &[]));
+    bed.put(HOST, &node_to(v4(A)).tcp((4_000, 80), ACK, 1, 1, &[]));
     bed.put(HOST, &node_to(v4(A)).udp(4_000, 80, b"x"));
     assert_eq!(bed.wait(2_000), []);
     // An ICMP error is no answer for others, and a pod's word about nobody's flow is nothing.
@@ -293,7 +294,7 @@ proptest! {
             fired.extend(bed.wait(millis));
             let (port, bytes) = match step {
                 0 => (A, spoofed()),
-                1 => (A, between(A, B).tcp((1, n), flags::RST, 0, 0, &[])),
+                1 => (A, between(A, B).tcp((1, n), RST, 0, 0, &[])),
                 2 => (A, between(A, B).udp(1_000 + n, 53, b"?")),
                 3 => (B, between(B, A).udp(53, 1_000 + n, b"!")),
                 4 => (HOST, syn(node_to(v4(A)), (4_000 + n, 80))),
