@@ -139,5 +139,36 @@ fn a_frame_that_crashes_the_switch_is_set_aside() {
     a.run("ping", &["-c", "3", "-i", "0.2", "-W", "2", &to]).unwrap();
     let later = world.hopctl_json(&["status"]).unwrap();
     assert_eq!(later["worker"]["restarts"], 2, "{later}");
+    is_a_recording(&world);
     drop(daemon);
+}
+
+/// What was set aside is listed, and replays up to what crashed the switch.
+fn is_a_recording(world: &World) {
+    let listed = world.hopctl_json(&["get", "recordings"]).unwrap();
+    let [kept] = &listed["items"].as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!(kept["rule"], "quarantine");
+    let event = kept["event"].as_str().unwrap();
+    assert!(
+        event.starts_with("crashed the switch twice: frame from pod/default/a: ipv4"),
+        "{event}"
+    );
+    let file = kept["path"].as_str().unwrap();
+    assert!(Path::new(file).starts_with(world.state_dir()), "{file}");
+    let left = std::fs::read_dir(world.run_dir()).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(left.iter().all(|name| !name.starts_with("quarantine")), "{left:?}");
+    let told = world.hopctl_json(&["replay", file]).unwrap();
+    assert!(told["equal"] == true && told["stopped"] == "crash", "{told}");
+    assert!(event.contains(told["crash"]["what"].as_str().unwrap()), "{told}");
+    let shown = world.hopctl(&["replay", file]).unwrap();
+    let record = told["crash"]["record"].as_u64().unwrap();
+    assert!(shown.contains(&format!("--until record={record} carries it out")), "{shown}");
+    let moment = format!("record={record}");
+    let on = world.hopctl_json(&["replay", file, "--until", &moment]).unwrap();
+    assert!(on["equal"] == true && on["stopped"] == "end", "{on}");
+    let walks = |told: &Value| told["walks"].as_u64().unwrap();
+    assert_eq!(walks(&on), walks(&told) + 1);
+    let last = lab::tshark::fields(Path::new(file), "icmp", &["icmp.type", "frame.len"]).unwrap();
+    assert_eq!(last.last().unwrap(), &["8", "242"]);
 }

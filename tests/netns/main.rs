@@ -45,6 +45,8 @@ mod state;
 #[cfg(test)]
 mod trace;
 #[cfg(test)]
+mod triggers;
+#[cfg(test)]
 mod tunnel;
 #[cfg(test)]
 mod worker;
