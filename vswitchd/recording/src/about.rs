@@ -1,4 +1,5 @@
-//! Why a daemon made a recording of its own accord: lines of its begin ([`crate::container::Begin`]).
+//! Why a daemon made a recording of its own accord: lines of its begin
+//! ([`crate::container::Begin`]).
 //!
 //! A recording that somebody asked for has none of them. Readers that do not know them pass them
 //! over, as all keys.

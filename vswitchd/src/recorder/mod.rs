@@ -4,7 +4,8 @@
 //!   the file. Nothing is half written for a reader, nor after a crash.
 //! - [`areas`], [`snapshots`]: states beside the ring, taken between two batches.
 //! - [`journal`]: what the event loop calls; [`mod@past`]: what the control side asks.
-//! - [`recovery`]: the state a dead worker left; [`quarantine`]: what it died on, kept. [`home`]: where all this lies.
+//! - [`recovery`]: the state a dead worker left; [`quarantine`]: what it died on, kept.
+//! - [`home`]: where all this lies.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,8 @@
 //! - [`grammar`]: what may stand after `on:`; [`rule`]: a rule with its times.
 //! - [`watcher`]: sees every walk and says which rule fires; [`unanswered`]: requests that wait.
 //!   Both live on the data thread and are pure.
-//! - [`keeper`]: waits for the time behind an event and takes the recording; [`mod@cut`]: the seconds
-//!   around it; [`mod@event`]: what happened, as a line; [`store`]: files within a budget.
+//! - [`keeper`]: waits for the time behind an event and takes the recording; [`mod@cut`]: the
+//!   seconds around it; [`mod@event`]: what happened, as a line; [`store`]: files within a budget.
 
 pub mod cut;
 pub mod event;

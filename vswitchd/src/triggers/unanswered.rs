@@ -242,45 +242,57 @@ mod tests {
         assert_eq!(there, quiet as usize);
     }
 
-    proptest! {
-        /// Beside a list without a bound: nothing is held that was not asked, nothing is given out
-        /// early or twice, `due` is never too late, and what is missing was given up.
-        #[test]
-        fn it_is_a_bounded_list(steps in proptest::collection::vec((0..3_u8, 0..2_000_u32), 0..4_000)) {
-            let mut table = Unanswered::new(3);
-            let mut list: Vec<Request> = Vec::new();
-            let mut now = 0;
-            for (step, n) in steps {
-                now += u64::from(n % 7);
-                match step {
-                    0 => {
-                        let new = request(n, n % 5, now);
-                        if let Some(given_up) = table.ask(new) {
-                            list.retain(|other| *other != given_up);
-                        }
-                        if !list.iter().any(|other| other.flow == new.flow) {
-                            list.push(new);
-                        }
-                    }
-                    1 => {
-                        let found = list.iter().position(|other| other.flow == flow(n));
-                        let found = found.map(|at| list.remove(at));
-                        prop_assert_eq!(answered(&mut table, flow(n)), found);
-                    }
-                    _ => {
-                        let due = |other: &Request| other.due() <= Instant(now);
-                        let mut expected: Vec<Request> = list.extract_if(.., |other| due(other)).collect();
-                        expected.sort_by_key(|other| (other.asked, other.flow.src.0));
-                        let mut found: Vec<Request> =
-                            std::iter::from_fn(|| table.expired(Instant(now))).collect();
-                        found.sort_by_key(|other| (other.asked, other.flow.src.0));
-                        prop_assert_eq!(found, expected);
-                    }
+    /// A step of a table and of a list without a bound beside it. `n` is who asks, and how much
+    /// time passes before.
+    fn step(
+        (table, list): (&mut Unanswered, &mut Vec<Request>),
+        now: u64,
+        (step, n): (u8, u32),
+    ) -> Result<(), TestCaseError> {
+        match step {
+            0 => {
+                let new = request(n, n % 5, now);
+                if let Some(given_up) = table.ask(new) {
+                    list.retain(|other| *other != given_up);
                 }
+                if !list.iter().any(|other| other.flow == new.flow) {
+                    list.push(new);
+                }
+            }
+            1 => {
+                let found = list.iter().position(|other| other.flow == flow(n));
+                let found = found.map(|at| list.remove(at));
+                prop_assert_eq!(answered(table, flow(n)), found);
+            }
+            _ => {
+                let now = Instant(now);
+                let mut due: Vec<Request> = list.extract_if(.., |one| one.due() <= now).collect();
+                let mut found: Vec<Request> = std::iter::from_fn(|| table.expired(now)).collect();
+                due.sort_by_key(|one| (one.asked, one.flow.src.0));
+                found.sort_by_key(|one| (one.asked, one.flow.src.0));
+                prop_assert_eq!(found, due);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        /// Nothing is held that was not asked, nothing is given out early or twice, `due` is never
+        /// too late, and what is missing was given up.
+        #[test]
+        fn it_is_a_bounded_list(
+            steps in proptest::collection::vec((0..3_u8, 0..2_000_u32), 0..4_000),
+        ) {
+            let (mut table, mut list) = (Unanswered::new(3), Vec::new());
+            let mut now = 0;
+            for (kind, n) in steps {
+                now += u64::from(n % 7);
+                step((&mut table, &mut list), now, (kind, n))?;
                 prop_assert_eq!(table.count, list.len());
                 prop_assert!(table.count <= BUCKETS * SLOTS);
                 let earliest = list.iter().map(Request::due).min();
-                prop_assert!(earliest.is_none_or(|earliest| table.due().is_some_and(|due| due <= earliest)));
+                let in_time = |earliest| table.due().is_some_and(|due| due <= earliest);
+                prop_assert!(earliest.is_none_or(in_time));
             }
         }
     }
