@@ -37,9 +37,7 @@ fn told(rules: &[Trigger]) -> Vec<String> {
     let waiting = || format!("{} rules watch, none has fired: hopctl get triggers", rules.len());
     let suppressed = rules.iter().filter(|rule| rule.suppressed > 0).map(|rule| {
         let Trigger { rule, suppressed, every, .. } = rule;
-        format!(
-            "{suppressed} more events of `{rule}` were only counted: one in {every} is recorded"
-        )
+        format!("not recorded of `{rule}`: {suppressed}, since one in {every} is")
     });
     silent.then(waiting).into_iter().chain(suppressed).collect()
 }

@@ -187,7 +187,7 @@ async fn keep(mut work: Work, mut events: mpsc::Receiver<Event>) {
 }
 
 impl Work {
-    /// Takes in what a recovery set aside.
+    /// Takes in what a recovery set aside, and shows all that is kept.
     fn adopt(&mut self) {
         let files = self.past.as_ref().map(|past| quarantine::files(past.directory()));
         for path in files.unwrap_or_default() {
@@ -216,7 +216,8 @@ impl Work {
             }
             Err(why) => self.failed(format!("no recording for `on: {rule}`: {why}")),
         }
-        self.show();
+        // One that had no room when it was found may have it now.
+        self.adopt();
     }
 
     fn take(&mut self, rule: &Rule, event: &Event) -> Result<Kept, String> {

@@ -16,7 +16,7 @@ use stack::{
 };
 
 use super::grammar::{Kind, PROBE_PATIENCE, Transport};
-use super::rule::{RULES_MAX, Rule};
+use super::rule::Rule;
 use super::unanswered::{Flow, Request, Unanswered};
 
 /// A rule that fired.
@@ -116,6 +116,8 @@ pub struct Watcher {
     requests: Vec<(Transport, u16, usize)>,
     /// Whether frames are parsed.
     reads_headers: bool,
+    /// Whether those that got no further are.
+    by_address: bool,
     unanswered: Unanswered,
     fired: Vec<Fired>,
 }
@@ -144,7 +146,12 @@ impl Set {
     }
 
     fn each(self) -> impl Iterator<Item = usize> {
-        (0..RULES_MAX).filter(move |rule| self.0 >> rule & 1 == 1)
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let lowest = (rest != 0).then(|| rest.trailing_zeros())?;
+            rest &= rest - 1;
+            usize::try_from(lowest).ok()
+        })
     }
 }
 
@@ -160,7 +167,7 @@ struct Sight<'a> {
 }
 
 impl Watcher {
-    /// Watches for these rules, [`RULES_MAX`] at most. `key` decides who shares a place with whom
+    /// Watches for these rules, [`super::rule::RULES_MAX`] at most. `key` decides who shares a place with whom
     /// in the table of requests.
     #[must_use]
     pub fn new(rules: Vec<Rule>, key: u64) -> Self {
@@ -185,6 +192,7 @@ impl Watcher {
             }
         }
         let reads_headers = rules.iter().any(|rule| rule.on.kind.reads_headers());
+        let by_address = rules.iter().any(|rule| rule.on.address.is_some());
         let watched = |rule| Watched { rule, port: None, last: None, counts: Counts::default() };
         Self {
             fired: Vec::with_capacity(rules.len()),
@@ -194,6 +202,7 @@ impl Watcher {
             probes,
             requests,
             reads_headers,
+            by_address,
             unanswered: Unanswered::new(key),
         }
     }
@@ -261,15 +270,14 @@ impl Watcher {
 
     fn walk(&mut self, mut sight: Sight<'_>, stopped: Option<DropReason>) {
         let stops = stopped.and_then(|reason| self.stops.get(reason.index()).copied());
-        if self.reads_headers || stops.is_some_and(|set| set != Set::default()) {
+        if self.reads_headers || self.by_address {
             let frame = sight.frame;
             sight.packet = parse::parse(frame.window(), frame.len(), frame.offload()).ok();
         }
         if let (Some(reason), Some(set)) = (stopped, stops) {
             for rule in set.each() {
                 if self.admits(rule, &sight) {
-                    let what = What::Stopped(reason, Window::copy(sight.frame));
-                    self.fire_now(rule, &sight, what);
+                    self.fire_now(rule, &sight, |window| What::Stopped(reason, window));
                 }
             }
         }
@@ -295,7 +303,7 @@ impl Watcher {
         if reset {
             for rule in self.resets.each() {
                 if self.admits(rule, sight) {
-                    self.fire_now(rule, sight, What::Reset(Window::copy(sight.frame)));
+                    self.fire_now(rule, sight, What::Reset);
                 }
             }
         }
@@ -363,7 +371,7 @@ impl Watcher {
             match (stopped, sight.trace.verdict) {
                 (Some(reason), Verdict::Answer(_)) => {
                     let what = What::Refused(flow, Refusal::Switch(reason));
-                    self.fire_now(rule, sight, what);
+                    self.fire_now(rule, sight, |_window| what);
                 }
                 _ => self.wait(rule, sight, flow),
             }
@@ -403,33 +411,34 @@ impl Watcher {
         by_port && on.address.is_none_or(has)
     }
 
-    /// Fires a rule for the walk that is seen.
-    fn fire_now(&mut self, rule: usize, sight: &Sight<'_>, what: What) {
-        let (walk, ingress, asked) = (sight.trace.number, sight.trace.ingress, sight.now);
-        self.fire_for(rule, sight.now, (walk, ingress, asked), what);
+    /// Fires a rule for the walk that is seen; `what` is given the frame's window.
+    fn fire_now(&mut self, rule: usize, sight: &Sight<'_>, what: impl FnOnce(Window) -> What) {
+        if self.may_fire(rule, sight.now) {
+            let (walk, ingress) = (sight.trace.number, sight.trace.ingress);
+            let what = what(Window::copy(sight.frame));
+            self.fired.push(Fired { rule, began: sight.now, at: sight.now, walk, ingress, what });
+        }
     }
 
     /// Fires a rule for a request of before.
     fn fire(&mut self, rule: usize, now: Instant, request: &Request, what: What) {
-        self.fire_for(rule, now, (request.walk, request.ingress, request.asked), what);
+        if self.may_fire(rule, now) {
+            let Request { walk, ingress, asked, .. } = *request;
+            self.fired.push(Fired { rule, began: asked, at: now, walk, ingress, what });
+        }
     }
 
-    fn fire_for(
-        &mut self,
-        rule: usize,
-        at: Instant,
-        (walk, ingress, began): (u64, PortId, Instant),
-        what: What,
-    ) {
-        let Some(watched) = self.rules.get_mut(rule) else { return };
+    /// Counts an event; whether it fires the rule.
+    fn may_fire(&mut self, rule: usize, now: Instant) -> bool {
+        let Some(watched) = self.rules.get_mut(rule) else { return false };
         let every = Duration(watched.rule.every.nanos());
-        if watched.last.is_some_and(|last| at.since(last) < every) {
+        if watched.last.is_some_and(|last| now.since(last) < every) {
             watched.counts.suppressed += 1;
-            return;
+            return false;
         }
-        watched.last = Some(at);
+        watched.last = Some(now);
         watched.counts.fired += 1;
-        self.fired.push(Fired { rule, began, at, walk, ingress, what });
+        true
     }
 }
 
