@@ -15,6 +15,8 @@ mod crash;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod failed;

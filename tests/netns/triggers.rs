@@ -5,12 +5,12 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lab::{NodeSpec, Pod, tshark};
 use serde_json::{Value, json};
 
+use crate::disk::{BALLAST, Disk};
 use crate::frames::{ethernet, hex, mac, udp4};
 use crate::{KINDS, World};
 
@@ -243,43 +243,13 @@ fn files(world: &World) -> Vec<String> {
     entries.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect()
 }
 
-/// Somebody's file that takes room.
-const BALLAST: &str = "ballast";
-
-/// A small file system, unmounted at the end.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(at: PathBuf) -> Self {
-        fs::create_dir_all(&at).unwrap();
-        let mounted = Self(at);
-        mounted.mount(&["-t", "tmpfs", "-o", "size=8k", "tmpfs"]);
-        // A page is left: a recording begins to be written and is stopped.
-        fs::write(mounted.0.join(BALLAST), [0; 4_096]).unwrap();
-        mounted
-    }
-
-    fn grow(&self) {
-        self.mount(&["-o", "remount,size=16m"]);
-    }
-
-    fn mount(&self, args: &[&str]) {
-        let output = Command::new("mount").args(args).arg(&self.0).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).output());
-    }
-}
-
 #[test]
 fn a_full_disk_is_said_and_leaves_nothing_half_written() {
     let rules = json!([{"on": "drop class=spoofed", "after": "0s", "every": "1s"}]);
     let mut world = World::prepare(spec("tap", &rules));
-    let disk = Mounted::new(world.state_dir().join("recordings"));
+    let disk = Disk::new(world.state_dir().join("recordings"), "64k");
+    // A recording begins to be written and is stopped.
+    disk.fill_but(1);
     world.start().unwrap();
     let [a, b] = world.pods(["a", "b"]);
     spoof(&a, &b, 1);
@@ -289,7 +259,7 @@ fn a_full_disk_is_said_and_leaves_nothing_half_written() {
     assert_eq!(files(&world), [BALLAST]);
     // The node goes on, and with room the next one is kept.
     a.run("ping", &["-c", "1", "-W", "2", &b.v4().unwrap().to_string()]).unwrap();
-    disk.grow();
+    disk.grow("16m");
     std::thread::sleep(Duration::from_millis(1_100));
     spoof(&a, &b, 1);
     let kept = recordings(&world, 1);

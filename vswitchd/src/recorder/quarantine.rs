@@ -48,31 +48,46 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     entries.filter(is_one).map(|entry| entry.path()).collect()
 }
 
-/// Keeps all records from `position` on: a journal that ends with one input that was not carried
-/// out.
+/// Keeps all records from `position` on, a journal that ends with one input that was not carried
+/// out, and what led to them if there is room for it.
 ///
 /// # Errors
-/// When there is no state before them, and the file system's.
+/// When they cannot be read, and the file system's.
 pub fn keep(past: &Past, directory: &Path, position: u64) -> Result<PathBuf, QuarantineError> {
     let mut reader = past.reader(position);
     reader.advance().map_err(PastError::Read)?;
     let first = Head::read(reader.record());
     let time = first.map_or(Instant::ZERO, |head| head.time);
-    let excerpt = past.excerpt(Some(time))?;
     let path = directory.join(format!("{PREFIX}{position}{SUFFIX}"));
-    let header = header(past, &excerpt, (position, time));
+    let put = |excerpt: &Excerpt| write(&path, excerpt, header(past, excerpt, (position, time)));
+    let whole = past.excerpt(Some(time));
+    let kept = match &whole {
+        Ok(excerpt) => put(excerpt).map_err(QuarantineError::from),
+        Err(error) => Err((*error).into()),
+    };
+    if let Err(error) = kept {
+        // For want of room, most likely: then at least what crashed, without what led to it.
+        tracing::warn!(%error, "what led to a record that crashed the switch cannot be kept");
+        let records = past.reader(position).rest().map_err(PastError::Read)?;
+        let labels = whole.map(|excerpt| names(&excerpt)).unwrap_or_default();
+        let (labels, utc_offset) = (labels.into_iter().collect(), past.utc_offset());
+        put(&Excerpt { records, labels, utc_offset, ..Excerpt::default() })?;
+    }
+    Ok(path)
+}
+
+fn write(path: &Path, excerpt: &Excerpt, header: Header) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let mut file = BufWriter::new(options.open(&path)?);
-    let mut writer = Writer::new(&excerpt, header);
+    let mut file = BufWriter::new(options.open(path)?);
+    let mut writer = Writer::new(excerpt, header);
     let mut piece = Vec::new();
     while writer.piece(PIECE, &mut piece) {
         file.write_all(&piece)?;
         piece.clear();
     }
     file.write_all(&piece)?;
-    file.flush()?;
-    Ok(path)
+    file.flush()
 }
 
 fn header(past: &Past, excerpt: &Excerpt, (position, time): (u64, Instant)) -> Header {

@@ -27,13 +27,14 @@ pub enum CutError {
 ///
 /// # Errors
 /// See [`CutError`].
-pub fn cut(excerpt: &Excerpt, since: Instant, until: Instant) -> Result<Excerpt, CutError> {
+pub fn cut(mut excerpt: Excerpt, since: Instant, until: Instant) -> Result<Excerpt, CutError> {
     let begin = position(&excerpt.records, |time| time >= since);
     let end = position(&excerpt.records, |time| time > until).max(begin);
-    let kept = excerpt.records.get(begin..end).unwrap_or(&[]).to_vec();
+    // A journal is large: nothing of it is copied.
+    excerpt.records.truncate(end);
     let before = excerpt.records.get(..begin).unwrap_or(&[]);
     if before.is_empty() {
-        return Ok(Excerpt { records: kept, ..excerpt.clone() });
+        return Ok(excerpt);
     }
     let mut replay = match &excerpt.state {
         Some(state) => {
@@ -58,12 +59,13 @@ pub fn cut(excerpt: &Excerpt, since: Instant, until: Instant) -> Result<Excerpt,
     let Some(mut switch) = switch else { return Err(CutError::Record(ReplayError::NoState)) };
     let known = |port: &PortId| switch.tables().ports().slot(*port).is_some();
     labels.retain(|port, _| known(port));
+    excerpt.records.drain(..begin);
     Ok(Excerpt {
         state: Some(switch.snapshot()),
         chain,
         utc_offset,
         labels: labels.into_iter().collect(),
-        records: kept,
+        records: excerpt.records,
     })
 }
 
@@ -123,18 +125,18 @@ mod tests {
             .collect();
         let last = *times.last().unwrap();
         for at in [0, 1, times.len() / 2, times.len() - 1] {
-            let part = cut(&whole, times[at], last).unwrap();
+            let part = cut(whole.clone(), times[at], last).unwrap();
             assert_eq!(replayed(&part), replayed(&whole), "from {at}");
             assert_eq!(records(&part.records).count(), times.len() - at);
             assert_eq!(part.labels, whole.labels);
         }
         let middle = times.len() / 2;
-        let part = cut(&whole, times[2], times[middle]).unwrap();
+        let part = cut(whole.clone(), times[2], times[middle]).unwrap();
         assert_eq!(frames(&part), (middle - 1) as u64);
-        let first_half = cut(&whole, Instant(0), times[middle]).unwrap();
+        let first_half = cut(whole.clone(), Instant(0), times[middle]).unwrap();
         assert_eq!(replayed(&part), replayed(&first_half));
         // Behind all of it nothing is left but the state.
-        let nothing = cut(&whole, Instant(last.0 + 1), Instant(u64::MAX)).unwrap();
+        let nothing = cut(whole.clone(), Instant(last.0 + 1), Instant(u64::MAX)).unwrap();
         assert_eq!((replayed(&nothing), frames(&nothing)), (replayed(&whole), 0));
     }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use recording::{About, Header, Id};
+use recording::{About, Excerpt, Header, Id};
 use stack::hash::Hasher;
 use stack::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -225,15 +225,8 @@ impl Work {
         let fired = &event.fired;
         let since = fired.began - Duration(rule.before.nanos());
         let until = fired.at + Duration(rule.after.nanos());
-        let told = |error: PastError| error.to_string();
-        let (excerpt, from) = match past.excerpt(Some(since)) {
-            Ok(excerpt) => (excerpt, since),
-            Err(PastError::BeyondHorizon { horizon: Some(horizon) }) => {
-                (past.excerpt(Some(horizon.time)).map_err(told)?, horizon.time)
-            }
-            Err(error) => return Err(told(error)),
-        };
-        let excerpt = cut::cut(&excerpt, from, until).map_err(|error| error.to_string())?;
+        let (excerpt, from) = since_or_horizon(past, since).map_err(|error| error.to_string())?;
+        let excerpt = cut::cut(excerpt, from, until).map_err(|error| error.to_string())?;
         let utc = |time: Instant| time.0.saturating_add_signed(past.utc_offset());
         let about = About {
             rule: rule.to_string(),
@@ -272,3 +265,23 @@ impl Work {
         self.keeper.lock().kept = kept;
     }
 }
+
+/// What there is since a moment, or, where the journal does not reach back that far, since its
+/// horizon; and which it was.
+fn since_or_horizon(past: &Past, since: Instant) -> Result<(Excerpt, Instant), PastError> {
+    let (mut from, mut tries) = (since, TRIES);
+    loop {
+        tries -= 1;
+        match past.excerpt(Some(from)) {
+            Ok(excerpt) => return Ok((excerpt, from)),
+            // It moves on meanwhile.
+            Err(PastError::BeyondHorizon { horizon: Some(horizon) }) if tries > 0 => {
+                from = horizon.time;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// How often the horizon may be overtaken.
+const TRIES: u32 = 4;
