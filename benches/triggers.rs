@@ -1,4 +1,5 @@
-//! What rules cost that look at every walk, by criterion: `cargo bench -p benches --bench triggers`.
+//! What rules cost that look at every walk, by criterion:
+//! `cargo bench -p benches --bench triggers`.
 //!
 //! Without rules nothing of this runs: the event loop asks once a frame whether there are any.
 
