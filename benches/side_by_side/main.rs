@@ -40,6 +40,8 @@ struct Options {
     rounds: usize,
     window: Duration,
     json: PathBuf,
+    /// The paths that are measured.
+    kinds: Vec<Kind>,
 }
 
 fn main() -> ExitCode {
@@ -58,12 +60,18 @@ fn main() -> ExitCode {
     }
 }
 
-const USAGE: &str = "usage: side-by-side [--rounds 5] [--seconds 2] [--json FILE]
+const USAGE: &str =
+    "usage: side-by-side [--rounds 5] [--seconds 2] [--only LABEL,LABEL] [--json FILE]
+labels: kernel, relay, vethrelay, tuntap, hoptap, hopveth, hopbare
 exit code: 0 all musts are met, 1 one is missed, 2 the bench could not run";
 
 fn options(arguments: &[String]) -> Fallible<Options> {
-    let mut options =
-        Options { rounds: 5, window: Duration::from_secs(2), json: report::default_file() };
+    let mut options = Options {
+        rounds: 5,
+        window: Duration::from_secs(2),
+        json: report::default_file(),
+        kinds: Kind::ALL.to_vec(),
+    };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let value = words.next().ok_or(USAGE)?;
@@ -72,6 +80,13 @@ fn options(arguments: &[String]) -> Fallible<Options> {
             "--seconds" => {
                 let seconds: f64 = value.parse().map_err(|_error| USAGE)?;
                 options.window = Duration::try_from_secs_f64(seconds).map_err(|_error| USAGE)?;
+            }
+            "--only" => {
+                let labels: Vec<&str> = value.split(',').collect();
+                if let Some(label) = labels.iter().find(|label| Kind::named(label).is_none()) {
+                    return Err(format!("--only {label}: no such path\n{USAGE}").into());
+                }
+                options.kinds = labels.into_iter().filter_map(Kind::named).collect();
             }
             "--json" => options.json = value.into(),
             _ => return Err(USAGE.into()),
@@ -97,8 +112,8 @@ fn bench(options: &Options) -> Fallible<bool> {
         eprintln!("warning: {warning}");
     }
     let mut paths = Vec::new();
-    for kind in Kind::ALL {
-        paths.push(Path::make(kind, &interrupt)?);
+    for kind in &options.kinds {
+        paths.push(Path::make(*kind, &interrupt)?);
     }
     let samples = rounds(&paths, options, &interrupt);
     drop(paths);

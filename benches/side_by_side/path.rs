@@ -1,4 +1,4 @@
-//! What lies between the two pods: six ways, each with namespaces of its own, all of them up
+//! What lies between the two pods: seven ways, each with namespaces of its own, all of them up
 //! during the whole run. A path that is not measured at the moment costs nothing: all of them sleep
 //! in the kernel.
 
@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     Kernel,
     /// A loop that reads one TAP and writes the other: the ceiling of this design.
     Relay,
+    /// The same loop over the packet sockets of two veth pairs: the ceiling for pods that must
+    /// keep a veth, which is crossed in a softirq of its own.
+    VethRelay,
     /// The same without a virtio-net header, on the crate `tun-tap`: the naive way.
     TunTap,
     /// Hopscope, pods on TAPs.
@@ -37,20 +40,27 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All, in the order of the tables.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Kernel,
         Self::Relay,
+        Self::VethRelay,
         Self::TunTap,
         Self::HopscopeTap,
         Self::HopscopeVeth,
         Self::Unrecorded,
     ];
 
+    /// That of a label.
+    pub(crate) fn named(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.label() == label)
+    }
+
     /// For tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel bridge",
             Self::Relay => "bare relay",
+            Self::VethRelay => "veth relay",
             Self::TunTap => "tun-tap crate",
             Self::HopscopeTap => "Hopscope TAP",
             Self::HopscopeVeth => "Hopscope veth",
@@ -63,6 +73,7 @@ impl Kind {
         match self {
             Self::Kernel => "kernel",
             Self::Relay => "relay",
+            Self::VethRelay => "vethrelay",
             Self::TunTap => "tuntap",
             Self::HopscopeTap => "hoptap",
             Self::HopscopeVeth => "hopveth",

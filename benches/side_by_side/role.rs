@@ -35,8 +35,9 @@ pub(crate) fn play(arguments: &[String]) -> Fallible<()> {
     enter(Path::new(node))?;
     let pods = [PathBuf::from(pod_a), PathBuf::from(pod_b)];
     let directory = Path::new(directory);
-    match Kind::ALL.into_iter().find(|kind| kind.label() == label) {
+    match Kind::named(label) {
         Some(Kind::Relay) => relay(wire(LinkKind::Tap, directory, &pods)?)?,
+        Some(Kind::VethRelay) => relay(wire(LinkKind::Veth, directory, &pods)?)?,
         Some(Kind::TunTap) => naive_relay(&pods)?,
         Some(Kind::HopscopeTap) => {
             hopscope(wire(LinkKind::Tap, directory, &pods)?, Some(journal(directory)?))?;
@@ -91,7 +92,7 @@ const PODS: [Pod; 2] = [
     Pod { port: PortId(2), mac: EthernetAddress([2, 0x48, 10, 99, 0, 3]), address: POD_B },
 ];
 
-/// The bare relay: what one TAP gives goes to the other, with the driver, the buffers and the
+/// The bare relay: what one port gives goes to the other, with the driver, the buffers and the
 /// waiter of Hopscope, and no switch in between. Each frame is written as soon as it is read.
 fn relay(mut ports: [Box<dyn PortIo>; 2]) -> io::Result<()> {
     thread::Builder::new().name("data".to_owned()).spawn(move || -> io::Result<()> {

@@ -110,6 +110,7 @@ impl Frame {
 
     /// The header window: the first 256 bytes, or all if the frame is shorter.
     #[must_use]
+    #[inline]
     pub fn window(&self) -> &[u8] {
         let end = self.start + self.len.min(Self::WINDOW);
         self.buffer.get(self.start..end).unwrap_or(&[])
@@ -125,6 +126,7 @@ impl Frame {
     /// The whole frame. For ports, captures and endpoints; stages of the walk use
     /// [`Frame::window`].
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.buffer.get(self.start..self.start + self.len).unwrap_or(&[])
     }
@@ -137,6 +139,7 @@ impl Frame {
 
     /// Length in bytes, from the destination MAC to the last byte of payload.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -160,6 +163,7 @@ impl Frame {
 
     /// The offload description.
     #[must_use]
+    #[inline]
     pub fn offload(&self) -> &Offload {
         &self.offload
     }

@@ -12,7 +12,7 @@ use lab::pod::lab_run;
 use lab::router::Router;
 use lab::{Namespace, Pod};
 
-use crate::foretell::{How, fails, passes};
+use crate::foretell::{BY_HAND, How, fails, passes};
 use crate::frames::{GATEWAY, Mac, ethernet, hex, mac, udp4, udp6, unhex};
 use crate::{World, turn};
 
@@ -211,11 +211,49 @@ fn no_route(kernel: &Asker<'_>, switch: &Asker<'_>) {
     }
 }
 
+/// A trace foretells the same types and codes.
+fn foretold(world: &World, pod: &Pod) {
+    let (node, from) = (("node", &world.netns), ("default/a", &**pod));
+    let (four, six) = ((How::Icmp, false), (How::Icmp, true));
+    let near = link_local(mac(&pod.mac().unwrap()));
+    let beyond = udp6(near, "2001:db8::11".parse().unwrap(), 64, b"hopctl trace");
+    let beyond = ethernet(GATEWAY, mac(&pod.mac().unwrap()), 0x86dd, &beyond);
+    let near = near.to_string();
+    let probe = udp4(pod.v4().unwrap(), "192.0.2.11".parse().unwrap(), 1, b"hopctl trace");
+    let probe = ethernet(GATEWAY, mac(&pod.mac().unwrap()), 0x0800, &probe);
+    world.foretell(&[
+        fails(node, "10.244.1.99", four, "ICMP type 3 code 1"),
+        fails(node, "fd00:10:244:1::99", (How::Tcp(80), true), "ICMP type 1 code 3"),
+        fails(from, "node", four, "ICMP type 11 code 0").hop_limit(1),
+        fails(from, "node", six, "ICMP type 3 code 0").hop_limit(1),
+        fails(from, "node", (BY_HAND, false), "ICMP type 11 code 0")
+            .hop_limit(1)
+            .sent_as("eth0", probe),
+        fails(from, "node", four, "ICMP type 3 code 4").size(3_000),
+        fails(from, "node", six, "ICMP type 2 code 0").size(3_000),
+        fails((&near, pod), "node", (BY_HAND, true), "ICMP type 1 code 2").sent_as("eth0", beyond),
+    ]);
+    // What begins as one of those does, and goes on.
+    world.foretell(&[
+        passes(from, "node", four, "forward to host").hop_limit(2),
+        // A bridge counts no hops, and answers nothing.
+        passes(from, "default/small", four, "forward to pod/default/small").hop_limit(1),
+        fails(from, "default/small", four, "drop MtuExceeded").size(3_000),
+        fails(from, "default/small", six, "drop MtuExceeded").size(3_000),
+        passes(from, "node", six, "forward to host").hop_limit(2),
+        passes(from, "node", four, "forward to host").size(1_500),
+        passes(from, "node", six, "forward to host").size(1_500),
+        // To where the pod's kernel has learned no path MTU.
+        passes(from, "192.0.2.1", four, "forward to host").size(3_000).may_fragment(),
+    ]);
+}
+
 #[test]
 fn errors_equal_the_kernels() {
     let world = World::new("tap");
     let jumbo: BTreeMap<_, _> = [("mtu".to_owned(), 9000.into())].into();
     let pod = world.pod_with(("default", "a"), &jumbo).unwrap();
+    let [_small] = world.pods(["small"]);
     let oracle = Router::new(9000, 1500).unwrap();
     let kernel = Asker {
         netns: &oracle.a,
@@ -230,12 +268,7 @@ fn errors_equal_the_kernels() {
         };
         assert_eq!(facts(&switch), facts(&kernel), "{name}: type, code, MTU, source, quote");
     }
-    // A trace foretells the same type and code to who is routed there.
-    let node = ("node", &world.netns);
-    world.foretell(&[
-        fails(node, "10.244.1.99", (How::Icmp, false), "ICMP type 3 code 1"),
-        fails(node, "fd00:10:244:1::99", (How::Tcp(80), true), "ICMP type 1 code 3"),
-    ]);
+    foretold(&world, &pod);
     // Without a way out of the node.
     for family in ["-4", "-6"] {
         let _none = world.netns.ip(&[family, "route", "del", "default"]);

@@ -2,7 +2,8 @@
 //! by hop, in every suite that sends something a trace can ask for.
 //!
 //! A trace knows what the switch will do, not what a socket will choose: source port, sequence
-//! numbers and ids are left out of the comparison, and nothing else.
+//! numbers and ids are left out of the comparison, and nothing else. Of sockets' packets only echo
+//! requests can be given a hop limit, a size, or no DF.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,6 +18,8 @@ use crate::World;
 
 /// What a trace puts into its packets; the real ones carry the same, so that lengths are compared.
 const PAYLOAD: &str = "hopctl trace";
+/// The port that frames made by hand go to.
+pub(crate) const BY_HAND: How = How::Udp(33_333);
 /// Time that a sender may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,6 +50,10 @@ pub(crate) struct Question<'a> {
     ends: &'a str,
     /// The frame itself, for what no socket would send, and the interface to send it from.
     frame: Option<(&'a str, Vec<u8>)>,
+    hop_limit: Option<u8>,
+    /// Bytes of the IP packet.
+    size: Option<u16>,
+    may_fragment: bool,
 }
 
 /// A question whose packet must pass, and what its end says.
@@ -56,7 +63,9 @@ pub(crate) fn passes<'a>(
     (how, six): (How, bool),
     ends: &'a str,
 ) -> Question<'a> {
-    Question { from, to: to.to_string(), how, six, passes: true, ends, frame: None }
+    let to = to.to_string();
+    let (frame, hop_limit, size, may_fragment) = (None, None, None, false);
+    Question { from, to, how, six, passes: true, ends, frame, hop_limit, size, may_fragment }
 }
 
 /// A question whose packet must get no further than what its end says.
@@ -73,6 +82,27 @@ impl<'a> Question<'a> {
     /// The same, its packet sent as this frame instead of by a socket.
     pub(crate) fn sent_as(self, interface: &'a str, frame: Vec<u8>) -> Self {
         Self { frame: Some((interface, frame)), ..self }
+    }
+
+    /// The same with that hop limit.
+    pub(crate) fn hop_limit(self, hop_limit: u8) -> Self {
+        Self { hop_limit: Some(hop_limit), ..self }
+    }
+
+    /// The same, its IP packet so many bytes long.
+    pub(crate) fn size(self, size: u16) -> Self {
+        Self { size: Some(size), ..self }
+    }
+
+    /// The same without DF.
+    pub(crate) fn may_fragment(self) -> Self {
+        Self { may_fragment: true, ..self }
+    }
+
+    /// Bytes of an echo request's payload.
+    fn payload(&self) -> usize {
+        let headers = if self.six { 48 } else { 28 };
+        self.size.map_or(PAYLOAD.len(), |size| usize::from(size) - headers)
     }
 }
 
@@ -112,6 +142,14 @@ impl World {
         let family = if question.six { "-6" } else { "-4" };
         let mut args = vec!["trace", question.from.0, &question.to, family, protocol];
         args.extend(l4_port.as_deref());
+        let hop_limit = question.hop_limit.map(|limit| limit.to_string());
+        let size = question.size.map(|size| size.to_string());
+        for (flag, value) in [("--hop-limit", &hop_limit), ("--size", &size)] {
+            args.extend(value.iter().flat_map(|value| [flag, value]));
+        }
+        if question.may_fragment {
+            args.push("--may-fragment");
+        }
         let said = self.hopctl_attempt(&args).unwrap();
         let code = if question.passes { 0 } else { 1 };
         assert_eq!(said.code, Some(code), "{question:?}: {said:?}");
@@ -137,7 +175,9 @@ impl Question<'_> {
             command.args(["raw", "--interface", interface, "--wait-ms", "1", "--frames"]).arg(file);
             return netns.spawn(command).unwrap();
         }
-        let length = PAYLOAD.len().to_string();
+        let length = self.payload().to_string();
+        let hop_limit = self.hop_limit.unwrap_or(64).to_string();
+        let pmtu = if self.may_fragment { "dont" } else { "do" };
         let mut command = match self.how {
             How::Icmp => Command::new("ping"),
             How::Tcp(_) | How::Udp(_) => Command::new("timeout"),
@@ -147,7 +187,9 @@ impl Question<'_> {
                 let here = format!("{destination}%eth0");
                 command.args(["-c", "1", "-W", "0.5", "-s", &length, &here])
             }
-            How::Icmp => command.args(["-b", "-c", "1", "-W", "0.5", "-s", &length, destination]),
+            How::Icmp => command
+                .args(["-b", "-c", "1", "-W", "0.5", "-s", &length, "-t", &hop_limit])
+                .args(["-M", pmtu, destination]),
             How::Tcp(l4_port) => {
                 let script = format!("exec 3<>/dev/tcp/{destination}/{l4_port}");
                 command.args(["0.5", "bash", "-c", &script])

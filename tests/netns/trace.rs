@@ -1,22 +1,21 @@
 //! `hopctl trace` predicts, hop by hop, what a capture of the real packet then shows: every party,
 //! protocol and family, and every way to get no further.
 //!
-//! A trace cannot ask for a hop limit or a size, and no desired state of this version makes a
-//! blackhole: those ends of a walk are compared in goldens and in the tests of the core.
+//! Hop limits and sizes are asked for where errors are compared with the kernel's. No desired state
+//! of this version makes a blackhole: that end of a walk is compared in goldens and in the tests of
+//! the core.
 
 use std::net::IpAddr;
 
 use lab::{NodeSpec, Pod};
 
-use crate::foretell::{How, Question, Sender, fails, passes};
+use crate::foretell::{BY_HAND, How, Question, Sender, fails, passes};
 use crate::frames::{GATEWAY, Mac, ethernet, mac, udp4, udp6};
 use crate::{KINDS, World};
 
 const ALL: [How; 3] = [How::Icmp, How::Tcp(80), How::Udp(53)];
 /// The MAC of `hop0`.
 const HOST: Mac = [0x02, 0x48, 0x4f, 0x50, 0x00, 0x02];
-/// The port that frames made by hand go to.
-const BY_HAND: How = How::Udp(33_333);
 
 /// Addresses of one family: gateway, a pod that is not there, the outside.
 struct Family {

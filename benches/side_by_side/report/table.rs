@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Metric, Ratio, Report, Target, Weight};
 use crate::measure::What;
-use crate::path::{Kind, MTU};
+use crate::path::MTU;
 
 /// Heads over two lines, the metric, what to multiply by, digits behind the point.
 type Column = ([&'static str; 2], Metric, f64, usize);
@@ -57,7 +57,7 @@ impl Report {
             }
             writeln!(f)?;
         }
-        for kind in Kind::ALL {
+        for kind in self.kinds() {
             write!(f, "{:NAME_WIDTH$}", kind.name())?;
             for &(_, metric, scale, digits) in columns {
                 match self.median(kind, metric) {
@@ -76,7 +76,7 @@ impl Report {
             format!("{name:NAME_WIDTH$}{cells}").trim_end().to_owned()
         };
         writeln!(f, "{}", row("", What::ALL.map(|what| what.name().to_owned())))?;
-        for kind in Kind::ALL {
+        for kind in self.kinds() {
             let cells = What::ALL.map(|what| self.limit(kind, what).to_string());
             writeln!(f, "{}", row(kind.name(), cells))?;
         }

@@ -142,12 +142,14 @@ impl Chain {
 
     /// The half over the records.
     #[must_use]
+    #[inline]
     pub const fn inputs(&self) -> u64 {
         self.inputs
     }
 
     /// The half over what came of them.
     #[must_use]
+    #[inline]
     pub const fn outcomes(&self) -> u64 {
         self.outcomes
     }

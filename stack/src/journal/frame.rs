@@ -66,6 +66,7 @@ pub fn write<'a>(
     Some(record)
 }
 
+#[inline]
 fn offload_fields(offload: &Offload) -> (u8, u16, u16, u16) {
     let (checksum, start, offset) = match offload.checksum {
         Checksum::Complete => (0, 0, 0),
@@ -152,6 +153,7 @@ impl<'a> Recorded<'a> {
 
 /// Whether a frame is recorded whole: a fragment of IPv4 or IPv6, as far as its window shows.
 #[must_use]
+#[inline]
 pub fn is_fragment(window: &[u8]) -> bool {
     let half = |at: usize| window.get(at..).and_then(|rest| rest.first_chunk().copied());
     match half(12).map(u16::from_be_bytes) {

@@ -226,6 +226,7 @@ impl Head {
 
 /// Bytes from one record's begin to the next's.
 #[must_use]
+#[inline]
 pub const fn stride(len: usize) -> usize {
     len.next_multiple_of(ALIGN)
 }

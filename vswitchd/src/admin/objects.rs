@@ -426,6 +426,15 @@ objects! {
         /// 4 or 6; the first that both have if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         family: Option<u8>,
+        /// Its hop limit, or TTL; 64 if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hop_limit: Option<u8>,
+        /// Bytes of the IP packet, as an MTU counts them; a small one if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u16>,
+        /// Whether routers may fragment it: DF is not set. Of IPv6 they never may.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        may_fragment: bool,
     }
 
     /// What the switch would do with it.

@@ -175,21 +175,55 @@ fn group_mac(address: IpAddress) -> Option<EthernetAddress> {
     }
 }
 
+/// What a traced packet carries, over and over if it shall be longer.
+const PAYLOAD: &[u8] = b"hopctl trace";
+/// A number for echo requests: theirs is an identifier and a sequence number.
+const ECHO: u16 = 1;
+
 fn packet(
     link: Link,
     source: IpAddress,
     destination: IpAddress,
     request: &TraceRequest,
 ) -> Result<Vec<u8>, Failure> {
-    let Some(ip) = link.ip(source, destination) else {
+    let Some(mut ip) = link.ip(source, destination) else {
         return Err(Failure::request("both addresses must be of one family", ""));
     };
+    if let Some(hop_limit) = request.hop_limit {
+        ip = ip.hop_limit(hop_limit);
+    }
+    if request.may_fragment {
+        ip = ip.may_fragment();
+    }
+    let payload = payload(request, is_four(destination))?;
     let ports = (SOURCE_PORT, request.l4_port);
     Ok(match request.protocol {
-        Protocol::Icmp => ip.echo(true, 1, 1, b"hopctl trace"),
-        Protocol::Tcp => ip.tcp(ports, flags::SYN, 1, 0, &[]),
-        Protocol::Udp => ip.udp(ports.0, ports.1, b"hopctl trace"),
+        Protocol::Icmp => ip.echo(true, ECHO, ECHO, &payload),
+        Protocol::Tcp if payload.is_empty() => ip.tcp(ports, flags::SYN, 1, 0, &[]),
+        // What is longer is a segment of a connection.
+        Protocol::Tcp => ip.tcp(ports, flags::ACK | flags::PSH, 1, 1, &payload),
+        Protocol::Udp => ip.udp(ports.0, ports.1, &payload),
     })
+}
+
+/// What follows the headers, so that the IP packet is as long as asked for.
+fn payload(request: &TraceRequest, four: bool) -> Result<Vec<u8>, Failure> {
+    let l4 = match request.protocol {
+        Protocol::Tcp => 20,
+        Protocol::Udp | Protocol::Icmp => 8,
+    };
+    let headers = if four { 20 } else { 40 } + l4;
+    let Some(size) = request.size else {
+        let empty = request.protocol == Protocol::Tcp;
+        return Ok(if empty { Vec::new() } else { PAYLOAD.to_vec() });
+    };
+    match usize::from(size).checked_sub(headers) {
+        Some(len) => Ok(PAYLOAD.iter().copied().cycle().take(len).collect()),
+        None => Err(Failure::request(
+            format!("size {size}: the headers alone take {headers} bytes"),
+            "the size is that of the IP packet, as an MTU counts it",
+        )),
+    }
 }
 
 /// The ARP request or neighbor solicitation that comes first when nobody has the address.

@@ -273,6 +273,35 @@ async fn a_trace_is_the_walk_that_follows() {
 }
 
 #[tokio::test]
+async fn a_trace_has_the_hop_limit_and_the_size_it_is_asked_for() {
+    let daemon = daemon("sized").await;
+    // A pod with an MTU of 1,280 bytes.
+    let asked = async |what: &Value| {
+        let mut request = json!({"from": "node", "to": "demo/c", "l4Port": 80});
+        request.as_object_mut().unwrap().extend(what.as_object().unwrap().clone());
+        let trace: Value = daemon.client.post("/v1/trace", &request).await.unwrap();
+        (trace["passed"].as_bool().unwrap(), trace["hops"].to_string())
+    };
+    for (protocol, headers) in [("icmp", 28), ("udp", 28), ("tcp", 40)] {
+        for (mut what, passes, tells) in [
+            (json!({"hopLimit": 2}), true, "forward to pod/demo/c"),
+            (json!({"hopLimit": 1}), false, "ICMP type 11 code 0"),
+            (json!({"size": headers}), true, "forward to pod/demo/c"),
+            (json!({"size": 1_280}), true, "forward to pod/demo/c"),
+            (json!({"size": 1_280, "family": 6}), true, "forward to pod/demo/c"),
+            (json!({"size": 1_281}), false, "ICMP type 3 code 4"),
+            (json!({"size": 1_281, "family": 6}), false, "ICMP type 2 code 0"),
+            (json!({"size": 1_281, "mayFragment": true}), true, "forward to pod/demo/c"),
+        ] {
+            what["protocol"] = json!(protocol);
+            let (passed, hops) = asked(&what).await;
+            assert_eq!(passed, passes, "{what}: {hops}");
+            assert!(hops.contains(tells), "{what}: {hops}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_refused_with_a_reason() {
     let daemon = daemon("refused").await;
     let cases = [
@@ -282,6 +311,8 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         ("/v1/trace", json!({"from": "10.1.0.1", "to": "demo/a"}), "only answers"),
         ("/v1/trace", json!({"from": "demo/a", "to": "fd00:1::3", "family": 4}), "no IPv4"),
         ("/v1/trace", json!({"from": "demo/a"}), "missing field `to`"),
+        ("/v1/trace", json!({"from": "demo/a", "to": "node", "size": 27}), "headers alone take 28"),
+        ("/v1/trace", json!({"from": "demo/a", "to": "node", "size": 65_536}), "65536"),
         ("/v1/capture", json!({"scope": "pod/demo/zz"}), "no port is named pod/demo/zz"),
         ("/v1/capture", json!({"points": {"hops": ["l9"]}}), "no hop is named"),
         ("/v1/capture", json!({"program": []}), "1 to 4096 instructions"),

@@ -196,6 +196,8 @@ pub enum What {
   hopctl -n demo trace client web -6           an echo request by IPv6
   hopctl trace node demo/web
   hopctl trace 198.51.100.9 demo/web --tcp 80  from outside of the node
+  hopctl trace demo/client node --size 1501    would it fit, and who would say that it does not
+  hopctl trace demo/client node --hop-limit 1  as traceroute asks
 
 FROM and TO are NS/POD (or POD with -n), node, or an address."
 )]
@@ -225,6 +227,18 @@ pub struct Trace {
     /// By IPv6
     #[arg(short = '6', id = "six")]
     pub six: bool,
+
+    /// Hop limit, or TTL [default: 64]
+    #[arg(long, value_name = "N")]
+    pub hop_limit: Option<u8>,
+
+    /// Bytes of the IP packet, as an MTU counts them [default: a small one]
+    #[arg(long, value_name = "BYTES")]
+    pub size: Option<u16>,
+
+    /// Without DF: a router may fragment it (IPv4)
+    #[arg(long, conflicts_with = "six")]
+    pub may_fragment: bool,
 }
 
 /// `hopctl capture`.

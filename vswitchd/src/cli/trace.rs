@@ -32,6 +32,9 @@ pub async fn trace(
         protocol,
         l4_port,
         family,
+        hop_limit: args.hop_limit,
+        size: args.size,
+        may_fragment: args.may_fragment,
     };
     let result: Object<TraceResult> = client.post("/v1/trace", &Object::new(request)).await?;
     if output.is_object() {

@@ -3,7 +3,8 @@
 //!
 //! Large frames are written at once, while they are in the cache. Small ones wait for the end of
 //! the batch (never longer: there is no timer), so that datagrams of one flow can leave as one
-//! super-frame.
+//! super-frame. Where frames come one at a time they do not even wait for the read that finds no
+//! second one.
 
 use std::io;
 
@@ -27,6 +28,8 @@ pub(super) struct Attached {
     pub(super) counters: DriverCounters,
     /// Whether the waiter has been told of the device.
     pub(super) polled: bool,
+    /// Whether the last turn found one frame alone: requests and answers, no stream.
+    pub(super) lone: bool,
     capabilities: Capabilities,
     waiting: Vec<Frame>,
     coalescer: Coalescer,
@@ -45,6 +48,7 @@ impl Attached {
             io,
             counters: DriverCounters::default(),
             polled: false,
+            lone: false,
             capabilities,
             waiting: Vec::with_capacity(WAITING_MAX),
             coalescer: Coalescer::default(),
@@ -63,16 +67,29 @@ impl Attached {
     }
 
     /// Writes one frame now, in software what the receiver does not take.
-    fn write(&mut self, frame: Frame, pool: &mut Pool) {
+    fn write(&mut self, mut frame: Frame, pool: &mut Pool) {
+        // Nearly all are, and this is where most of the time goes.
+        if offload::is_taken(frame.offload(), &self.capabilities) {
+            let failed = self.io.transmit(&mut frame).err();
+            self.count(failed.as_ref(), 1);
+            pool.give(frame);
+            return;
+        }
         self.prepare(frame, 1, pool);
         self.write_pieces(pool);
     }
 
     /// Writes what waited, coalesced where the receiver takes it.
     fn flush(&mut self, pool: &mut Pool) {
+        if self.waiting.len() < 2 {
+            if let Some(frame) = self.waiting.pop() {
+                self.write(frame, pool);
+            }
+            return;
+        }
         let merging = self.capabilities.udp_gso && self.capabilities.checksum;
         let mut waiting = std::mem::take(&mut self.waiting);
-        if waiting.len() < 2 || !merging {
+        if !merging {
             for frame in waiting.drain(..) {
                 self.prepare(frame, 1, pool);
             }
@@ -94,22 +111,31 @@ impl Attached {
     /// Writes what is prepared. A frame of the switch is written when all its pieces are.
     fn write_pieces(&mut self, pool: &mut Pool) {
         self.io.transmit_batch(&mut self.pieces, &mut self.results);
-        let mut results = self.results.drain(..);
-        for (pieces, frames) in self.groups.drain(..) {
+        let (mut results, mut groups) =
+            (std::mem::take(&mut self.results), std::mem::take(&mut self.groups));
+        let mut rest = results.drain(..);
+        for (pieces, frames) in groups.drain(..) {
             let mut failed = None;
-            for error in results.by_ref().take(pieces).filter_map(Result::err) {
-                failed = failed.or_else(|| Some(error.raw_os_error().unwrap_or(0)));
+            for error in rest.by_ref().take(pieces).filter_map(Result::err) {
+                failed = failed.or(Some(error));
             }
-            match failed {
-                None => self.counters.written += u64::from(frames),
-                Some(errno) => {
-                    *self.counters.failed.entry(errno).or_default() += u64::from(frames);
-                }
-            }
+            self.count(failed.as_ref(), frames);
         }
-        drop(results);
+        drop(rest);
+        (self.results, self.groups) = (results, groups);
         for frame in self.pieces.drain(..) {
             pool.give(frame);
+        }
+    }
+
+    /// Counts frames of the switch as written, or as what their first failure says.
+    fn count(&mut self, failed: Option<&io::Error>, frames: u32) {
+        match failed {
+            None => self.counters.written += u64::from(frames),
+            Some(error) => {
+                let errno = error.raw_os_error().unwrap_or(0);
+                *self.counters.failed.entry(errno).or_default() += u64::from(frames);
+            }
         }
     }
 }
@@ -195,11 +221,13 @@ impl Loop {
 
     /// Writes what waits for the end of the batch.
     pub(super) fn flush(&mut self) {
-        for index in std::mem::take(&mut self.pending) {
+        let mut pending = std::mem::take(&mut self.pending);
+        for index in pending.drain(..) {
             if let Some(attached) = self.ports.get_mut(index).and_then(Option::as_mut) {
                 attached.flush(&mut self.pool);
             }
         }
+        self.pending = pending;
     }
 }
 

@@ -229,14 +229,24 @@ impl Loop {
 
     /// Reads a port until it is empty or has had its share.
     fn drain(&mut self, port: usize) {
-        for _ in 0..BATCH {
+        for earlier in 0..BATCH {
             let Some(attached) = self.ports.get_mut(port).and_then(Option::as_mut) else { return };
             match attached.io.receive(&mut self.pool) {
                 Ok(Some(frame)) => {
                     let id = attached.id;
+                    // Who sends one at a time waits for what comes of it, and most likely has sent
+                    // no second: it leaves before that is asked.
+                    let at_once = earlier == 0 && attached.lone;
+                    attached.lone &= earlier == 0;
                     self.put_in(id, frame);
+                    if at_once {
+                        self.flush();
+                    }
                 }
-                Ok(None) => return,
+                Ok(None) => {
+                    attached.lone = earlier <= 1;
+                    return;
+                }
                 Err(error) => return self.broken(port, &error),
             }
         }

@@ -187,3 +187,102 @@ fn losses_of_the_kernel_outlive_the_device_and_the_port() {
         drop(ended.await);
     });
 }
+
+/// What devices were asked for, in order.
+type Asked = Arc<std::sync::Mutex<Vec<&'static str>>>;
+
+/// A device that gives what the test left for it, and says what was asked of it.
+struct Told {
+    descriptor: EventFd,
+    frames: Arc<std::sync::Mutex<Vec<Frame>>>,
+    asked: Asked,
+    words: [&'static str; 3],
+}
+
+impl PortIo for Told {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    fn receive(&mut self, _pool: &mut Pool) -> io::Result<Option<Frame>> {
+        let frame = self.frames.lock().unwrap().pop();
+        let [some, none, _] = self.words;
+        self.asked.lock().unwrap().push(if frame.is_some() { some } else { none });
+        if frame.is_none() {
+            // Level-triggered: there is nothing to poll for any more.
+            let _drained = self.descriptor.read();
+        }
+        Ok(frame)
+    }
+
+    fn transmit(&mut self, _frame: &mut Frame) -> io::Result<()> {
+        let [.., write] = self.words;
+        self.asked.lock().unwrap().push(write);
+        Ok(())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        EVERYTHING
+    }
+
+    fn losses(&mut self) -> io::Result<Losses> {
+        Ok(Losses::default())
+    }
+}
+
+/// Two pods, so that what one sends leaves by the other.
+fn two_pods() -> Switch {
+    let pod = |id: u8| PortConfig {
+        id: PortId(u32::from(id)),
+        kind: PortKind::Pod,
+        mac: smoltcp::wire::EthernetAddress([2, 0, 0, 0, 0, id]),
+        addresses: vec![smoltcp::wire::IpAddress::v4(10, 0, 0, id)],
+        allowed: vec![],
+        mtu: 1_500,
+        up: true,
+    };
+    let ports = vec![pod(1), pod(2)];
+    let config = Config { node: NodeConfig::default(), ports, routes: vec![], complete: true };
+    Switch::new(config, Limits::default(), Seeds::default())
+}
+
+#[test]
+fn a_lone_frame_is_written_before_a_second_is_asked_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (handle, ended) = start(two_pods()).unwrap();
+        let asked = Asked::default();
+        let frames = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let device = |words| Told {
+            descriptor: EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap(),
+            frames: Arc::default(),
+            asked: Arc::clone(&asked),
+            words,
+        };
+        let one = Told { frames: Arc::clone(&frames), ..device(["read", "empty", "?"]) };
+        let wake = one.descriptor.as_fd().try_clone_to_owned().unwrap();
+        let other = device(["?", "?", "write"]);
+        handle.attach(PortId(1), Box::new(one)).unwrap();
+        handle.attach(PortId(2), Box::new(other)).unwrap();
+        handle.ask(|_view| ()).await.unwrap();
+        let turn = async |count: u16| {
+            frames.lock().unwrap().extend((0..count).map(|n| datagram(80 + n)));
+            nix::unistd::write(&wake, &1_u64.to_ne_bytes()).unwrap();
+            while !asked.lock().unwrap().contains(&"empty") {
+                std::thread::yield_now();
+            }
+            // Answered when the turn is over.
+            handle.ask(|_view| ()).await.unwrap();
+            std::mem::take(&mut *asked.lock().unwrap())
+        };
+        // Nothing is known of it yet, and many at once are worth waiting for.
+        assert_eq!(turn(1).await, ["read", "empty", "write"]);
+        assert_eq!(turn(1).await, ["read", "write", "empty"]);
+        // The first of many is not known to be one.
+        assert_eq!(turn(3).await, ["read", "write", "read", "read", "empty", "write", "write"]);
+        assert_eq!(turn(1).await, ["read", "empty", "write"]);
+        assert_eq!(turn(1).await, ["read", "write", "empty"]);
+        handle.stop().unwrap();
+        drop(ended.await);
+    });
+}

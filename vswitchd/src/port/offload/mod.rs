@@ -44,7 +44,9 @@ pub fn prepare(frame: Frame, takes: &Capabilities, pool: &mut Pool, out: &mut Ve
     }
 }
 
-fn is_taken(offload: &Offload, takes: &Capabilities) -> bool {
+/// Whether a receiver with these capabilities takes such a frame as it is.
+#[must_use]
+pub fn is_taken(offload: &Offload, takes: &Capabilities) -> bool {
     offload.fragment_mtu.is_none()
         && offload.gso.is_none_or(|gso| takes_gso(takes, gso))
         && (takes.checksum || !matches!(offload.checksum, Checksum::Partial { .. }))
