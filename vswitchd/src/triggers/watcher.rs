@@ -167,8 +167,8 @@ struct Sight<'a> {
 }
 
 impl Watcher {
-    /// Watches for these rules, [`super::rule::RULES_MAX`] at most. `key` decides who shares a place
-    /// with whom in the table of requests.
+    /// Watches for these rules, [`super::rule::RULES_MAX`] at most. `key` decides who shares a
+    /// place with whom in the table of requests.
     #[must_use]
     pub fn new(rules: Vec<Rule>, key: u64) -> Self {
         let mut stops = vec![Set::default(); DropReason::ALL.len()];
