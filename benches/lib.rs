@@ -166,6 +166,12 @@ impl Bed {
         self.now.0 += 1_000;
     }
 
+    /// What came of the last walk, for whoever looks on.
+    #[must_use]
+    pub fn seen(&self) -> (Instant, &Switch, &Outbox) {
+        (self.now, &self.switch, &self.out)
+    }
+
     /// Reads the frame's headers and nothing else.
     ///
     /// # Panics

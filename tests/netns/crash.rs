@@ -6,12 +6,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab::{binaries, counters};
+use lab::process::Process;
+use lab::{NodeSpec, Pod, binaries, counters};
 use serde_json::Value;
 use vswitchd::recorder::map::Map;
 use vswitchd::recorder::recovery::{self, Purpose};
 
 use crate::World;
+use crate::disk::Disk;
 
 /// What of a node must be as before: its ports with their numbers, and its leases.
 fn kept(world: &World) -> (Vec<String>, Vec<String>) {
@@ -104,22 +106,22 @@ fn received(ports: &[counters::Port], name: &str) -> u64 {
     ports.iter().find(|port| port.name == name).unwrap().received
 }
 
-#[test]
-fn a_frame_that_crashes_the_switch_is_set_aside() {
-    let mut world = World::new("tap");
-    let [a, b] = world.pods(["a", "b"]);
-    world.kill();
+/// Starts a daemon whose workers die of a certain frame.
+fn start_that_can_die(world: &World) -> Process {
     let mut command = world.daemon_command().unwrap();
     command.env("HOPSCOPE_POISON", "deadlynightshade");
     let mut daemon = world.netns.spawn(command).unwrap();
     daemon.wait_ready(Duration::from_secs(20)).unwrap();
-    let to = b.v4().unwrap().to_string();
+    daemon
+}
+
+/// Sends that frame and waits until it was set aside. No answer comes: the worker dies of it, and
+/// the next one in its replay. The third leaves the record out.
+fn poison(world: &World, from: &Pod, to: &str) {
     let mut poison = Command::new("ping");
     let nightshade = "646561646c796e696768747368616465";
-    poison.args(["-c", "1", "-W", "1", "-s", "200", "-p", nightshade, &to]);
-    // No answer comes: the worker dies of it, and the next one in its replay. The third leaves the
-    // record out.
-    assert_ne!(a.spawn(poison).unwrap().finish(Duration::from_secs(5)).unwrap().code, Some(0));
+    poison.args(["-c", "1", "-W", "1", "-s", "200", "-p", nightshade, to]);
+    assert_ne!(from.spawn(poison).unwrap().finish(Duration::from_secs(5)).unwrap().code, Some(0));
     let told = || world.hopctl_json(&["status"]).ok();
     let set_aside = |status: &Value| {
         let problem = status["problems"][0]["message"].as_str();
@@ -134,9 +136,86 @@ fn a_frame_that_crashes_the_switch_is_set_aside() {
         std::thread::sleep(Duration::from_millis(50));
     };
     assert_eq!(status["worker"]["restarts"], 2, "{status}");
-    // The pods go on, and so does the daemon: the frame is not met again.
-    a.run("ping", &["-c", "3", "-i", "0.2", "-W", "2", &to]).unwrap();
+}
+
+/// The pods go on, and so does the daemon: the frame is not met again.
+fn goes_on(world: &World, from: &Pod, to: &str) {
+    from.run("ping", &["-c", "3", "-i", "0.2", "-W", "2", to]).unwrap();
     let later = world.hopctl_json(&["status"]).unwrap();
     assert_eq!(later["worker"]["restarts"], 2, "{later}");
+}
+
+#[test]
+fn a_frame_that_crashes_the_switch_is_set_aside() {
+    let mut world = World::new("tap");
+    let [a, b] = world.pods(["a", "b"]);
+    world.kill();
+    let daemon = start_that_can_die(&world);
+    let to = b.v4().unwrap().to_string();
+    poison(&world, &a, &to);
+    goes_on(&world, &a, &to);
+    is_a_recording(&world);
     drop(daemon);
+}
+
+#[test]
+fn what_crashed_is_kept_though_there_is_no_room_for_what_led_to_it() {
+    let world = World::prepare(NodeSpec::numbered(1));
+    let disk = Disk::new(world.netns.owner().dir("journal").unwrap().join("disk"), "48m");
+    let mut world = world;
+    world.set("journal-dir", disk.path().to_string_lossy().into_owned());
+    let daemon = start_that_can_die(&world);
+    let [a, b] = world.pods(["a", "b"]);
+    let to = b.v4().unwrap().to_string();
+    a.run("ping", &["-c", "20", "-i", "0.01", "-W", "2", &to]).unwrap();
+    disk.fill_but(1);
+    poison(&world, &a, &to);
+    goes_on(&world, &a, &to);
+    let listed = world.hopctl_json(&["get", "recordings"]).unwrap();
+    let [kept] = &listed["items"].as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!((&kept["rule"], &kept["packets"]), (&"quarantine".into(), &1.into()));
+    let file = kept["path"].as_str().unwrap();
+    let frame = lab::tshark::fields(Path::new(file), "eth", &["icmp.type", "frame.len"]).unwrap();
+    assert_eq!(frame, [["8", "242"]]);
+    let told = world.hopctl_json(&["replay", file]).unwrap();
+    assert_eq!((&told["stopped"], &told["crash"]["record"]), (&"crash".into(), &1.into()));
+    let what = told["crash"]["what"].as_str().unwrap();
+    assert!(what.starts_with("frame from pod/default/a: ipv4 "), "{told}");
+    let refused = world.hopctl_attempt(&["replay", file, "--until", "record=1"]).unwrap();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("no start state"), "{refused:?}");
+    for pod in [a, b] {
+        pod.remove().unwrap();
+    }
+    daemon.terminate(Duration::from_secs(20)).unwrap().success().unwrap();
+}
+
+/// What was set aside is listed, and replays up to what crashed the switch.
+fn is_a_recording(world: &World) {
+    let listed = world.hopctl_json(&["get", "recordings"]).unwrap();
+    let [kept] = &listed["items"].as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!(kept["rule"], "quarantine");
+    let event = kept["event"].as_str().unwrap();
+    assert!(
+        event.starts_with("crashed the switch twice: frame from pod/default/a: ipv4"),
+        "{event}"
+    );
+    let file = kept["path"].as_str().unwrap();
+    assert!(Path::new(file).starts_with(world.state_dir()), "{file}");
+    let left = std::fs::read_dir(world.run_dir()).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(left.iter().all(|name| !name.starts_with("quarantine")), "{left:?}");
+    let told = world.hopctl_json(&["replay", file]).unwrap();
+    assert!(told["equal"] == true && told["stopped"] == "crash", "{told}");
+    assert!(event.contains(told["crash"]["what"].as_str().unwrap()), "{told}");
+    let shown = world.hopctl(&["replay", file]).unwrap();
+    let record = told["crash"]["record"].as_u64().unwrap();
+    assert!(shown.contains(&format!("--until record={record} carries it out")), "{shown}");
+    let moment = format!("record={record}");
+    let on = world.hopctl_json(&["replay", file, "--until", &moment]).unwrap();
+    assert!(on["equal"] == true && on["stopped"] == "end", "{on}");
+    let walks = |told: &Value| told["walks"].as_u64().unwrap();
+    assert_eq!(walks(&on), walks(&told) + 1);
+    let last = lab::tshark::fields(Path::new(file), "icmp", &["icmp.type", "frame.len"]).unwrap();
+    assert_eq!(last.last().unwrap(), &["8", "242"]);
 }

@@ -15,6 +15,8 @@ mod crash;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod extcap;
@@ -46,6 +48,8 @@ mod restart;
 mod state;
 #[cfg(test)]
 mod trace;
+#[cfg(test)]
+mod triggers;
 #[cfg(test)]
 mod tunnel;
 #[cfg(test)]

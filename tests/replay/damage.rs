@@ -142,6 +142,7 @@ fn what_is_no_recording_is_told_what_it_is() {
             utc_offset: excerpt.utc_offset,
             chain: excerpt.chain,
             labels: excerpt.labels.len() as u64,
+            about: None,
         };
         let end = magic + 32 + length.text().len();
         let part = recording::container::Part::Begin;

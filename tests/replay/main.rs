@@ -28,7 +28,7 @@ mod wasm;
 /// A file of an excerpt.
 fn file(excerpt: &Excerpt, id: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    let header = Header { id: Id(id), build: "test 1.0".to_owned(), redacted: false };
+    let header = Header { id: Id(id), build: "test 1.0".to_owned(), redacted: false, about: None };
     write(excerpt, &header, &mut out);
     out
 }
@@ -102,7 +102,7 @@ fn a_replay_ends_in_the_state_that_was_recorded() {
 fn pieces_of_a_file_are_the_file() {
     let excerpt = bed::generated(5, 100, true).excerpt();
     let whole = file(&excerpt, 1);
-    let header = Header { id: Id(1), build: "test 1.0".to_owned(), redacted: false };
+    let header = Header { id: Id(1), build: "test 1.0".to_owned(), redacted: false, about: None };
     let mut writer = recording::Writer::new(excerpt, header);
     let mut pieces = Vec::new();
     while writer.piece(1_000, &mut pieces) {}

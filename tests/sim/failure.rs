@@ -30,7 +30,7 @@ fn write_recordings(folder: &Path, seed: u64, world: &World) {
     fs::create_dir_all(folder).unwrap();
     for node in &world.nodes {
         let excerpt = Excerpt { records: node.journal(), ..Excerpt::default() };
-        let header = Header { id: Id(seed), build: "simulation".to_owned(), redacted: false };
+        let header = Header { id: Id(seed), build: "simulation".to_owned(), ..Header::default() };
         let mut file = Vec::new();
         recording::write(&excerpt, &header, &mut file);
         fs::write(folder.join(recording_of(seed, node.number)), file).unwrap();

@@ -7,6 +7,7 @@
 //! - [`cni`]: the CNI verbs, address management, the store of attachments.
 //! - [`kube`]: Kubernetes objects and manifests to desired state.
 //! - [`capture`]: pcapng, filters, sessions; [`replay`]: recordings run again.
+//! - [`triggers`]: rules that keep a recording of the seconds around an event.
 //! - [`admin`]: the admin socket; [`cli`]: `hopctl`, which speaks to it.
 //! - [`supervisor`]: the parent process, which owns privileges and ports; [`worker`]: how the other
 //!   one begins.
@@ -28,5 +29,6 @@ pub mod replay;
 pub mod settings;
 pub mod supervisor;
 mod text;
+pub mod triggers;
 pub mod utc;
 pub mod worker;

@@ -19,6 +19,8 @@ use std::fmt;
 use stack::hash::Hasher;
 use stack::journal::Chain;
 
+use crate::about::{About, one_line};
+
 /// Version of the container. A newer one is not read.
 pub const VERSION: u8 = 1;
 /// Bytes before the body of a USER0 packet.
@@ -141,6 +143,8 @@ pub struct Begin {
     pub labels: u64,
     /// Bytes of the start state; `None` when the records begin with an empty switch.
     pub state: Option<u64>,
+    /// Why it was taken; `None`: somebody asked for it.
+    pub about: Option<About>,
 }
 
 impl Begin {
@@ -149,9 +153,8 @@ impl Begin {
     pub fn text(&self) -> String {
         let state = self.state.map_or_else(|| "none".to_owned(), |bytes| bytes.to_string());
         let redacted = if self.redacted { "yes" } else { "no" };
-        // A name with a line break in it would become two lines.
-        let build: String = self.build.chars().filter(|c| !c.is_control()).collect();
-        format!(
+        let build = one_line(&self.build);
+        let mut text = format!(
             "records {}\nreasons {}\nbuild {build}\nredacted {redacted}\nutc-offset {}\n\
              chain {:016x} {:016x}\nlabels {}\nstate {state}\n",
             self.records,
@@ -160,7 +163,11 @@ impl Begin {
             self.chain.inputs(),
             self.chain.outcomes(),
             self.labels,
-        )
+        );
+        if let Some(about) = &self.about {
+            about.write(&mut text);
+        }
+        text
     }
 
     /// Reads it back; `None` when something is missing. Keys that only newer versions know are left
@@ -186,6 +193,7 @@ impl Begin {
                 "none" => None,
                 bytes => Some(bytes.parse().ok()?),
             },
+            about: About::read(&value),
         })
     }
 }

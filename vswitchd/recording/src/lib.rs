@@ -5,6 +5,7 @@
 //! - [`container`], [`comment`]: how records stand in packets; [`pcapng`]: the blocks below them.
 //! - [`mod@finish`]: checksums that a kernel left to its device.
 //! - [`replayer`]: drives a switch by a file and verifies every digest on the way.
+//! - [`about`]: why a daemon made it by itself.
 //! - [`breakpoint`]: where to stop; [`summary`]: what was seen; [`difference`]: of two states.
 //! - [`redact`]: the same recording without payload.
 //!
@@ -14,6 +15,7 @@
 use stack::PortId;
 use stack::journal::Chain;
 
+pub mod about;
 pub mod breakpoint;
 pub mod comment;
 pub mod container;
@@ -26,6 +28,7 @@ pub mod replayer;
 pub mod summary;
 pub mod write;
 
+pub use about::About;
 pub use container::Id;
 pub use read::{Ending, Item, ReadError, Reader, Start};
 pub use replayer::{Cause, Divergence, Done, Limit, Problem, Replayer, Turn};

@@ -9,6 +9,7 @@ use std::fmt;
 use stack::PortId;
 use stack::journal::{self, Chain, Head};
 
+use crate::about::About;
 use crate::comment::{Facts, is_ours};
 use crate::container::{self, Begin, Id, Part};
 use crate::pcapng::read::{self, Block};
@@ -34,6 +35,8 @@ pub struct Start {
     pub utc_offset: i64,
     /// Names of ports.
     pub labels: Vec<(PortId, String)>,
+    /// Why it was taken; `None`: somebody asked for it.
+    pub about: Option<About>,
 }
 
 /// How a file ended.
@@ -424,6 +427,7 @@ impl Reader {
             chain: begin.chain,
             utc_offset: begin.utc_offset,
             labels: Vec::new(),
+            about: begin.about.clone(),
         };
         self.start = Some(Pending { begin, start, chunks: 0 });
         Ok(self.whole_start())

@@ -34,10 +34,11 @@ pub struct Replayer {
 /// How far to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Limit {
-    /// To the end.
+    /// To the end, or to what crashed the switch then.
     #[default]
     End,
-    /// Through everything up to this moment, nanoseconds since 1970, UTC.
+    /// Through everything up to this moment, nanoseconds since 1970, UTC, or to what crashed the
+    /// switch then.
     Utc(u64),
     /// Through everything up to this record.
     Record(u64),
@@ -261,6 +262,19 @@ impl Replayer {
         Some((*number, Head::read(record)?.time))
     }
 
+    /// The record beyond the limit, if it is the one that crashed the switch this is of, as a
+    /// number and a clause. Only [`Limit::Record`] lets it be carried out.
+    #[must_use]
+    pub fn crash(&self) -> Option<(u64, String)> {
+        let Some(Item::Record(number, record)) = &self.next else { return None };
+        self.is_crash(*number).then(|| (*number, describe(record, &self.names)))
+    }
+
+    fn is_crash(&self, number: u64) -> bool {
+        let crashed = self.start.about.as_ref().and_then(|about| about.crashed);
+        crashed.is_some_and(|crashed| number >= crashed)
+    }
+
     /// Names of ports so far.
     #[must_use]
     pub fn names(&self) -> &BTreeMap<PortId, String> {
@@ -337,8 +351,8 @@ impl Replayer {
 
     fn is_beyond(&self, number: u64, head: &Head) -> bool {
         match self.limit {
-            Limit::End => false,
-            Limit::Utc(most) => self.utc(head.time) > most,
+            Limit::End => self.is_crash(number),
+            Limit::Utc(most) => self.utc(head.time) > most || self.is_crash(number),
             Limit::Record(most) => number > most,
         }
     }

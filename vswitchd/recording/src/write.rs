@@ -2,12 +2,14 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use stack::journal::frame::{Door, Recorded};
 use stack::journal::{self, Head, Kind, records, stride};
 use stack::{Checksum, GsoKind, Offload, PortId};
 
 use crate::Excerpt;
+use crate::about::About;
 use crate::comment::Facts;
 use crate::container::{self, Begin, Id, Part, STATE_CHUNK};
 use crate::pcapng::{self, Interface, LINKTYPE_USER0, Packet};
@@ -21,6 +23,8 @@ pub struct Header {
     pub build: String,
     /// Whether payload was zeroed.
     pub redacted: bool,
+    /// Why it was taken; `None`: somebody asked for it.
+    pub about: Option<About>,
 }
 
 /// Appends a whole file.
@@ -145,11 +149,15 @@ impl<E: Borrow<Excerpt>> Writer<E> {
             chain: excerpt.chain,
             labels: excerpt.labels.len() as u64,
             state: excerpt.state.as_ref().map(|state| state.len() as u64),
+            about: self.header.about.clone(),
         };
         let first = records(&excerpt.records).next().and_then(Result::ok).and_then(Head::read);
         let time = self.utc(first.map_or(0, |head| head.time.0));
         let text = begin.text();
-        let comment = format!("recording {} of {}", self.header.id, self.header.build);
+        let mut comment = format!("recording {} of {}", self.header.id, self.header.build);
+        if let Some(about) = &begin.about {
+            let _written = write!(comment, "; {about}");
+        }
         self.part(Part::Begin, 1, text.as_bytes(), time, &comment, out);
         for (number, (port, name)) in (1..).zip(&excerpt.labels) {
             let comment = format!("port {} is {name}", port.0);

@@ -9,6 +9,7 @@ use super::objects::{
     CheckReport, Counter, Drop, FdbEntry, Journal, Lease, List, Neighbor, Object, Port, Route,
     Status, Version,
 };
+use super::recordings;
 use super::reply::Failure;
 use super::snapshot::Snapshot;
 use crate::event_loop;
@@ -33,6 +34,8 @@ pub async fn version() -> Json<Object<Version>> {
 pub async fn status(State(context): State<Context>) -> Result<Json<Object<Status>>, Failure> {
     let known = snapshot(&context).await?.status(&context.directory.load());
     let ready = context.sources.ready();
+    let mut problems = context.sources.problems();
+    problems.extend(context.keeper.problem());
     Ok(Json(Object::new(Status {
         node: context.sources.node_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -40,7 +43,8 @@ pub async fn status(State(context): State<Context>) -> Result<Json<Object<Status
         reason: ready.err(),
         worker: context.sources.worker(),
         uptime_seconds: context.sources.uptime().as_secs(),
-        problems: context.sources.problems(),
+        problems,
+        recordings: recordings::summary(&context.keeper).await,
         captures: context.captures.running(),
         journal: context.past.as_ref().map(journal),
         ..known

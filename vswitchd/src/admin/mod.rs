@@ -14,12 +14,14 @@ use axum::routing::{delete, get, post};
 use crate::directory;
 use crate::event_loop::Handle;
 use crate::recorder::Past;
+use crate::triggers::Keeper;
 
 pub mod capture;
 pub mod lists;
 pub mod objects;
 pub mod probe;
 pub mod record;
+pub mod recordings;
 pub mod reply;
 pub mod snapshot;
 pub mod socket;
@@ -76,6 +78,8 @@ pub struct Context {
     pub captures: Captures,
     /// Where recordings come from.
     pub journal: Arc<dyn record::Excerpts>,
+    /// Rules, and the recordings kept for them.
+    pub keeper: Arc<Keeper>,
 }
 
 /// Every address of the API.
@@ -91,6 +95,8 @@ pub fn router(context: Context) -> Router {
         .route("/v1/drops", get(lists::drops))
         .route("/v1/counters", get(lists::counters))
         .route("/v1/leases", get(lists::leases))
+        .route("/v1/recordings", get(recordings::recordings))
+        .route("/v1/triggers", get(recordings::triggers))
         .route("/v1/trace", post(trace::trace))
         .route("/v1/capture", post(capture::start))
         .route("/v1/capture/{id}", delete(capture::stop))

@@ -121,6 +121,23 @@ objects! {
         /// The journal; absent when nothing is recorded.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         journal: Option<Journal>,
+        /// Recordings that rules keep.
+        #[serde(default)]
+        recordings: Recordings,
+    }
+
+    /// Recordings that rules keep, together.
+    Recordings {
+        /// Rules that watch.
+        rules: u64,
+        /// Recordings there are.
+        count: u64,
+        /// Bytes of them.
+        size_bytes: u64,
+        /// Bytes of them at most.
+        budget_bytes: u64,
+        /// Where they lie.
+        directory: String,
     }
 
     /// The journal: what of the past can be replayed.
@@ -314,6 +331,48 @@ objects! {
         /// Seconds since it was given, where known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         age_seconds: Option<u64>,
+    }
+
+    /// A recording of the seconds around an event.
+    Recording {
+        /// When the event was, in UTC.
+        time: String,
+        /// How long ago that is, by the daemon's clock.
+        age_seconds: u64,
+        /// The rule that asked for it; `quarantine` for what crashed the switch.
+        rule: String,
+        /// What happened.
+        event: String,
+        /// Milliseconds that it covers.
+        covered_ms: u64,
+        /// Milliseconds that the rule wanted before these and the journal no longer had.
+        missing_ms: u64,
+        /// Frames in it.
+        packets: u64,
+        /// Bytes of the file.
+        size_bytes: u64,
+        /// The file.
+        path: String,
+    }
+
+    /// A rule that watches, and what it has seen since the worker began.
+    Trigger {
+        /// The rule.
+        rule: String,
+        /// Events that fired it.
+        fired: u64,
+        /// Events that came too soon behind one that did: counted, not recorded.
+        suppressed: u64,
+        /// Recordings made of those that fired.
+        recorded: u64,
+        /// Requests that were given up because too many waited for an answer.
+        given_up: u64,
+        /// How much of the time before an event is kept.
+        before: String,
+        /// How much of the time behind one is kept.
+        after: String,
+        /// At most one recording in so much time.
+        every: String,
     }
 
     /// An interface that was wired.

@@ -109,7 +109,7 @@ pub async fn record(
     let build = concat!("vswitchd ", env!("CARGO_PKG_VERSION")).to_owned();
     // Who records is worth a line: a recording shows what others say.
     tracing::info!(recording = %id, since_ms = request.since_ms, "recording written");
-    let writer = Writer::new(excerpt, Header { id, build, redacted: false });
+    let writer = Writer::new(excerpt, Header { id, build, redacted: false, about: None });
     let began = since.unwrap_or(Instant(0)).0.saturating_add_signed(utc_offset);
     let headers = [
         (header::CONTENT_TYPE, "application/x-pcapng".to_owned()),

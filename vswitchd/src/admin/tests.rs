@@ -26,6 +26,8 @@ use crate::cli::Failure;
 use crate::cli::client::Client;
 use crate::event_loop::{self, Handle};
 use crate::port::{Capabilities, Losses, Pool, PortIo};
+use crate::settings::Given;
+use crate::triggers::Keeper;
 
 /// A device whose other end the test holds.
 struct Wire(UnixDatagram);
@@ -138,6 +140,9 @@ async fn daemon(name: &str) -> Daemon {
     let run_dir = std::env::temp_dir().join(format!("hopscope-{}-{name}", std::process::id()));
     let listener = socket::Listener::new(socket::bind(&run_dir).unwrap()).unwrap();
     let captures = Captures::default();
+    let state_dir = Some(run_dir.join("state"));
+    let given = Given { manifests: Some("/m".into()), state_dir, ..Given::default() };
+    let settings = given.resolve("n1").unwrap();
     let context = Context {
         handle: handle.clone(),
         directory: world.names,
@@ -145,6 +150,7 @@ async fn daemon(name: &str) -> Daemon {
         past: None,
         captures: captures.clone(),
         journal,
+        keeper: Arc::new(Keeper::idle(&settings)),
     };
     let (stop, stopped) = oneshot::channel::<()>();
     drop(tokio::spawn(serve(listener, context, async { drop(stopped.await) })));

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use recording::breakpoint::Breakpoint;
 
+use crate::settings::span::{self, Span};
+
 /// Heading of the options that every command has.
 const EVERYWHERE: &str = "Options of every command";
 
@@ -86,7 +88,7 @@ pub enum Command {
 
 Works without a daemon too: then it says why one could not start.")]
     Check,
-    /// List ports, MACs, routes, neighbors, drops, counters or leases
+    /// List ports, MACs, routes, neighbors, drops, counters, leases, recordings or triggers
     Get(Get),
     /// Show what would happen to a packet, hop by hop; nothing is sent
     Trace(Trace),
@@ -139,7 +141,8 @@ pub struct Status {
   hopctl get ports -o wide
   hopctl get drops demo/web             only entries with this word in a field
   hopctl get counters --sort-by received
-  hopctl -n demo get leases -o json")]
+  hopctl -n demo get leases -o json
+  hopctl get recordings -o wide         what was kept around an event, and what happened")]
 pub struct Get {
     /// What to list
     #[arg(value_enum, value_name = "WHAT")]
@@ -177,6 +180,12 @@ pub enum What {
     /// Addresses given to pods
     #[value(alias = "lease")]
     Leases,
+    /// Recordings of the seconds around an event, the newest first
+    #[value(aliases = ["recording", "rec"])]
+    Recordings,
+    /// Rules that keep recordings, and what they have seen
+    #[value(aliases = ["trigger", "rules"])]
+    Triggers,
 }
 
 /// `hopctl trace`.
@@ -472,22 +481,11 @@ pub struct Cleanup {
     pub host_port: String,
 }
 
-/// A time span: a number with ms, s, m or h; seconds without.
+/// A time span that is not 0: a number with ms, s, m or h; seconds without.
 ///
 /// # Errors
 /// A clause that says how spans are written.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let millis = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(millis)) {
-        Some(span) if span > 0 => Ok(Duration::from_millis(span)),
-        _ => Err("a time is a number with ms, s, m or h, such as 500ms, 10s, 5m".to_owned()),
-    }
+    let Span(duration) = span::parse(text)?;
+    if duration.is_zero() { Err("a time of 0 is none".to_owned()) } else { Ok(duration) }
 }

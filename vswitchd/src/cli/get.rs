@@ -10,7 +10,9 @@ use super::client::Client;
 use super::output::Output;
 use super::tables::{Row, rows};
 use super::{Answer, Failure, Outcome};
-use crate::admin::objects::{Counter, Drop, FdbEntry, Lease, List, Neighbor, Port, Route};
+use crate::admin::objects::{
+    Counter, Drop, FdbEntry, Lease, List, Neighbor, Port, Recording, Route, Trigger,
+};
 
 /// Lists.
 ///
@@ -18,7 +20,26 @@ use crate::admin::objects::{Counter, Drop, FdbEntry, Lease, List, Neighbor, Port
 /// When no daemon answers, or a field to sort by does not exist.
 pub async fn get(args: &Get, namespace: Option<&str>, client: &Client, output: &Output) -> Outcome {
     let list = client.get(&format!("/v1/{}", name(args.what))).await?;
-    show(args, namespace, list, output)
+    let answer = show(args, namespace, list, output)?;
+    if args.what == What::Recordings && !output.is_object() {
+        let triggers = client.get::<List<Trigger>>("/v1/triggers").await?;
+        told(&triggers.items).iter().for_each(|line| output.notice(line));
+    }
+    Ok(answer)
+}
+
+/// What a list of recordings does not say: who watches, and what was not recorded.
+fn told(rules: &[Trigger]) -> Vec<String> {
+    if rules.is_empty() {
+        return vec!["no rule watches: `triggers` in the file of settings has them".to_owned()];
+    }
+    let silent = rules.iter().all(|rule| rule.fired == 0);
+    let waiting = || format!("{} rules watch, none has fired: hopctl get triggers", rules.len());
+    let suppressed = rules.iter().filter(|rule| rule.suppressed > 0).map(|rule| {
+        let Trigger { rule, suppressed, every, .. } = rule;
+        format!("not recorded of `{rule}`: {suppressed}, since one in {every} is")
+    });
+    silent.then(waiting).into_iter().chain(suppressed).collect()
 }
 
 /// What a list is called.
@@ -32,6 +53,8 @@ pub fn name(what: What) -> &'static str {
         What::Drops => "drops",
         What::Counters => "counters",
         What::Leases => "leases",
+        What::Recordings => "recordings",
+        What::Triggers => "triggers",
     }
 }
 
@@ -65,6 +88,8 @@ pub fn show(
         What::Drops => print::<Drop>(list.items, output),
         What::Counters => print::<Counter>(list.items, output),
         What::Leases => print::<Lease>(list.items, output),
+        What::Recordings => print::<Recording>(list.items, output),
+        What::Triggers => print::<Trigger>(list.items, output),
     }
 }
 

@@ -84,7 +84,9 @@ pub(super) async fn capture(
 pub(super) fn whole(stop: Result<&Stop, String>) -> Outcome {
     match stop {
         Ok(Stop::End(Ending { cut: true, .. })) => Err(gone()),
-        Ok(Stop::End(_) | Stop::Until | Stop::Break(_) | Stop::Enough) => Ok(Answer::Yes),
+        Ok(Stop::End(_) | Stop::Until | Stop::Break(_) | Stop::Enough | Stop::Crash { .. }) => {
+            Ok(Answer::Yes)
+        }
         Err(divergence) => Err(Failure::Negative(format!(
             "what follows cannot be shown: {divergence}; please report it with a recording, made \
              by hopctl record"

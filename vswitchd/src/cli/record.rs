@@ -68,7 +68,7 @@ fn redacted(file: &[u8]) -> Result<Vec<u8>, String> {
     let redacted = redact(&excerpt, 0).map_err(|problem| {
         format!("the recording does not replay, so it cannot be redacted: {problem}")
     })?;
-    let header = Header { id: start.id, build: start.build, redacted: true };
+    let header = Header { id: start.id, build: start.build, redacted: true, about: start.about };
     let mut out = Vec::new();
     recording::write(&redacted, &header, &mut out);
     Ok(out)

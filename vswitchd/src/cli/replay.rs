@@ -14,7 +14,7 @@ use super::{Answer, Failure, Outcome, capture, get};
 use crate::admin::objects::{List, Object};
 use crate::capture::{Options as Captured, Points, Selection};
 use crate::kube::{manifests, objects as kube};
-use crate::replay::objects::Replay;
+use crate::replay::objects::{Crash, Replay};
 use crate::replay::show::{Part, Show};
 use crate::replay::with::{Capture, feed};
 use crate::replay::{Ended, Failure as Broken, Options, Watch, changed_by, run};
@@ -145,7 +145,11 @@ fn fed(args: &Args, directory: &Path, output: &Output) -> Result<Vec<u8>, Failur
     ));
     let build = concat!("hopctl ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut out = Vec::new();
-    recording::write(&fed.excerpt, &Header { id: Id(0), build, redacted: false }, &mut out);
+    recording::write(
+        &fed.excerpt,
+        &Header { id: Id(0), build, redacted: false, about: None },
+        &mut out,
+    );
     Ok(out)
 }
 
@@ -179,10 +183,12 @@ fn listed(ended: &Ended, what: What) -> Result<List<Value>, Failure> {
         What::Neighbors => serde_json::to_value(List::new(snapshot.neighbors(&names))),
         What::Drops => serde_json::to_value(List::new(snapshot.drops(&names))),
         What::Counters => serde_json::to_value(List::new(snapshot.counters(&names))),
-        What::Leases => {
+        What::Leases | What::Recordings | What::Triggers => {
+            let name = get::name(what);
             return Err(Failure::Usage(
-                "leases are the daemon's, not the switch's: no recording has them".to_owned(),
-                "get neighbors shows who had which address".to_owned(),
+                format!("{name} are the daemon's, not the switch's: no recording has them"),
+                if what == What::Leases { "get neighbors shows who had which address" } else { "" }
+                    .to_owned(),
             ));
         }
     };
@@ -264,23 +270,34 @@ fn summary(replay: &Replay) -> Rows {
         "cut" => "where the file was cut",
         "until" => "at the moment asked for",
         "break" => "behind the breakpoint",
+        "crash" => "before what crashed the switch",
         _ => "where it diverged",
     };
     let row = |tone, name: &str, value: String| (tone, vec![name.to_owned(), value]);
     let plain = |name: &str, value: String| row(Tone::Plain, name, value);
-    Rows {
-        header: vec!["REPLAY", ""],
-        rows: vec![
-            plain("recording", format!("{} by {}{redacted}", replay.recording, replay.build)),
-            plain("first record", replay.first.clone().unwrap_or_else(nothing)),
-            plain("last record", replay.last.clone().unwrap_or_else(nothing)),
-            plain("stopped", stopped.to_owned()),
-            plain("records", format!("{all}: {}", counts(&replay.records))),
-            plain("walks", format!("{}: {}", replay.walks, counts(&replay.verdicts))),
-            plain("frames sent", replay.sent.to_string()),
-            plain("verified", compared),
-            plain("state", replay.digest.clone()),
-            row(tone, "as recorded", equal.to_owned()),
-        ],
-    }
+    let mut rows =
+        vec![plain("recording", format!("{} by {}{redacted}", replay.recording, replay.build))];
+    rows.extend(replay.taken.iter().map(|taken| plain("taken for", taken.rule.clone())));
+    rows.extend(
+        replay.taken.iter().map(|taken| plain("event", format!("{}: {}", taken.time, taken.event))),
+    );
+    rows.extend([
+        plain("first record", replay.first.clone().unwrap_or_else(nothing)),
+        plain("last record", replay.last.clone().unwrap_or_else(nothing)),
+        plain("stopped", stopped.to_owned()),
+    ]);
+    rows.extend(replay.crash.as_ref().map(|crash| {
+        let Crash { record, what } = crash;
+        let how = format!("record {record}, {what}; --until record={record} carries it out");
+        row(Tone::Bad, "crash", how)
+    }));
+    rows.extend([
+        plain("records", format!("{all}: {}", counts(&replay.records))),
+        plain("walks", format!("{}: {}", replay.walks, counts(&replay.verdicts))),
+        plain("frames sent", replay.sent.to_string()),
+        plain("verified", compared),
+        plain("state", replay.digest.clone()),
+        row(tone, "as recorded", equal.to_owned()),
+    ]);
+    Rows { header: vec!["REPLAY", ""], rows }
 }

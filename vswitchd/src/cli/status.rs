@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use super::args;
 use super::client::Client;
 use super::output::{Output, Tone, age, printable};
+use super::tables::bytes;
 use super::{Answer, Failure, Node, Outcome};
-use crate::admin::objects::{CheckReport, Journal, Object, Status, Version, Worker};
+use crate::admin::objects::{CheckReport, Journal, Object, Recordings, Status, Version, Worker};
 
 /// How often `--wait` asks.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -84,6 +85,12 @@ fn print(status: &Status, output: &Output) -> std::io::Result<()> {
     }
     if let Some(journal) = &status.journal {
         line(Tone::Plain, "journal", &reach(journal))?;
+    }
+    let Recordings { rules, count, size_bytes, budget_bytes, directory } = &status.recordings;
+    if *rules > 0 || *count > 0 {
+        let (size, budget) = (bytes(*size_bytes), bytes(*budget_bytes));
+        let text = format!("rules {rules}, recordings {count}; {size} of {budget} in {directory}");
+        line(Tone::Plain, "triggers", &text)?;
     }
     if status.captures > 0 {
         line(Tone::Plain, "captures", &status.captures.to_string())?;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::output::{Rows, Tone, age};
-use crate::admin::objects::{Counter, Drop, FdbEntry, Lease, Neighbor, Port, Route};
+use crate::admin::objects::{
+    Counter, Drop, FdbEntry, Lease, Neighbor, Port, Recording, Route, Trigger,
+};
 
 /// An object that is a row of a table.
 pub trait Row {
@@ -177,6 +179,65 @@ impl Row for Lease {
             aged(self.age_seconds),
             self.container_id.clone(),
         ]
+    }
+}
+
+impl Row for Recording {
+    const HEADER: (&'static [&'static str], usize) =
+        (&["AGE", "RULE", "COVERS", "PACKETS", "SIZE", "PATH", "TIME", "EVENT"], 6);
+
+    fn cells(&self) -> Vec<String> {
+        let lacks = match self.missing_ms {
+            0 => String::new(),
+            missing => format!(" ({} earlier were gone)", seconds(missing)),
+        };
+        vec![
+            aged(Some(self.age_seconds)),
+            self.rule.clone(),
+            format!("{}{lacks}", seconds(self.covered_ms)),
+            self.packets.to_string(),
+            bytes(self.size_bytes),
+            self.path.clone(),
+            self.time.clone(),
+            self.event.clone(),
+        ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.rule == crate::recorder::quarantine::RULE { Tone::Bad } else { Tone::Plain }
+    }
+}
+
+impl Row for Trigger {
+    const HEADER: (&'static [&'static str], usize) =
+        (&["RULE", "FIRED", "SUPPRESSED", "RECORDED", "BEFORE", "AFTER", "EVERY", "GIVEN UP"], 7);
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.rule.clone(),
+            self.fired.to_string(),
+            self.suppressed.to_string(),
+            self.recorded.to_string(),
+            self.before.clone(),
+            self.after.clone(),
+            self.every.clone(),
+            self.given_up.to_string(),
+        ]
+    }
+}
+
+/// Milliseconds as `12.3s`.
+fn seconds(millis: u64) -> String {
+    format!("{}.{}s", millis / 1_000, millis / 100 % 10)
+}
+
+/// Bytes in the unit that leaves at most four digits.
+pub(super) fn bytes(size: u64) -> String {
+    let unit =
+        [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|(bits, _)| size >> bits > 9);
+    match unit {
+        Some((bits, name)) => format!("{} {name}", size >> bits),
+        None => format!("{size} B"),
     }
 }
 

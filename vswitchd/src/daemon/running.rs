@@ -18,6 +18,7 @@ use crate::kube::objects::Desired;
 use crate::node::Kernel;
 use crate::node::uplink::Uplink;
 use crate::settings::Settings;
+use crate::triggers::{Keeper, keeper::Parts};
 use crate::worker::Parent;
 
 /// The parts, once they run.
@@ -66,6 +67,15 @@ impl Running {
         let found = recorded.problems;
         let state = State::new(settings, kernel.clone(), cni, host, parent, found);
         let state = Arc::new(state);
+        let keeper = Keeper::start(
+            settings,
+            Parts {
+                handle: handle.clone(),
+                past: recorded.past.clone(),
+                names: directory.clone(),
+                node: settings.node_name.clone(),
+            },
+        );
         let context = Context {
             handle,
             directory,
@@ -76,6 +86,7 @@ impl Running {
             },
             past: recorded.past,
             captures: admin::Captures::default(),
+            keeper,
         };
         state.set_problems(idle(&desired));
         Ok(Self { plan, desired, kernel, state, context, data })

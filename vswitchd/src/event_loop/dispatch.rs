@@ -150,6 +150,7 @@ impl Loop {
         }
         self.feed(Input::Frame { port, frame });
         self.show(Some(offload));
+        self.watch_walks();
         self.carry_out();
     }
 
@@ -189,6 +190,7 @@ impl Loop {
         offload::checksum::complete(&mut frame);
         self.feed(Input::Deliver { endpoint, frame });
         self.show(None);
+        self.watch_walks();
         self.carry_out();
     }
 

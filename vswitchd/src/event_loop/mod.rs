@@ -14,13 +14,17 @@ use stack::{Change, ConfigError, Instant, PortId, Switch};
 
 use crate::capture::session::Session;
 use crate::port::{Losses, PortIo};
+use crate::triggers::watcher::{Counts, Watcher};
+use watch::Watching;
 
 mod clock;
 mod dispatch;
 mod run;
+mod watch;
 
 pub use clock::{monotonic, seeds, utc_offset};
 pub use run::{start, start_recorded};
+pub use watch::Event;
 
 /// Counted outside the core, per port. `transmitted = written + failed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct View<'a> {
     pub drivers: &'a BTreeMap<PortId, DriverCounters>,
     /// What the drivers of removed ports had counted.
     pub gone: &'a DriverCounters,
+    /// What each rule has seen.
+    pub rules: &'a [Counts],
 }
 
 impl DriverCounters {
@@ -82,7 +88,9 @@ pub(crate) enum Command {
     Ask(Question),
     /// Show every walk to this session until its reader is gone.
     Capture(Box<Session>),
-    /// What a port is called, for the journal.
+    /// Show every walk to these rules from now on.
+    Watch(Box<Watching>),
+    /// What a port is called, for the journal and for rules.
     Label(PortId, String),
     /// Poll devices from now on, if desired state is complete.
     Serve,
@@ -176,6 +184,16 @@ impl Handle {
     /// When the loop is gone.
     pub fn capture(&self, session: Session) -> Result<(), Ended> {
         self.send(Command::Capture(Box::new(session)))
+    }
+
+    /// Shows every walk to rules from now on. The receiver is told of each event that fires one.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub fn watch(&self, watcher: Watcher) -> Result<tokio::sync::mpsc::Receiver<Event>, Ended> {
+        let (watching, events) = watch::open(watcher);
+        self.send(Command::Watch(Box::new(watching)))?;
+        Ok(events)
     }
 
     /// Ends the loop after its current batch.

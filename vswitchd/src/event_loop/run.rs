@@ -10,6 +10,7 @@ use stack::{Change, ConfigError, Duration, Event, Input, Instant, Outbox, PortId
 use tokio::sync::oneshot;
 
 use super::dispatch::Attached;
+use super::watch::Watching;
 use super::{Command, DriverCounters, Handle, View, utc_offset};
 use crate::capture::session::Session;
 use crate::port::wake::Waiter;
@@ -32,12 +33,14 @@ const LOSSES_FRESH: Duration = Duration::from_millis(100);
 pub(super) struct Loop {
     pub(super) switch: Switch,
     /// Absent in benches only, to see what it costs.
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     pub(super) out: Outbox,
     pub(super) pool: Pool,
     pub(super) ports: Vec<Option<Attached>>,
     pub(super) index: HashMap<PortId, usize, RandomState>,
     pub(super) sessions: Vec<Session>,
+    /// Rules, if there are any.
+    pub(super) watching: Option<Box<Watching>>,
     /// Ports with frames waiting for the end of the batch.
     pub(super) pending: Vec<usize>,
     /// The frame of a walk as it came in, kept only while somebody captures.
@@ -135,6 +138,7 @@ impl Loop {
             ports: Vec::new(),
             index: HashMap::default(),
             sessions: Vec::new(),
+            watching: None,
             pending: Vec::new(),
             received: Vec::new(),
             now: Instant::ZERO,
@@ -168,6 +172,7 @@ impl Loop {
                 }
             }
             self.flush();
+            self.watch_time();
             if commanded && !self.obey() {
                 return;
             }
@@ -178,7 +183,11 @@ impl Loop {
     /// Until when to wait for frames: not at all while a snapshot is being taken.
     fn wait_until(&self) -> Option<Instant> {
         let busy = self.journal.as_ref().is_some_and(Journal::is_busy);
-        if busy { Some(self.now) } else { self.switch.poll_at() }
+        if busy {
+            return Some(self.now);
+        }
+        let rules = self.watching.as_ref().and_then(|watching| watching.due());
+        [self.switch.poll_at(), rules].into_iter().flatten().min()
     }
 
     /// The only way into the switch: what goes in is recorded first.
@@ -273,7 +282,11 @@ impl Loop {
                 }
                 Command::Ask(question) => self.ask(question),
                 Command::Capture(session) => self.sessions.push(*session),
+                Command::Watch(watching) => self.watching = Some(watching),
                 Command::Label(port, name) => {
+                    if let Some(watching) = &mut self.watching {
+                        watching.name(port, &name);
+                    }
                     if let Some(journal) = &mut self.journal {
                         journal.label(self.now, port, name);
                     }
@@ -366,6 +379,7 @@ impl Loop {
         self.compare_clocks();
         let (now, utc_offset) = (self.now, self.utc_offset);
         let (switch, gone) = (&self.switch, &self.gone);
-        question(&View { switch, now, utc_offset, drivers: &drivers, gone });
+        let rules = self.watching.as_ref().map_or_else(Vec::new, |watching| watching.counts());
+        question(&View { switch, now, utc_offset, drivers: &drivers, gone, rules: &rules });
     }
 }

@@ -80,6 +80,12 @@ impl Journal {
         self.utc_offset
     }
 
+    /// Behind the newest record.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.recorder.place().position()
+    }
+
     /// Records the name of a port.
     pub fn label(&mut self, now: Instant, port: PortId, name: String) {
         if self.labels.get(&port) != Some(&name) {

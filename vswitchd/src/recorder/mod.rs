@@ -4,11 +4,10 @@
 //!   the file. Nothing is half written for a reader, nor after a crash.
 //! - [`areas`], [`snapshots`]: states beside the ring, taken between two batches.
 //! - [`journal`]: what the event loop calls; [`mod@past`]: what the control side asks.
-//! - [`recovery`]: the state a dead worker left. [`home`]: where all this lies.
+//! - [`recovery`]: the state a dead worker left; [`quarantine`]: what it died on, kept.
+//! - [`home`]: where all this lies.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ pub mod layout;
 pub mod map;
 pub mod past;
 pub mod poison;
+pub mod quarantine;
 pub mod reader;
 pub mod recovery;
 pub mod ring;
@@ -138,9 +138,11 @@ fn resume(options: &Options, begun: &Begun, state: State) -> Result<Opened, Open
         tracing::info!("journal-size takes effect with the next journal; this one keeps its size");
     }
     let mut journal = Journal::new(ring, how.chain, options.payload, taker, labels);
-    let notice = set_aside.map(|path| {
+    let notice = set_aside.map(|_path| {
         journal.recorder().skip(begun.now, "it crashed the worker twice");
-        format!("a record that crashed the switch twice was set aside: {}", path.display())
+        "a record that crashed the switch twice was set aside: hopctl get recordings names the \
+         file, please report it"
+            .to_owned()
     });
     journal.recorder().resume(begun.now, "recovered from the journal");
     journal.clock(begun.now, begun.utc_offset);
@@ -213,13 +215,6 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a file that only its owner reads.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    options.open(path)?.write_all(bytes)
-}
-
 /// This boot, as two words.
 fn boot_id() -> io::Result<[u64; 2]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
@@ -230,4 +225,4 @@ fn boot_id() -> io::Result<[u64; 2]> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

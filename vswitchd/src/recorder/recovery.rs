@@ -6,8 +6,8 @@
 //! that another switch wrote, never becomes a state.
 //!
 //! **A record that a worker died on** is the one that is published and not carried out. It is
-//! replayed once as any other. If the replay dies on it as well it is set aside: its bytes go into
-//! a file of their own, in the ring it is marked as not done, and the worker goes on.
+//! replayed once as any other. If the replay dies on it as well it is set aside: it becomes the end
+//! of a recording ([`quarantine`]), in the ring it is marked as not done, and the worker goes on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ use stack::{Instant, PortId, Replay, Switch};
 use super::areas::{self, Found};
 use super::layout::{Header, Identity};
 use super::map::Map;
+use super::past::Past;
+use super::quarantine::{self, QuarantineError};
 use super::reader::{ReadError, Reader, reaches};
 use super::{Options, poison};
 
@@ -98,11 +100,11 @@ pub enum Unusable {
         position: u64,
     },
     /// Too many records set aside.
-    #[error("had three records that crashed the switch within a minute; the last is {0}")]
-    Poisoned(PathBuf),
+    #[error("had three records that crashed the switch within a minute (hopctl get recordings)")]
+    Poisoned,
     /// What crashed cannot be kept.
     #[error("has a record that crashed the switch, and it cannot be set aside: {0}")]
-    SetAside(std::io::Error),
+    SetAside(QuarantineError),
 }
 
 /// Reads what a dead worker left.
@@ -167,22 +169,21 @@ fn post_mortem(header: &Header) -> Result<Option<u64>, Unusable> {
     if live == Some(at) { Ok(live) } else { Err(Unusable::Crashes { position: at }) }
 }
 
-/// Writes the records behind `position` into a file of their own, and marks the last of them as
-/// not done: an input in several records is carried out by the last.
+/// Keeps the records behind `position` with what led to them, and marks the last of them as not
+/// done: an input in several records is carried out by the last.
 fn set_aside(
     directory: &Path,
     map: &Arc<Map>,
     position: u64,
     now: Instant,
 ) -> Result<PathBuf, Unusable> {
+    let past = Past::new(Arc::clone(map), directory);
+    let path = quarantine::keep(&past, directory, position).map_err(Unusable::SetAside)?;
     let mut reader = Reader::new(Arc::clone(map), position);
-    let (mut bytes, mut last) = (Vec::new(), None);
+    let mut last = None;
     while reader.advance()? {
-        bytes.extend_from_slice(reader.record());
         last = Some(reader.position());
     }
-    let path = directory.join(format!("quarantine-{position}.bin"));
-    super::write_private(&path, &bytes).map_err(Unusable::SetAside)?;
     let (geometry, bodies) = (map.geometry(), map.bodies());
     if let (Some(at), Some(mut bodies)) = (last, bodies) {
         let place = geometry.place(geometry.number(at));
@@ -197,7 +198,7 @@ fn set_aside(
     third.store(now.0, Ordering::Relaxed);
     let oldest = first.load(Ordering::Relaxed);
     let often = oldest != 0 && now.0.saturating_sub(oldest) < MINUTE;
-    if often { Err(Unusable::Poisoned(path)) } else { Ok(path) }
+    if often { Err(Unusable::Poisoned) } else { Ok(path) }
 }
 
 /// What a replay of a ring is for.

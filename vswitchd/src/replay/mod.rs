@@ -50,6 +50,13 @@ pub enum Stop {
     Break(Hit),
     /// Where whoever looks on had all that was wanted.
     Enough,
+    /// Before the record that had crashed the switch.
+    Crash {
+        /// Its number.
+        record: u64,
+        /// What it is.
+        what: String,
+    },
 }
 
 /// What a breakpoint stopped at.
@@ -168,7 +175,14 @@ pub fn run(
                     watch.named(&replayer);
                 }
             }
-            Ok(Turn::Limit) if limited => break Ok(Stop::Until),
+            Ok(Turn::Limit) if limited => {
+                break Ok(match replayer.crash() {
+                    Some((record, what)) if !beyond(options, record) => {
+                        Stop::Crash { record, what }
+                    }
+                    Some(_) | None => Stop::Until,
+                });
+            }
             Ok(Turn::Limit) => {
                 limited = true;
                 replayer.limit(limit(options, &replayer).map_err(Failure::Until)?);
@@ -191,6 +205,11 @@ pub fn run(
         watch.end().map_err(Failure::Output)?;
     }
     Ok(Ended { replayer, summary, stop })
+}
+
+/// Whether more than that record was left out because it was asked for.
+fn beyond(options: &Options, record: u64) -> bool {
+    matches!(options.until, Some(Until::Record(most)) if most < record)
 }
 
 fn limit(options: &Options, replayer: &Replayer) -> Result<Limit, String> {

@@ -19,9 +19,12 @@ pub struct Replay {
     pub build: String,
     /// Whether its payload was zeroed.
     pub redacted: bool,
+    /// Why a daemon took it by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Taken>,
     /// Whether this switch did what was recorded.
     pub equal: bool,
-    /// `end`, `cut`, `until`, `break` or `diverged`.
+    /// `end`, `cut`, `until`, `break`, `crash` or `diverged`.
     pub stopped: &'static str,
     /// Records carried out, by kind.
     pub records: BTreeMap<&'static str, u64>,
@@ -51,6 +54,9 @@ pub struct Replay {
     /// What the breakpoint stopped at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hit: Option<Hit>,
+    /// What had crashed the switch: the replay stopped before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash: Option<Crash>,
     /// The first difference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub divergence: Option<Difference>,
@@ -58,6 +64,28 @@ pub struct Replay {
 
 impl Kind for Replay {
     const KIND: &'static str = "Replay";
+}
+
+/// Why a daemon took a recording by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// The rule that asked for it.
+    pub rule: String,
+    /// What happened.
+    pub event: String,
+    /// When.
+    pub time: String,
+}
+
+/// A record that had crashed the switch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Crash {
+    /// The record.
+    pub record: u64,
+    /// What it is.
+    pub what: String,
 }
 
 /// Frames dropped for one reason.
@@ -135,6 +163,11 @@ impl Replay {
             recording: start.id.to_string(),
             build: start.build.clone(),
             redacted: start.redacted,
+            taken: start.about.as_ref().map(|about| Taken {
+                rule: about.rule.clone(),
+                event: about.event.clone(),
+                time: rfc3339(about.at),
+            }),
             equal: ended.stop.is_ok(),
             records: summary.records.clone(),
             first,
@@ -162,6 +195,10 @@ impl Replay {
                 replay.foreign = ending.foreign;
             }
             Ok(Stop::Until | Stop::Enough) => replay.stopped = "until",
+            Ok(Stop::Crash { record, what }) => {
+                replay.stopped = "crash";
+                replay.crash = Some(Crash { record: *record, what: what.clone() });
+            }
             Ok(Stop::Break(hit)) => {
                 replay.stopped = "break";
                 replay.hit = Some(Hit {

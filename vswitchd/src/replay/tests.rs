@@ -18,7 +18,7 @@ use crate::utc::rfc3339;
 
 pub(super) fn file(excerpt: &Excerpt) -> Vec<u8> {
     let mut out = Vec::new();
-    let header = Header { id: Id(5), build: "test 1".to_owned(), redacted: false };
+    let header = Header { id: Id(5), build: "test 1".to_owned(), redacted: false, about: None };
     recording::write(excerpt, &header, &mut out);
     out
 }

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::node::LinkKind;
 use crate::recorder::layout::{SIZE_MAX, SIZE_MIN};
+use crate::triggers::rule::{self, Rule};
 
 pub mod size;
+pub mod span;
 
 use size::Size;
 
@@ -75,6 +77,18 @@ pub struct Given {
     /// Record whole frames, not only their first 256 bytes [default: false]
     #[arg(long, env = "HOPSCOPE_JOURNAL_PAYLOAD", value_name = "BOOL")]
     pub journal_payload: Option<bool>,
+    /// Rules that keep a recording of the seconds around an event. A list: of the file alone.
+    #[arg(skip)]
+    pub triggers: Option<Vec<Rule>>,
+    /// Bytes of all recordings that rules keep, with Ki, Mi or Gi; the oldest go first [default:
+    /// 256Mi]
+    #[arg(
+        long,
+        env = "HOPSCOPE_RECORDINGS_BUDGET",
+        value_name = "SIZE",
+        value_parser = size::parse
+    )]
+    pub recordings_budget: Option<Size>,
     /// How log lines look [default: text]
     #[arg(long, env = "HOPSCOPE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -168,6 +182,10 @@ pub struct Settings {
     pub journal_dir: Option<PathBuf>,
     /// Whether whole frames are recorded.
     pub journal_payload: bool,
+    /// Rules that keep recordings.
+    pub triggers: Vec<Rule>,
+    /// Bytes of all these recordings.
+    pub recordings_budget: u64,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -253,6 +271,8 @@ impl Given {
             journal_size: self.journal_size.or(file.journal_size),
             journal_dir: self.journal_dir.or(file.journal_dir),
             journal_payload: self.journal_payload.or(file.journal_payload),
+            triggers: self.triggers.or(file.triggers),
+            recordings_budget: self.recordings_budget.or(file.recordings_budget),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -272,6 +292,8 @@ impl Given {
         if let Some(name) = &uplink {
             interface_name("uplink", name)?;
         }
+        let journal_size = journal_size(self.journal_size)?;
+        let triggers = triggers(self.triggers.unwrap_or_default(), journal_size)?;
         Ok(Settings {
             node_name: self.node_name.unwrap_or_else(|| host_name.to_owned()),
             manifests,
@@ -283,9 +305,11 @@ impl Given {
             mtu: self.mtu.unwrap_or_default(),
             vxlan_port: self.vxlan_port.unwrap_or(4_789),
             node_addresses: self.node_addresses,
-            journal_size: journal_size(self.journal_size)?,
+            journal_size,
             journal_dir: self.journal_dir,
             journal_payload: self.journal_payload.unwrap_or(false),
+            triggers,
+            recordings_budget: self.recordings_budget.map_or(RECORDINGS_BUDGET, |size| size.0),
             log_format: self.log_format.unwrap_or_default(),
         })
     }
@@ -300,6 +324,20 @@ fn journal_size(given: Option<Size>) -> Result<u64, SettingsError> {
     Err(SettingsError::Value { key: "journal-size", why })
 }
 
+fn triggers(rules: Vec<Rule>, journal_size: u64) -> Result<Vec<Rule>, SettingsError> {
+    let key = "triggers";
+    rule::check(&rules).map_err(|why| SettingsError::Value { key, why })?;
+    if !rules.is_empty() && journal_size == 0 {
+        let why = "recordings are made of the journal, and journal-size is 0: give it a size, or \
+                   leave the rules out"
+            .to_owned();
+        return Err(SettingsError::Value { key, why });
+    }
+    Ok(rules)
+}
+
+/// Bytes of recordings that rules keep.
+const RECORDINGS_BUDGET: u64 = 256 << 20;
 /// Bytes of a journal: some seconds of a busy node, minutes of another.
 const JOURNAL_SIZE: u64 = 256 << 20;
 
@@ -360,6 +398,25 @@ mod tests {
         assert_eq!(resolved("journal-size: 0").unwrap(), 0);
         assert!(resolved("journal-size: 1Mi").unwrap_err().to_string().contains("4Mi to 64Gi"));
         assert!(Given::parse("journal-size: 1MB").unwrap_err().contains("256Mi"));
+    }
+
+    #[test]
+    fn rules_are_named_where_they_are_wrong() {
+        let file = |text: &str| Given::parse(&format!("manifests: /m\n{text}"));
+        let given = file("triggers:\n- on: rst\n  after: 3s\nrecordings-budget: 1Gi\n").unwrap();
+        let settings = given.resolve("n").unwrap();
+        let shown = settings.triggers[0].to_string();
+        assert_eq!((shown.as_str(), settings.recordings_budget), ("rst", 1 << 30));
+        let none = file("").unwrap().resolve("n").unwrap();
+        assert_eq!((none.triggers.len(), none.recordings_budget), (0, 256 << 20));
+        let message = file("triggers:\n- on: rst\n- on: drop raeson=Bug\n").unwrap_err();
+        assert!(message.starts_with("triggers[1]: `on: drop raeson=Bug`: takes"), "{message}");
+        assert!(message.contains("reason=, class=") && message.contains("line 4"), "{message}");
+        let refused = |text: &str| file(text).unwrap().resolve("n").unwrap_err().to_string();
+        let twice = refused("triggers:\n- on: rst\n- on: rst\n");
+        assert!(twice.starts_with("`triggers`: rule `on: rst` stands there twice"), "{twice}");
+        let unrecorded = refused("journal-size: 0\ntriggers:\n- on: rst\n");
+        assert!(unrecorded.contains("journal-size is 0"), "{unrecorded}");
     }
 
     #[test]

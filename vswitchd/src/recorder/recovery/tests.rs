@@ -128,11 +128,8 @@ fn a_record_that_crashes_twice_is_set_aside() {
     let how = second.recovered.unwrap();
     assert_eq!(how.digest, before.0, "it is as if it had never come");
     assert_ne!(how.chain, before.1, "but it is not forgotten");
-    let file = std::fs::read_dir(&scratch.0).unwrap().flatten().map(|entry| entry.path());
-    let file = file.into_iter().find(|path| path.to_string_lossy().contains("quarantine")).unwrap();
-    let kept = std::fs::read(file).unwrap();
-    let record = stack::journal::records(&kept).next().unwrap().unwrap();
-    assert!(record.ends_with(&[6; 80]));
+    let [file] = <[PathBuf; 1]>::try_from(quarantine::files(&scratch.0)).unwrap();
+    stops_before_the_crash(&file, before.0);
     // What follows, and all of it again, leaves the record out.
     (0..5).for_each(|n| second.round(n));
     assert_eq!(replayed(&second.past), second.state());
@@ -140,6 +137,37 @@ fn a_record_that_crashes_twice_is_set_aside() {
     drop(second);
     let third = Worker::start(&scratch, now);
     assert_eq!(third.notice, None);
+}
+
+/// A replay of the recording comes to the state before the record, and goes on only if told to.
+fn stops_before_the_crash(file: &Path, before: u64) {
+    use recording::{Limit, Replayer, Turn};
+    let kept = std::fs::read(file).unwrap();
+    let mut replayer = Replayer::new(3);
+    replayer.push(&kept);
+    replayer.finish();
+    let mut last = 0;
+    let stop = |replayer: &mut Replayer, last: &mut u64| loop {
+        match replayer.turn().unwrap() {
+            Turn::Done(done) => *last = done.number,
+            Turn::Started => {}
+            other @ (Turn::Starved | Turn::Limit | Turn::End(_)) => return other,
+        }
+    };
+    assert_eq!(stop(&mut replayer, &mut last), Turn::Limit);
+    assert_eq!(replayer.switch().unwrap().digest(), before);
+    let (number, what) = replayer.crash().unwrap();
+    assert!(number == last + 1 && what.starts_with("frame from pod/demo/a: "), "{what}");
+    replayer.limit(Limit::Utc(u64::MAX));
+    assert_eq!(stop(&mut replayer, &mut last), Turn::Limit, "a moment is no word for it");
+    replayer.limit(Limit::Record(number));
+    assert!(matches!(stop(&mut replayer, &mut last), Turn::End(ending) if !ending.cut));
+    assert_eq!(last, number);
+    assert_eq!(replayer.frame().unwrap().bytes, [6; 80]);
+    let about = replayer.start().about.clone().unwrap();
+    assert_eq!((about.rule.as_str(), about.crashed), ("quarantine", Some(number)));
+    assert!(about.event.contains("crashed the switch twice: frame from pod/demo/a"), "{about}");
+    assert!(about.packets > 20 && about.covers.1 == about.at);
 }
 
 #[test]
