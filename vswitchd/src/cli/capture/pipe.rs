@@ -42,8 +42,8 @@ impl Pipe {
     }
 }
 
-/// Waits while the pipe is full. A signal that comes meanwhile counts as the reader's end: it is
-/// the user's who asks for the end, or that of a child that is gone.
+/// Waits while the pipe is full, for who is not waiting for anything else: a signal that came just
+/// before would not be heard.
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
@@ -53,9 +53,9 @@ impl Write for Pipe {
             }
             let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
             match poll(&mut polled, PollTimeout::NONE) {
-                Err(Errno::EINTR) => return Err(io::ErrorKind::BrokenPipe.into()),
-                ready => ready?,
-            };
+                Err(Errno::EINTR) => {}
+                ready => drop(ready?),
+            }
         }
     }
 
@@ -65,6 +65,20 @@ impl Write for Pipe {
 }
 
 impl Reader {
+    /// Gives it as many of the bytes as it takes, as soon as it takes any.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) async fn give(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.0.writable().await?;
+            match self.0.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                given => return given,
+            }
+        }
+    }
+
     /// Waits until it is closed.
     ///
     /// # Errors

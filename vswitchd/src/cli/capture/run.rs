@@ -3,11 +3,13 @@
 use std::future::pending;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Duration, Sleep, sleep};
 
 use super::super::client::Client;
 use super::super::output::{Output, Tone};
@@ -43,6 +45,8 @@ pub(in super::super) struct Run {
     other_end: Option<OtherEnd>,
     /// The Wireshark that shows it.
     viewer: Option<Child>,
+    /// Whole blocks that its pipe has not taken yet; `None` while they are written at once.
+    queue: Option<Vec<u8>>,
     /// Why blocks could not be taken.
     failure: Option<Failure>,
     reader: Reader,
@@ -63,6 +67,7 @@ impl Run {
             stopped: false,
             other_end: None,
             viewer: None,
+            queue: None,
             failure: None,
             reader: Reader::default(),
             points: Vec::new(),
@@ -149,6 +154,9 @@ impl Run {
     ) -> Outcome {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        // A pipe may be full for as long as its reader likes, and the user is heard meanwhile.
+        self.queue = self.other_end.as_ref().map(|_pipe| Vec::new());
+        let mut patience = None;
         loop {
             let stop = async {
                 tokio::select! {
@@ -157,8 +165,18 @@ impl Run {
                 }
             };
             let gone = gone(self.other_end.as_ref(), self.viewer.as_mut());
+            let waiting = self.queue.as_ref().is_some_and(|queue| !queue.is_empty());
             let frame = tokio::select! {
-                frame = body.frame() => frame,
+                // Not more than the pipe takes.
+                frame = body.frame(), if !waiting => frame,
+                given = give(self.other_end.as_ref(), self.queue.as_deref()), if waiting => {
+                    let given = given?;
+                    self.queue.as_mut().map(|queue| queue.drain(..given));
+                    continue;
+                }
+                () = until(patience.as_mut()), if waiting => {
+                    return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+                }
                 gone = gone => {
                     gone?;
                     return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
@@ -169,6 +187,7 @@ impl Run {
                         return Ok(Answer::No);
                     }
                     self.stopped = true;
+                    patience = Some(Box::pin(sleep(PATIENCE)));
                     client.delete(&format!("/v1/capture/{id}")).await?;
                     continue;
                 }
@@ -194,8 +213,10 @@ impl Run {
         while let Some((block, raw)) =
             self.reader.block().map_err(|error| Failure::Negative(error.to_string()))?
         {
-            if let Sink::Bytes(file) = &mut self.sink {
-                file.write_all(raw)?;
+            match (&mut self.sink, &mut self.queue) {
+                (Sink::Bytes(_), Some(queue)) => queue.extend_from_slice(raw),
+                (Sink::Bytes(file), None) => file.write_all(raw)?,
+                _ => {}
             }
             match block {
                 Block::Interface(name) => self.points.push(name),
@@ -220,6 +241,25 @@ impl Run {
             file.flush()?;
         }
         Ok(())
+    }
+}
+
+/// After the user has asked for the end: how long a full pipe may take to be read.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Sleeps the rest of it, if there is one.
+async fn until(rest: Option<&mut Pin<Box<Sleep>>>) {
+    match rest {
+        Some(rest) => rest.await,
+        None => pending().await,
+    }
+}
+
+/// Gives a pipe what it takes of what waits for it.
+async fn give(other_end: Option<&OtherEnd>, waiting: Option<&[u8]>) -> io::Result<usize> {
+    match other_end.zip(waiting) {
+        Some((other_end, waiting)) => other_end.give(waiting).await,
+        None => pending().await,
     }
 }
 
