@@ -82,7 +82,7 @@ impl<'a> Home<'a> {
             tshark.interrupt(PATIENCE)
         };
         let ended = ended.unwrap().success().unwrap();
-        assert!(!ended.stderr.contains("rror"), "{ended:?}");
+        assert!(!ended.stderr.to_lowercase().contains("error"), "{ended:?}");
         capturing(self.world, 0);
         self.clean();
         file
