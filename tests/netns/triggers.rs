@@ -290,7 +290,7 @@ fn a_short_journal_gives_what_it_has_and_a_bad_rule_refuses_the_start() {
             json!([{"on": "drop reason=GuardSource"}]),
             ["triggers[0]", "`GuardSource`", "SourceIpSpoofed"],
         ),
-        (json!([{"on": "rst", "befor": "1s"}]), ["triggers[0]", "`befor`", "`before`"]),
+        (json!([{"on": "rst", "earlier": "1s"}]), ["triggers[0]", "`earlier`", "`before`"]),
         (json!([{"on": "rst", "every": "1ms"}]), ["`triggers`", "`every`", "1s to 24h"]),
     ] {
         world.set("triggers", rules);
