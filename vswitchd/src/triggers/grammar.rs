@@ -363,7 +363,7 @@ mod tests {
     fn what_is_wrong_is_named_with_what_may_be() {
         for (text, parts) in [
             ("", &["begins with drop, rst, no-answer or probe-failed"][..]),
-            ("dorp reason=Bug", &["`dorp`", "drop, rst"]),
+            ("lost reason=Bug", &["`lost`", "drop, rst"]),
             ("drop reason=GuardSource", &["`GuardSource`", "SourceMacSpoofed", "SourceIpSpoofed"]),
             ("drop reason=x", &["`x`", "Truncated", "or Bug"]),
             ("drop reason=", &["`reason=`", "reason=, class=, port="]),

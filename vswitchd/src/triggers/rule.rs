@@ -118,7 +118,7 @@ mod tests {
         for (text, parts) in [
             ("- on: rts\n", &["[0]", "`on: rts`", "begins with drop"][..]),
             ("- on: rst\n- before: 1s\n", &["[1]", "missing field `on`"]),
-            ("- on: rst\n  befor: 1s\n", &["[0]", "`befor`", "`before`", "line 2"]),
+            ("- on: rst\n  earlier: 1s\n", &["[0]", "`earlier`", "`before`", "line 2"]),
             ("- on: rst\n  after: soon\n", &["[0]", "`soon`", "500ms"]),
             ("- on: rst\n  before: 11m\n", &["on: rst", "`before` is 0s to 10m, not 11m"]),
             ("- on: rst\n  after: 2m\n", &["`after` is 0s to 1m"]),
