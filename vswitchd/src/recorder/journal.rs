@@ -46,6 +46,12 @@ impl Journal {
         &mut self.recorder
     }
 
+    /// Behind the newest record.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.recorder.place().position()
+    }
+
     /// An input is about to go in.
     #[inline]
     pub fn before(&mut self, now: Instant, input: &Input) {

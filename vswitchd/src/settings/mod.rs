@@ -75,6 +75,11 @@ pub struct Given {
     /// Record whole frames, not only their first 256 bytes [default: false]
     #[arg(long, env = "HOPSCOPE_JOURNAL_PAYLOAD", value_name = "BOOL")]
     pub journal_payload: Option<bool>,
+    /// Refuse to start on the run-dir of a running vswitchd, instead of taking over from it
+    /// [default: false]
+    #[arg(long, env = "HOPSCOPE_NO_TAKEOVER", value_name = "BOOL", num_args = 0..=1)]
+    #[arg(default_missing_value = "true")]
+    pub no_takeover: Option<bool>,
     /// How log lines look [default: text]
     #[arg(long, env = "HOPSCOPE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -168,6 +173,8 @@ pub struct Settings {
     pub journal_dir: Option<PathBuf>,
     /// Whether whole frames are recorded.
     pub journal_payload: bool,
+    /// Whether a start on the directories of a running vswitchd is refused.
+    pub no_takeover: bool,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -253,6 +260,7 @@ impl Given {
             journal_size: self.journal_size.or(file.journal_size),
             journal_dir: self.journal_dir.or(file.journal_dir),
             journal_payload: self.journal_payload.or(file.journal_payload),
+            no_takeover: self.no_takeover.or(file.no_takeover),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -286,6 +294,7 @@ impl Given {
             journal_size: journal_size(self.journal_size)?,
             journal_dir: self.journal_dir,
             journal_payload: self.journal_payload.unwrap_or(false),
+            no_takeover: self.no_takeover.unwrap_or(false),
             log_format: self.log_format.unwrap_or_default(),
         })
     }
