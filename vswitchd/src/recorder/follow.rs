@@ -57,7 +57,8 @@ impl Follower {
         super::populate(&map);
         let mut tries = 1;
         loop {
-            let begun = Course::newest(map.clone(), &options.directory, table_seed, Purpose::Compare);
+            let begun =
+                Course::newest(map.clone(), &options.directory, table_seed, Purpose::Compare);
             let followed = begun.and_then(|mut course| {
                 let head = map.header().head.load(Ordering::Acquire);
                 course.go_on(head, usize::MAX)?;

@@ -62,6 +62,7 @@ impl Journal {
             }
             Input::Change(change) => self.recorder.change(now, change),
             Input::Tick => self.recorder.tick(now),
+            Input::Import(state) => self.recorder.import(now, state),
         }
     }
 
