@@ -67,7 +67,13 @@ impl Sources for Parts {
     }
 
     fn worker(&self) -> Worker {
-        Worker { pid: 7, parent_pid: 6, restarts: 1, last_end: Some("killed by SIGKILL".into()) }
+        Worker {
+            pid: 7,
+            parent_pid: 6,
+            restarts: 1,
+            last_end: Some("killed by SIGKILL".into()),
+            takeover: None,
+        }
     }
 
     fn uptime(&self) -> Duration {

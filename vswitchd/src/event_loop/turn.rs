@@ -119,7 +119,7 @@ impl Waiting {
             return Ok(Look::Stroll);
         }
         if let Some(prepared) = self.prepared.take() {
-            drop(prepared.send(()));
+            let _nobody_waits = prepared.send(());
         }
         Ok(self.turn.baton.look()?.map_or(Look::Glance, Look::Ours))
     }

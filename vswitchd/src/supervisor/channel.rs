@@ -44,14 +44,18 @@ impl Channel {
     pub fn pair() -> io::Result<(Self, Self)> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        for end in [&ours, &theirs] {
-            // The default would do for nearly all messages; only the longest need this.
-            if let Err(errno) = setsockopt(end, sockopt::SndBufForce, &SEND_BUFFER) {
-                tracing::debug!(%errno, "a channel keeps its default buffer");
-            }
-        }
         rustix::io::ioctl_fionbio(&ours, true)?;
-        Ok((Self { socket: ours }, Self { socket: theirs }))
+        let (ours, theirs) = (Self { socket: ours }, Self { socket: theirs });
+        [&ours, &theirs].into_iter().for_each(Self::widen);
+        Ok((ours, theirs))
+    }
+
+    /// Makes room for the longest message, and for many short ones.
+    pub fn widen(&self) {
+        // The default would do for nearly all messages.
+        if let Err(errno) = setsockopt(&self.socket, sockopt::SndBufForce, &SEND_BUFFER) {
+            tracing::debug!(%errno, "a channel keeps its default buffer");
+        }
     }
 
     /// An end that was handed over.
