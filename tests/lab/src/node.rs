@@ -227,10 +227,16 @@ impl Node {
     pub fn hand_over_to(&mut self, command: Command) -> Result<Output> {
         let mut next = self.netns.spawn(command)?;
         next.wait_ready(DAEMON_TIMEOUT)?;
-        let Some(before) = self.daemon.replace(next) else {
-            return Err(Error::new(format!("{}: no daemon runs", self.name())));
-        };
-        before.finish(DAEMON_TIMEOUT)?.success()
+        self.adopt(next)?.finish(DAEMON_TIMEOUT)?.success()
+    }
+
+    /// Takes another daemon for this node's; gives back the one before.
+    ///
+    /// # Errors
+    /// When there was none.
+    pub fn adopt(&mut self, daemon: Process) -> Result<Process> {
+        let before = self.daemon.replace(daemon);
+        before.ok_or_else(|| Error::new(format!("{}: no daemon runs", self.name())))
     }
 
     /// The running daemon.

@@ -46,6 +46,9 @@ pub use handover::SOCKET;
 
 /// How long a worker may take to end in good order.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long one that ended while it handed over may keep its locks, and how often it is looked.
+const ENDING_PATIENCE: Duration = Duration::from_secs(5);
+const GLANCE: Duration = Duration::from_millis(5);
 /// Descriptors the two processes may have: two a port in each, and some.
 const DESCRIPTORS: u64 = 16_384;
 
@@ -141,18 +144,8 @@ pub fn run(settings: Settings) -> Result<ExitCode, SupervisorError> {
         return Err(SupervisorError::Unable { what: missing.message, mend });
     }
     raise_descriptor_limit();
-    let linux = Linux::new(settings.run_dir.clone())?;
-    let keeper = Keeper::new(linux, settings.host_port.clone(), settings.uplink.clone());
-    let (holdings, taking) = match Directories::take(&settings.run_dir, &settings.state_dir) {
-        Ok(directories) => (Holdings::make(&settings, directories, keeper)?, None),
-        Err(taken) if taken.is_in_use() && !settings.no_takeover => {
-            match handover::take::ask(&settings, keeper, &signals)? {
-                Asked::Nobody => return Err(taken.into()),
-                Asked::Stopped => return Ok(ExitCode::SUCCESS),
-                Asked::Handed(handed) => (handed.0, Some(handed.1)),
-            }
-        }
-        Err(refused) => return Err(refused.into()),
+    let Some((holdings, taking)) = obtain(&settings, &signals)? else {
+        return Ok(ExitCode::SUCCESS);
     };
     let supervisor = Supervisor {
         settings,
@@ -170,6 +163,36 @@ pub fn run(settings: Settings) -> Result<ExitCode, SupervisorError> {
         handed_to: None,
     };
     supervisor.run()
+}
+
+/// Makes all that must outlive a worker, or has it from the vswitchd that runs. `None` when a
+/// signal came meanwhile.
+fn obtain(
+    settings: &Settings,
+    signals: &SignalFd,
+) -> Result<Option<(Holdings, Option<Taking>)>, SupervisorError> {
+    // Until when one that ended while it was asked may keep its locks.
+    let mut ending = None;
+    loop {
+        let linux = Linux::new(settings.run_dir.clone())?;
+        let keeper = Keeper::new(linux, settings.host_port.clone(), settings.uplink.clone());
+        let taken = match Directories::take(&settings.run_dir, &settings.state_dir) {
+            Ok(directories) => {
+                return Ok(Some((Holdings::make(settings, directories, keeper)?, None)));
+            }
+            Err(taken) if taken.is_in_use() && !settings.no_takeover => taken,
+            Err(refused) => return Err(refused.into()),
+        };
+        match handover::take::ask(settings, keeper, signals)? {
+            Asked::Handed(handed) => return Ok(Some((handed.0, Some(handed.1)))),
+            Asked::Stopped => return Ok(None),
+            Asked::Ended => ending = Some(Instant::now() + ENDING_PATIENCE),
+            Asked::Nobody if ending.is_some_and(|until| Instant::now() < until) => {
+                std::thread::sleep(GLANCE);
+            }
+            Asked::Nobody => return Err(taken.into()),
+        }
+    }
 }
 
 impl Holdings {

@@ -238,7 +238,7 @@ impl Supervisor {
         match self.giving.as_ref().map(|giving| &giving.step) {
             None => false,
             Some(Step::Greeting | Step::Quieting | Step::Preparing) => {
-                self.give_up(&format!("its worker has {how}; try again"));
+                self.give_up(&format!("its worker is gone ({how}); try again"));
                 false
             }
             Some(Step::Yielding(_)) => {

@@ -76,6 +76,8 @@ pub(in super::super) enum Asked {
     Nobody,
     /// A signal ended the wait.
     Stopped,
+    /// It has ended before it had handed over.
+    Ended,
     /// All it has, as copies.
     Handed(Box<(Holdings, Taking)>),
 }
@@ -100,15 +102,23 @@ pub(in super::super) fn ask(
         host_port: settings.host_port.clone(),
         journal_dir: settings.journal_dir.clone(),
     };
-    say(&channel, &Message::Hello(hello), &[]).map_err(broken)?;
+    if say(&channel, &Message::Hello(hello), &[]).is_err() {
+        return Ok(Asked::Ended);
+    }
     let mut wait = Wait { channel: &channel, signals, until: Instant::now() + PATIENCE, settings };
-    let Some((first, descriptors)) = wait.next()? else { return Ok(Asked::Stopped) };
+    let (first, descriptors) = match wait.next()? {
+        Heard::Message(message, descriptors) => (message, descriptors),
+        Heard::Nothing(why) => return Ok(why),
+    };
     let Message::Inventory(inventory) = first else { return Err(wait.strange()) };
     let (locks, rest) = wait.split(descriptors, inventory.locks)?;
     let [tether, cni, admin, door, process]: [OwnedFd; 5] =
         rest.try_into().map_err(|_other| wait.strange())?;
     for _ in 0..inventory.ports {
-        let Some((message, descriptors)) = wait.next()? else { return Ok(Asked::Stopped) };
+        let (message, descriptors) = match wait.next()? {
+            Heard::Message(message, descriptors) => (message, descriptors),
+            Heard::Nothing(why) => return Ok(why),
+        };
         match message {
             Message::Pod { inode, ifname, host_ifname, device } => {
                 keeper.keep(inode, ifname, host_ifname, Parts { description: device, descriptors });
@@ -134,6 +144,12 @@ pub(in super::super) fn ask(
     Ok(Asked::Handed(Box::new((held, taking))))
 }
 
+/// What the other one said, or why nothing more will be said.
+enum Heard {
+    Message(Message, Vec<OwnedFd>),
+    Nothing(Asked),
+}
+
 /// The wait for the other's answers.
 struct Wait<'a> {
     channel: &'a Channel,
@@ -143,22 +159,20 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// The next message; `None` when a signal came.
-    fn next(&mut self) -> Result<Option<(Message, Vec<OwnedFd>)>, SupervisorError> {
+    /// The next message.
+    fn next(&mut self) -> Result<Heard, SupervisorError> {
         let broken = |source| SupervisorError::Io { doing: "cannot hear the other", source };
         loop {
             match self.channel.receive() {
                 Ok(Received::Message(bytes, descriptors)) => {
                     return match protocol::decode(&bytes) {
                         Ok(Message::Refused { why }) => Err(self.refused(why)),
-                        Ok(message) => Ok(Some((message, descriptors))),
+                        Ok(message) => Ok(Heard::Message(message, descriptors)),
                         Err(_strange) => Err(self.strange()),
                     };
                 }
                 Ok(Received::Oversized) => return Err(self.strange()),
-                Ok(Received::Ended) => {
-                    return Err(self.refused("it has ended meanwhile; start this one again"));
-                }
+                Ok(Received::Ended) => return Ok(Heard::Nothing(Asked::Ended)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(broken(error)),
             }
@@ -176,7 +190,7 @@ impl Wait<'_> {
                 Err(errno) => return Err(broken(errno.into())),
             }
             if sources.last().and_then(PollFd::any).unwrap_or(false) {
-                return Ok(None);
+                return Ok(Heard::Nothing(Asked::Stopped));
             }
         }
     }
