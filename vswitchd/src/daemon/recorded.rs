@@ -68,8 +68,8 @@ pub(super) fn open(
         tracing::warn!("journal-size is 0: nothing is recorded, and a crash loses all state");
         let switch = Switch::new(Config::default(), limits, seeds);
         let turn = predecessor.map(|(before, baton)| {
-            let (from, way) = (before.worker, Way::Import(None));
-            Turn { baton, from, begun, way }
+            let (from, usual, way) = (before.worker, before.usual, Way::Import(None));
+            Turn { baton, from, begun, usual, way }
         });
         return Ok(Start { switch, journal: None, past: None, problems: Vec::new(), turn });
     }
@@ -123,16 +123,16 @@ fn succeed(
     before: Predecessor,
     baton: Baton,
 ) -> Result<Start, DaemonError> {
-    let from = before.worker;
+    let (from, usual) = (before.worker, before.usual);
     if before.follow {
         let follower = Follower::start(options, begun.seeds.table)?;
         let past = Some(follower.past());
         let switch = follower.switch().cloned().ok_or(FollowError::Unusable(Unusable::NoStart))?;
-        let turn = Some(Turn { baton, from, begun, way: Way::Follow(follower) });
+        let turn = Some(Turn { baton, from, begun, usual, way: Way::Follow(follower) });
         return Ok(Start { switch, journal: None, past, problems: Vec::new(), turn });
     }
     let (opened, staged) = recorder::follow::begin_beside(&options, &begun)?;
-    let turn = Some(Turn { baton, from, begun, way: Way::Import(Some(staged)) });
+    let turn = Some(Turn { baton, from, begun, usual, way: Way::Import(Some(staged)) });
     let (switch, journal, past) = (opened.switch, Some(opened.journal), Some(opened.past));
     Ok(Start { switch, journal, past, problems: Vec::new(), turn })
 }

@@ -22,6 +22,7 @@ use crate::gate::Gate;
 use crate::kube::objects::Desired;
 use crate::node::Kernel;
 use crate::node::uplink::Uplink;
+use crate::priority::Usual;
 use crate::settings::Settings;
 use crate::supervisor::protocol::{Predecessor, Report};
 use crate::worker::{Parent, Told};
@@ -229,6 +230,7 @@ async fn take_turn(
     prepared.await.map_err(|_gone| Ended)?;
     parent.report(Report::Prepared).map_err(io("cannot speak to the parent"))?;
     let Taken { blind } = taken.await.map_err(|_gone| Ended)?;
+    before.usual.into_iter().for_each(Usual::step_forward);
     let blind_us = blind.0 / 1_000;
     let (from, follow) = (before.worker, before.follow);
     tracing::info!(from, follow, blind_us, "took over; nobody read the ports for so long");

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::baton::{Baton, Left};
 use super::run::Loop;
 use super::{monotonic, utc_offset};
+use crate::priority::Usual;
 use crate::recorder::follow::FollowError;
 use crate::recorder::{Begun, Follower, Staged};
 
@@ -33,6 +34,8 @@ pub struct Turn {
     pub from: u32,
     /// Limits and seeds.
     pub begun: Begun,
+    /// The data thread's priority when it is prepared.
+    pub usual: Option<Usual>,
     /// What becomes of its state.
     pub way: Way,
 }
@@ -119,6 +122,7 @@ impl Waiting {
             return Ok(Look::Stroll);
         }
         if let Some(prepared) = self.prepared.take() {
+            self.turn.usual.into_iter().for_each(Usual::step_forward);
             let _nobody_waits = prepared.send(());
         }
         Ok(self.turn.baton.look()?.map_or(Look::Glance, Look::Ours))
@@ -178,7 +182,7 @@ impl Loop {
     fn take_over(&mut self, left: Left) -> Result<(), TurnError> {
         let Some(waiting) = self.waiting.take() else { return Ok(()) };
         let Waiting { turn, taken, later, labels, .. } = waiting;
-        let Turn { from, way, mut begun, baton: _ } = turn;
+        let Turn { from, way, mut begun, baton: _, usual: _ } = turn;
         self.now = monotonic();
         (begun.now, begun.utc_offset) = (self.now, utc_offset());
         // Freed when frames flow again.

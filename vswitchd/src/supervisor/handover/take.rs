@@ -19,6 +19,7 @@ use super::{Door, Hello, Inventory, Message, VERSION, journal, knock, say};
 use crate::directories::Directories;
 use crate::event_loop::baton::Baton;
 use crate::port::Parts;
+use crate::priority::Usual;
 use crate::settings::Settings;
 
 /// How long the other one may take to hand its holdings over: its own bounds are below.
@@ -61,6 +62,13 @@ impl Taking {
     /// Whether the ports are still the other's, who goes on when this comes to nothing.
     pub(in super::super) fn is_preparing(&self) -> bool {
         self.step == Step::Preparing
+    }
+
+    /// Nobody is to be given precedence any more.
+    fn hurry(&mut self) {
+        if let Some(usual) = self.before.usual.take() {
+            usual.step_forward();
+        }
     }
 
     /// What a worker that starts now has before it.
@@ -219,7 +227,10 @@ impl Wait<'_> {
                 theirs.state
             )));
         }
-        Ok(Predecessor { worker: theirs.worker, parent: theirs.parent, follow })
+        let (worker, parent) = (theirs.worker, theirs.parent);
+        // Until ours is prepared nothing shall keep the other from its ports.
+        let usual = Usual::step_back();
+        Ok(Predecessor { worker, parent, follow, usual })
     }
 
     fn refused(&self, why: impl Into<String>) -> SupervisorError {
@@ -245,7 +256,10 @@ impl Supervisor {
             say(channel, &message, &[baton.as_fd(), process.as_fd()])
         });
         match said {
-            Ok(()) => taking.step = Step::Asked,
+            Ok(()) => {
+                taking.step = Step::Asked;
+                taking.hurry();
+            }
             Err(error) => {
                 // It ends as one does whose predecessor goes on.
                 tracing::warn!(%error, "the vswitchd that runs cannot be asked for the ports");
@@ -292,6 +306,7 @@ impl Supervisor {
     fn start_anew(&mut self, after: Option<OwnedFd>) {
         if let Some(taking) = &mut self.taking {
             taking.step = Step::Ours;
+            taking.hurry();
             if after.is_some() {
                 taking.channel = None;
             }
