@@ -1,7 +1,7 @@
 //! The Hopscope daemon: moves bytes, time and desired state in and out of the core.
 //!
 //! - [`event_loop`]: the data thread; the only place that reads the clock.
-//! - [`recorder`]: the journal, snapshots, recovery. [`priority`]: who goes first.
+//! - [`recorder`]: the journal, snapshots, recovery.
 //! - [`port`]: drivers (TAP, AF_PACKET) and software offloads.
 //! - [`node`]: what the kernel must know: namespaces, links, addresses, routes, rules.
 //! - [`cni`]: the CNI verbs, address management, the store of attachments.
@@ -25,7 +25,6 @@ pub mod gate;
 pub mod kube;
 pub mod node;
 pub mod port;
-pub mod priority;
 pub mod recorder;
 pub mod replay;
 pub mod settings;

@@ -152,7 +152,8 @@ fn the_new_one_dies_before_it_has_the_ports() {
                     signal(amid.next_worker, "-CONT");
                 }
             }
-            println!("{kind}, {which}: {}", stream.whole());
+            println!("{kind}, {which}:");
+            stream.whole();
             let ended = amid.old_goes_on(true);
             match which {
                 "parent" => assert_eq!(ended.code, None),

@@ -109,6 +109,7 @@ pub async fn capture(
 
 /// Packets to come.
 async fn live(request: CaptureRequest, client: &Client, output: &Output, run: &mut Run) -> Outcome {
+    let has_end = request.count.is_some() || request.duration_ms.is_some();
     // Before anything is made or overwritten: the daemon may refuse.
     let response = client.stream("/v1/capture", &Object::new(request)).await?;
     let id = response.headers().get(ID_HEADER).and_then(|value| value.to_str().ok());
@@ -121,7 +122,11 @@ async fn live(request: CaptureRequest, client: &Client, output: &Output, run: &m
     if let Some(capturing) = capturing {
         output.notice(&capturing);
     }
-    run.receive(response.into_body(), client, &id).await
+    let ended = run.receive(response.into_body(), client, &id).await;
+    if ended.is_ok() && !has_end && !run.stopping {
+        output.notice("vswitchd has ended the capture: it stops, or another one takes over");
+    }
+    ended
 }
 
 /// What the arguments ask for.
@@ -223,12 +228,15 @@ pub(super) struct Run {
     seen: u64,
     /// Packets lost, once the end has come.
     lost: Option<u64>,
+    /// Whether its user has asked for the end.
+    stopping: bool,
 }
 
 impl Run {
     fn new(sink: Sink) -> Self {
         let (reader, points) = (Reader::default(), Vec::new());
-        Self { sink, begun: false, failure: None, reader, points, seen: 0, lost: None }
+        let (begun, failure, lost, stopping) = (false, None, None, false);
+        Self { sink, begun, failure, reader, points, seen: 0, lost, stopping }
     }
 
     /// The capture was granted: its file is made.
@@ -253,7 +261,6 @@ impl Run {
     async fn receive(&mut self, mut body: Incoming, client: &Client, id: &str) -> Outcome {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut stopping = false;
         loop {
             let stop = async {
                 tokio::select! {
@@ -264,11 +271,11 @@ impl Run {
             let frame = tokio::select! {
                 frame = body.frame() => frame,
                 () = stop => {
-                    if stopping {
+                    if self.stopping {
                         // Asked twice: the user does not want to wait for the end.
                         return Ok(Answer::No);
                     }
-                    stopping = true;
+                    self.stopping = true;
                     client.delete(&format!("/v1/capture/{id}")).await?;
                     continue;
                 }

@@ -8,12 +8,11 @@ use tokio::sync::oneshot;
 use super::DaemonError;
 use crate::admin::objects::Problem;
 use crate::directory::Shared;
-use crate::event_loop::baton::Baton;
 use crate::event_loop::{self, Handle, Herald, Turn, Way};
 use crate::recorder::follow::FollowError;
 use crate::recorder::{self, Begun, Follower, Home, Journal, Past, Unusable};
 use crate::settings::Settings;
-use crate::supervisor::protocol::Predecessor;
+use crate::worker::Succession;
 
 /// What the data thread is started with, and what the control side gets.
 pub(super) struct Start {
@@ -59,7 +58,7 @@ impl Start {
 pub(super) fn open(
     settings: &Settings,
     seeds: Seeds,
-    predecessor: Option<(Predecessor, Baton)>,
+    succession: Option<Succession>,
 ) -> Result<Start, DaemonError> {
     let limits = Limits::default();
     let (now, utc_offset) = (event_loop::monotonic(), event_loop::utc_offset());
@@ -67,8 +66,8 @@ pub(super) fn open(
     if settings.journal_size == 0 {
         tracing::warn!("journal-size is 0: nothing is recorded, and a crash loses all state");
         let switch = Switch::new(Config::default(), limits, seeds);
-        let turn = predecessor.map(|(before, baton)| {
-            let (from, usual, way) = (before.worker, before.usual, Way::Import(None));
+        let turn = succession.map(|Succession { before, baton, usual }| {
+            let (from, way) = (before.worker, Way::Import(None));
             Turn { baton, from, begun, usual, way }
         });
         return Ok(Start { switch, journal: None, past: None, problems: Vec::new(), turn });
@@ -85,9 +84,9 @@ pub(super) fn open(
         size: settings.journal_size,
         payload: settings.journal_payload,
     };
-    match predecessor {
+    match succession {
         None => go_on(&options, &begun),
-        Some((before, baton)) => succeed(options, begun, before, baton),
+        Some(succession) => succeed(options, begun, succession),
     }
 }
 
@@ -120,10 +119,10 @@ fn go_on(options: &recorder::Options, begun: &Begun) -> Result<Start, DaemonErro
 fn succeed(
     options: recorder::Options,
     begun: Begun,
-    before: Predecessor,
-    baton: Baton,
+    succession: Succession,
 ) -> Result<Start, DaemonError> {
-    let (from, usual) = (before.worker, before.usual);
+    let Succession { before, baton, usual } = succession;
+    let from = before.worker;
     if before.follow {
         let follower = Follower::start(options, begun.seeds.table)?;
         let past = Some(follower.past());

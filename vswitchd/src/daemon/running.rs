@@ -16,16 +16,15 @@ use crate::admin::objects::{Problem, Takeover};
 use crate::admin::{self, Context};
 use crate::cni::{self, CniOptions};
 use crate::directory::{Directory, Label, Shared};
-use crate::event_loop::baton::Baton;
 use crate::event_loop::{self, Ended, Herald, Taken};
 use crate::gate::Gate;
 use crate::kube::objects::Desired;
 use crate::node::Kernel;
 use crate::node::uplink::Uplink;
-use crate::priority::Usual;
+use crate::port::precedence::Usual;
 use crate::settings::Settings;
 use crate::supervisor::protocol::{Predecessor, Report};
-use crate::worker::{Parent, Told};
+use crate::worker::{Parent, Succession, Told};
 
 /// How long requests that have begun may take before another vswitchd may not take over.
 const QUIET_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,12 +55,12 @@ impl Running {
         kernel: Arc<dyn Kernel>,
         cni: UnixListener,
         parent: Arc<Parent>,
-        predecessor: Option<(Predecessor, Baton)>,
+        succession: Option<Succession>,
     ) -> Result<Self, DaemonError> {
         let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
-        let before = predecessor.as_ref().map(|(before, _)| *before);
+        let before = succession.as_ref().map(|succession| (succession.before, succession.usual));
         let Started { handle, data, herald, past, problems: found } =
-            recorded::open(settings, seeds, predecessor)?
+            recorded::open(settings, seeds, succession)?
                 .start()
                 .map_err(io("cannot start the data thread"))?;
         let directory = directory(&desired);
@@ -80,7 +79,11 @@ impl Running {
         let cni = opened.take_back(kernel.clone(), handle.clone(), directory.clone()).await;
         recorded::serve(&handle, &directory).await?;
         let takeover = match herald.zip(before) {
-            Some((herald, before)) => Some(take_turn(herald, before, &parent).await?),
+            Some((herald, (before, usual))) => {
+                let taken = take_turn(herald, before, &parent).await?;
+                usual.into_iter().for_each(Usual::step_forward);
+                Some(taken)
+            }
             None => None,
         };
         let gate = Gate::default();
@@ -230,7 +233,6 @@ async fn take_turn(
     prepared.await.map_err(|_gone| Ended)?;
     parent.report(Report::Prepared).map_err(io("cannot speak to the parent"))?;
     let Taken { blind } = taken.await.map_err(|_gone| Ended)?;
-    before.usual.into_iter().for_each(Usual::step_forward);
     let blind_us = blind.0 / 1_000;
     let (from, follow) = (before.worker, before.follow);
     tracing::info!(from, follow, blind_us, "took over; nobody read the ports for so long");

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::baton::{Baton, Left};
 use super::run::Loop;
 use super::{monotonic, utc_offset};
-use crate::priority::Usual;
+use crate::port::precedence::Usual;
 use crate::recorder::follow::FollowError;
 use crate::recorder::{Begun, Follower, Staged};
 
@@ -34,7 +34,7 @@ pub struct Turn {
     pub from: u32,
     /// Limits and seeds.
     pub begun: Begun,
-    /// The data thread's priority when it is prepared.
+    /// The data thread's policy of scheduling when it is prepared.
     pub usual: Option<Usual>,
     /// What becomes of its state.
     pub way: Way,

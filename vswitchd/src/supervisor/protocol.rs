@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use crate::node::preflight::{Check, Wanted};
 use crate::node::{HostLink, NodeError, PodLink, Problem, Uplink};
 use crate::port::parts::Description;
-use crate::priority::Usual;
 use crate::settings::Settings;
 
 /// A request: one method of `Kernel` each. A namespace comes as a descriptor; its path is for the
@@ -231,8 +230,6 @@ pub struct Predecessor {
     pub parent: u32,
     /// Whether its journal can be followed: it is of this build.
     pub follow: bool,
-    /// The priority that a worker goes back to when it is prepared.
-    pub usual: Option<Usual>,
 }
 
 /// All that a worker needs to begin. Its descriptors are in the order of [`Welcome::DESCRIPTORS`],

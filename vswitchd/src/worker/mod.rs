@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::event_loop::baton::Baton;
 use crate::node::{Kernel, Remote};
+use crate::port::precedence::Usual;
 use crate::settings::Settings;
 use crate::supervisor::channel::{Channel, Received};
 use crate::supervisor::protocol::{self, Predecessor, Report, Welcome, Word};
@@ -65,9 +66,20 @@ pub struct Worker {
     /// What the parent says from here on.
     pub words: mpsc::UnboundedReceiver<Told>,
     /// The worker that still reads the ports.
-    pub predecessor: Option<(Predecessor, Baton)>,
+    pub succession: Option<Succession>,
     /// What it knows of its parent.
     pub parent: Parent,
+}
+
+/// What a worker has that is to follow another one.
+#[derive(Debug)]
+pub struct Succession {
+    /// The other one.
+    pub before: Predecessor,
+    /// What that one leaves it.
+    pub baton: Baton,
+    /// The policy of scheduling that its threads go back to when they are prepared.
+    pub usual: Option<Usual>,
 }
 
 /// What the parent wants.
@@ -131,7 +143,11 @@ pub fn begin() -> Result<Worker, WorkerError> {
     }
     privileges::give_up().map_err(WorkerError::Privileges)?;
     let ([requests, cni, admin, lock], baton) = descriptors;
-    let predecessor = welcome.predecessor.zip(baton.map(Baton::from));
+    let succession = welcome.predecessor.zip(baton).map(|(before, baton)| Succession {
+        before,
+        baton: Baton::from(baton),
+        usual: None,
+    });
     let life = Arc::new(life);
     let words = watch(life.clone()).map_err(io("cannot start a thread"))?;
     let now = Instant::now();
@@ -141,7 +157,7 @@ pub fn begin() -> Result<Worker, WorkerError> {
         cni: cni.into(),
         admin: admin.into(),
         words,
-        predecessor,
+        succession,
         parent: Parent {
             life,
             _lock: lock,

@@ -18,8 +18,7 @@ use super::super::{Holdings, Supervisor, SupervisorError};
 use super::{Door, Hello, Inventory, Message, VERSION, journal, knock, say};
 use crate::directories::Directories;
 use crate::event_loop::baton::Baton;
-use crate::port::Parts;
-use crate::priority::Usual;
+use crate::port::{Parts, precedence};
 use crate::settings::Settings;
 
 /// How long the other one may take to hand its holdings over: its own bounds are below.
@@ -62,13 +61,6 @@ impl Taking {
     /// Whether the ports are still the other's, who goes on when this comes to nothing.
     pub(in super::super) fn is_preparing(&self) -> bool {
         self.step == Step::Preparing
-    }
-
-    /// Nobody is to be given precedence any more.
-    fn hurry(&mut self) {
-        if let Some(usual) = self.before.usual.take() {
-            usual.step_forward();
-        }
     }
 
     /// What a worker that starts now has before it.
@@ -146,6 +138,8 @@ pub(in super::super) fn ask(
         keeper,
         directories: Directories::handed_over(locks),
     };
+    // Until our worker is prepared it steps back, so that nothing keeps the other from its ports.
+    precedence::let_step_forward();
     let baton = Baton::new().map_err(broken)?;
     let (process, step) = (Some(process), Step::Preparing);
     let taking = Taking { channel: Some(channel), before, process, baton, step };
@@ -228,9 +222,7 @@ impl Wait<'_> {
             )));
         }
         let (worker, parent) = (theirs.worker, theirs.parent);
-        // Until ours is prepared nothing shall keep the other from its ports.
-        let usual = Usual::step_back();
-        Ok(Predecessor { worker, parent, follow, usual })
+        Ok(Predecessor { worker, parent, follow })
     }
 
     fn refused(&self, why: impl Into<String>) -> SupervisorError {
@@ -256,10 +248,7 @@ impl Supervisor {
             say(channel, &message, &[baton.as_fd(), process.as_fd()])
         });
         match said {
-            Ok(()) => {
-                taking.step = Step::Asked;
-                taking.hurry();
-            }
+            Ok(()) => taking.step = Step::Asked,
             Err(error) => {
                 // It ends as one does whose predecessor goes on.
                 tracing::warn!(%error, "the vswitchd that runs cannot be asked for the ports");
@@ -306,7 +295,6 @@ impl Supervisor {
     fn start_anew(&mut self, after: Option<OwnedFd>) {
         if let Some(taking) = &mut self.taking {
             taking.step = Step::Ours;
-            taking.hurry();
             if after.is_some() {
                 taking.channel = None;
             }

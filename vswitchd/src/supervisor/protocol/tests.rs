@@ -116,7 +116,7 @@ fn every_message_arrives_as_it_was_sent() {
             uptime_ms: 8,
             restarts: 9,
             last_end: Some("killed by SIGKILL".to_owned()),
-            predecessor: Some(Predecessor { worker: 3, parent: 2, follow: true, usual: None }),
+            predecessor: Some(Predecessor { worker: 3, parent: 2, follow: true }),
         };
         there_and_back(&Word::Welcome(Box::new(welcome)));
     }
