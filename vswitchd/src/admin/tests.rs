@@ -142,7 +142,9 @@ async fn daemon(name: &str) -> Daemon {
     let world = World::new();
     let (handle, _thread) = event_loop::start(world.switch).unwrap();
     let run_dir = std::env::temp_dir().join(format!("hopscope-{}-{name}", std::process::id()));
-    let listener = socket::Listener::new(socket::bind(&run_dir).unwrap()).unwrap();
+    let listener =
+        socket::Listener::new(socket::bind(&run_dir).unwrap(), crate::gate::Gate::default())
+            .unwrap();
     let captures = Captures::default();
     let context = Context {
         handle: handle.clone(),
