@@ -20,9 +20,12 @@ use crate::kube::objects::{self, Desired, ObjectError};
 use crate::kube::watch::Watcher;
 use crate::node::preflight::{self, Check, Outcome};
 use crate::node::{Kernel, NodeError};
+use crate::port::precedence::Usual;
+use crate::recorder::follow::FollowError;
 use crate::recorder::{HomeError, OpenError};
 use crate::settings::Settings;
-use crate::worker::Worker;
+use crate::supervisor::protocol::Report;
+use crate::worker::{Told, Worker};
 
 mod plan;
 mod recorded;
@@ -68,6 +71,9 @@ pub enum DaemonError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] OpenError),
+    /// The journal of the worker before.
+    #[error("cannot follow the worker that runs")]
+    Follow(#[from] FollowError),
     /// The data thread is gone.
     #[error(transparent)]
     Ended(#[from] Ended),
@@ -92,13 +98,17 @@ fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 ///
 /// # Errors
 /// See [`DaemonError`]. A start that is refused leaves node and files as they were.
-pub fn run(worker: Worker) -> Result<(), DaemonError> {
+pub fn run(mut worker: Worker) -> Result<(), DaemonError> {
     let settings = &worker.settings;
     // Watched before they are read: what changes in between is taken in right after the start.
     let watcher = Watcher::new(&settings.manifests)?;
+    // Only the threads that prepare the hand-over step back: those there are stay as they are.
+    let usual = worker.succession.as_ref().and_then(|_| Usual::step_back());
     let desired = read_manifests(settings)?;
+    worker.succession.iter_mut().for_each(|succession| succession.usual = usual);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_start(move || usual.into_iter().for_each(Usual::step_forward))
         .build()
         .map_err(io("cannot start the control side"))?;
     let served = runtime.block_on(serve(worker, desired, watcher));
@@ -114,29 +124,40 @@ fn read_manifests(settings: &Settings) -> Result<Desired, DaemonError> {
 }
 
 async fn serve(worker: Worker, desired: Desired, mut watcher: Watcher) -> Result<(), DaemonError> {
-    let Worker { settings, kernel, cni, admin, stop: mut told, parent } = worker;
+    let Worker { settings, kernel, cni, admin, mut words, succession, parent } = worker;
     let uplink = kernel.uplink(settings.uplink.as_deref())?;
     let plan = plan(&settings, &desired, uplink.as_ref())?;
     refuse_overlaps(&*kernel, &settings, &plan)?;
     kernel.may_wire_host(&plan.host)?;
     let parent = Arc::new(parent);
-    let mut running = Running::start(&settings, desired, plan, kernel, cni, parent.clone()).await?;
-    let listener = Listener::new(admin).map_err(io("cannot listen on admin.sock"))?;
+    let waits = succession.is_some();
+    let started = Running::start(&settings, desired, plan, kernel, cni, parent.clone(), succession);
+    let mut running = tokio::select! {
+        biased;
+        // A worker that waits for its turn may be told that it will not come.
+        _ = words.recv(), if waits => return Ok(()),
+        running = started => running?,
+    };
+    let gate = running.gate.clone();
+    let listener = Listener::new(admin, gate).map_err(io("cannot listen on admin.sock"))?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let ended = async {
         // Dropped or sent, both mean the end.
         drop(stopped.await);
     };
     // Who waited for the line may ask at once: the socket is there already.
-    parent.say_ready().map_err(io("cannot say that it is ready"))?;
+    parent.report(Report::Ready).map_err(io("cannot say that it is ready"))?;
     let api = tokio::spawn(admin::serve(listener, running.context.clone(), ended));
     loop {
         tokio::select! {
             // By its word; without a parent the whole process ends.
-            _ = &mut told => break,
+            told = words.recv() => match told {
+                Some(Told::Stop) | None => break,
+                Some(told) => running.heed(told, &parent).await?,
+            },
             // Only when it cannot wait for its devices any more; a new daemon can.
-            _ = &mut running.data => return Err(Ended.into()),
-            changed = watcher.changed() => {
+            _ = &mut running.data, if !running.yielded => return Err(Ended.into()),
+            changed = watcher.changed(), if !running.quiet => {
                 changed.map_err(io("cannot watch the manifests"))?;
                 running.reload(&settings, uplink.as_ref()).await?;
             }
@@ -150,8 +171,10 @@ async fn serve(worker: Worker, desired: Desired, mut watcher: Watcher) -> Result
             tracing::warn!("a client of the admin socket does not read; it is hung up on");
         }
     }
-    running.context.handle.stop()?;
-    Ok(())
+    match running.context.handle.stop() {
+        Err(Ended) if running.yielded => Ok(()),
+        stopped => Ok(stopped?),
+    }
 }
 
 /// Pods whose range is somebody else's already would take that one's traffic, or lose theirs.
