@@ -14,6 +14,7 @@ use serde_json::Value;
 const OWN_FILES: &[&str] = &[
     "lock",
     "worker.lock",
+    "desired.json",
     "cni.sock",
     "admin.sock",
     "takeover.sock",

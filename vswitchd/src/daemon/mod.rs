@@ -15,10 +15,12 @@ use stack::ConfigError;
 use crate::admin::{self, socket::Listener};
 use crate::cni;
 use crate::event_loop::Ended;
+use crate::kube::last;
 use crate::kube::manifests::{self, ManifestError};
 use crate::kube::objects::{self, Desired, ObjectError};
 use crate::kube::watch::Watcher;
 use crate::node::preflight::{self, Check, Outcome};
+use crate::node::uplink::Uplink;
 use crate::node::{Kernel, NodeError};
 use crate::port::precedence::Usual;
 use crate::recorder::follow::FollowError;
@@ -104,7 +106,7 @@ pub fn run(mut worker: Worker) -> Result<(), DaemonError> {
     let watcher = Watcher::new(&settings.manifests)?;
     // Only the threads that prepare the hand-over step back: those there are stay as they are.
     let usual = worker.succession.as_ref().and_then(|_| Usual::step_back());
-    let desired = read_manifests(settings)?;
+    let desired = read_manifests(settings);
     worker.succession.iter_mut().for_each(|succession| succession.usual = usual);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -123,11 +125,40 @@ fn read_manifests(settings: &Settings) -> Result<Desired, DaemonError> {
     Ok(objects::desired(&objects, &settings.node_name)?)
 }
 
-async fn serve(worker: Worker, desired: Desired, mut watcher: Watcher) -> Result<(), DaemonError> {
+/// Desired state with what it means for this node, and what is wrong with it.
+type Planned = (Desired, Plan, Option<DaemonError>);
+
+/// What the manifests say, or if that cannot be, what was good last while this daemon ran: a worker
+/// that died, or a daemon that was killed, is followed whatever somebody has written meanwhile.
+fn planned(
+    desired: Result<Desired, DaemonError>,
+    settings: &Settings,
+    kernel: &dyn Kernel,
+    uplink: Option<&Uplink>,
+) -> Result<Planned, DaemonError> {
+    let of = |desired: Desired| {
+        let plan = plan(settings, &desired, uplink)?;
+        refuse_overlaps(kernel, settings, &plan)?;
+        Ok((desired, plan))
+    };
+    let error = match desired.and_then(of) {
+        Ok((desired, plan)) => return Ok((desired, plan, None)),
+        Err(error) => error,
+    };
+    match last::read(&settings.run_dir, &settings.node_name).map(of) {
+        Some(Ok((desired, plan))) => Ok((desired, plan, Some(error))),
+        Some(Err(_)) | None => Err(error),
+    }
+}
+
+async fn serve(
+    worker: Worker,
+    desired: Result<Desired, DaemonError>,
+    mut watcher: Watcher,
+) -> Result<(), DaemonError> {
     let Worker { settings, kernel, cni, admin, mut words, succession, parent } = worker;
     let uplink = kernel.uplink(settings.uplink.as_deref())?;
-    let plan = plan(&settings, &desired, uplink.as_ref())?;
-    refuse_overlaps(&*kernel, &settings, &plan)?;
+    let (desired, plan, wrong) = planned(desired, &settings, &*kernel, uplink.as_ref())?;
     kernel.may_wire_host(&plan.host)?;
     let parent = Arc::new(parent);
     let waits = succession.is_some();
@@ -138,6 +169,9 @@ async fn serve(worker: Worker, desired: Desired, mut watcher: Watcher) -> Result
         _ = words.recv(), if waits => return Ok(()),
         running = started => running?,
     };
+    if let Some(error) = &wrong {
+        running.keep_last_good(&settings, error);
+    }
     let gate = running.gate.clone();
     let listener = Listener::new(admin, gate).map_err(io("cannot listen on admin.sock"))?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -152,7 +186,11 @@ async fn serve(worker: Worker, desired: Desired, mut watcher: Watcher) -> Result
         tokio::select! {
             // By its word; without a parent the whole process ends.
             told = words.recv() => match told {
-                Some(Told::Stop) | None => break,
+                Some(Told::Stop) => {
+                    last::forget(&settings.run_dir).map_err(io("cannot remove desired.json"))?;
+                    break;
+                }
+                None => break,
                 Some(told) => running.heed(told, &parent).await?,
             },
             // Only when it cannot wait for its devices any more; a new daemon can.

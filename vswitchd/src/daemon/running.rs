@@ -18,6 +18,7 @@ use crate::cni::{self, CniOptions};
 use crate::directory::{Directory, Label, Shared};
 use crate::event_loop::{self, Ended, Herald, Taken};
 use crate::gate::Gate;
+use crate::kube::last;
 use crate::kube::objects::Desired;
 use crate::node::Kernel;
 use crate::node::uplink::Uplink;
@@ -111,7 +112,9 @@ impl Running {
         };
         state.set_problems(idle(&desired));
         let (quiet, yielded) = (false, false);
-        Ok(Self { plan, desired, kernel, state, context, data, gate, quiet, yielded })
+        let running = Self { plan, desired, kernel, state, context, data, gate, quiet, yielded };
+        running.keep(settings);
+        Ok(running)
     }
 
     /// Does what the parent says on the way to another vswitchd that takes over.
@@ -159,22 +162,34 @@ impl Running {
             Err(error) => Err(error),
         };
         match result {
-            Ok(()) => self.state.set_problems(idle(&self.desired)),
-            Err(DaemonError::Ended(ended)) => return Err(ended.into()),
-            Err(error) => {
-                let message = with_causes(&error);
-                tracing::warn!(
-                    error = message,
-                    "the manifests are not taken; the last good state stays"
-                );
-                let object = settings.manifests.display().to_string();
-                // What holds still has the problems it had.
-                let mut problems = idle(&self.desired);
-                problems.push(Problem { object, message });
-                self.state.set_problems(problems);
+            Ok(()) => {
+                self.keep(settings);
+                self.state.set_problems(idle(&self.desired));
             }
+            Err(DaemonError::Ended(ended)) => return Err(ended.into()),
+            Err(error) => self.keep_last_good(settings, &error),
         }
         Ok(())
+    }
+
+    /// Tells of manifests that are not taken.
+    pub(super) fn keep_last_good(&self, settings: &Settings, error: &DaemonError) {
+        let message = with_causes(error);
+        tracing::warn!(error = message, "the manifests are not taken; the last good state stays");
+        let object = settings.manifests.display().to_string();
+        // What holds still has the problems it had.
+        let mut problems = idle(&self.desired);
+        problems.push(Problem { object, message });
+        self.state.set_problems(problems);
+    }
+
+    /// Keeps desired state for a worker that comes when the manifests are wrong. Without it that
+    /// one waits until they are mended.
+    fn keep(&self, settings: &Settings) {
+        let kept = last::keep(&settings.run_dir, &settings.node_name, &self.desired);
+        if let Err(error) = kept {
+            tracing::warn!(%error, "run-dir: desired.json cannot be written");
+        }
     }
 
     async fn adopt(&mut self, plan: Plan, desired: Desired) -> Result<(), DaemonError> {
