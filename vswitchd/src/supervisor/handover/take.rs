@@ -18,7 +18,7 @@ use super::super::{Holdings, Supervisor, SupervisorError};
 use super::{Door, Hello, Inventory, Message, VERSION, journal, knock, say};
 use crate::directories::Directories;
 use crate::event_loop::baton::Baton;
-use crate::port::{Parts, precedence};
+use crate::port::Parts;
 use crate::settings::Settings;
 
 /// How long the other one may take to hand its holdings over: its own bounds are below.
@@ -138,8 +138,6 @@ pub(in super::super) fn ask(
         keeper,
         directories: Directories::handed_over(locks),
     };
-    // Until our worker is prepared it steps back, so that nothing keeps the other from its ports.
-    precedence::let_step_forward();
     let baton = Baton::new().map_err(broken)?;
     let (process, step) = (Some(process), Step::Preparing);
     let taking = Taking { channel: Some(channel), before, process, baton, step };
