@@ -130,7 +130,7 @@ fn succeed(
             let past = follower.past();
             let switch = follower.switch().cloned();
             let switch = switch.ok_or(FollowError::Unusable(Unusable::NoStart))?;
-            (switch, None, past, Way::Follow(follower))
+            (switch, None, past, Way::Follow(Box::new(follower)))
         } else {
             let (opened, staged) = recorder::follow::begin_beside(&options, &begun)?;
             (opened.switch, Some(opened.journal), opened.past, Way::Import(Some(staged)))

@@ -40,7 +40,7 @@ pub struct Turn {
 /// How the state of the worker before is had.
 pub enum Way {
     /// Its journal is followed, and gone on with.
-    Follow(Follower),
+    Follow(Box<Follower>),
     /// It is left in the baton, and a journal of ours begins with it.
     Import(Option<Staged>),
 }

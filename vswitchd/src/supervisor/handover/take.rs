@@ -105,7 +105,7 @@ pub(in super::super) fn ask(
     if say(&channel, &Message::Hello(hello), &[]).is_err() {
         return Ok(Asked::Ended);
     }
-    let mut wait = Wait { channel: &channel, signals, until: Instant::now() + PATIENCE, settings };
+    let wait = Wait { channel: &channel, signals, until: Instant::now() + PATIENCE, settings };
     let (first, descriptors) = match wait.next()? {
         Heard::Message(message, descriptors) => (message, descriptors),
         Heard::Nothing(why) => return Ok(why),
@@ -126,7 +126,14 @@ pub(in super::super) fn ask(
             Message::Host { device } => {
                 keeper.keep_host(Parts { description: device, descriptors });
             }
-            _other => return Err(wait.strange()),
+            Message::Hello(_)
+            | Message::Refused { .. }
+            | Message::Inventory(_)
+            | Message::Yield { .. }
+            | Message::Yielded
+            | Message::Ended
+            | Message::Worker
+            | Message::Ready => return Err(wait.strange()),
         }
     }
     let before = wait.predecessor(&inventory)?;
@@ -160,7 +167,7 @@ struct Wait<'a> {
 
 impl Wait<'_> {
     /// The next message.
-    fn next(&mut self) -> Result<Heard, SupervisorError> {
+    fn next(&self) -> Result<Heard, SupervisorError> {
         let broken = |source| SupervisorError::Io { doing: "cannot hear the other", source };
         loop {
             match self.channel.receive() {
@@ -297,7 +304,9 @@ impl Supervisor {
                 taking.channel = None;
             }
         }
-        self.blocked_by = after.or(self.blocked_by.take());
+        if after.is_some() {
+            self.blocked_by = after;
+        }
         if let Some(worker) = &mut self.worker {
             worker.kill();
         }
