@@ -210,7 +210,7 @@ impl Chain {
         for event in &out.events {
             match event {
                 Event::Rejected(_) | Event::NotImported(_) => {
-                    self.outcomes = mix(self.outcomes ^ k3, k0)
+                    self.outcomes = mix(self.outcomes ^ k3, k0);
                 }
             }
         }

@@ -22,7 +22,6 @@ use crate::kube::watch::Watcher;
 use crate::node::preflight::{self, Check, Outcome};
 use crate::node::uplink::Uplink;
 use crate::node::{Kernel, NodeError};
-use crate::port::precedence::Usual;
 use crate::recorder::follow::FollowError;
 use crate::recorder::{HomeError, OpenError};
 use crate::settings::Settings;
@@ -100,17 +99,13 @@ fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 ///
 /// # Errors
 /// See [`DaemonError`]. A start that is refused leaves node and files as they were.
-pub fn run(mut worker: Worker) -> Result<(), DaemonError> {
+pub fn run(worker: Worker) -> Result<(), DaemonError> {
     let settings = &worker.settings;
     // Watched before they are read: what changes in between is taken in right after the start.
     let watcher = Watcher::new(&settings.manifests)?;
-    // Only the threads that prepare the hand-over step back: those there are stay as they are.
-    let usual = worker.succession.as_ref().and_then(|_| Usual::step_back());
     let desired = read_manifests(settings);
-    worker.succession.iter_mut().for_each(|succession| succession.usual = usual);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .on_thread_start(move || usual.into_iter().for_each(Usual::step_forward))
         .build()
         .map_err(io("cannot start the control side"))?;
     let served = runtime.block_on(serve(worker, desired, watcher));

@@ -5,10 +5,11 @@ use stack::config::diff;
 use stack::{Change, Config, Limits, PortKind, Route, Seeds, Switch};
 use tokio::sync::oneshot;
 
-use super::DaemonError;
+use super::{DaemonError, io as failed};
 use crate::admin::objects::Problem;
 use crate::directory::Shared;
 use crate::event_loop::{self, Handle, Herald, Turn, Way};
+use crate::port::precedence;
 use crate::recorder::follow::FollowError;
 use crate::recorder::{self, Begun, Follower, Home, Journal, Past, Unusable};
 use crate::settings::Settings;
@@ -66,9 +67,9 @@ pub(super) fn open(
     if settings.journal_size == 0 {
         tracing::warn!("journal-size is 0: nothing is recorded, and a crash loses all state");
         let switch = Switch::new(Config::default(), limits, seeds);
-        let turn = succession.map(|Succession { before, baton, usual }| {
+        let turn = succession.map(|Succession { before, baton }| {
             let (from, way) = (before.worker, Way::Import(None));
-            Turn { baton, from, begun, usual, way }
+            Turn { baton, from, begun, way }
         });
         return Ok(Start { switch, journal: None, past: None, problems: Vec::new(), turn });
     }
@@ -121,19 +122,24 @@ fn succeed(
     begun: Begun,
     succession: Succession,
 ) -> Result<Start, DaemonError> {
-    let Succession { before, baton, usual } = succession;
+    let Succession { before, baton } = succession;
     let from = before.worker;
-    if before.follow {
-        let follower = Follower::start(options, begun.seeds.table)?;
-        let past = Some(follower.past());
-        let switch = follower.switch().cloned().ok_or(FollowError::Unusable(Unusable::NoStart))?;
-        let turn = Some(Turn { baton, from, begun, usual, way: Way::Follow(follower) });
-        return Ok(Start { switch, journal: None, past, problems: Vec::new(), turn });
-    }
-    let (opened, staged) = recorder::follow::begin_beside(&options, &begun)?;
-    let turn = Some(Turn { baton, from, begun, usual, way: Way::Import(Some(staged)) });
-    let (switch, journal, past) = (opened.switch, Some(opened.journal), Some(opened.past));
-    Ok(Start { switch, journal, past, problems: Vec::new(), turn })
+    let heavy = || -> Result<Start, DaemonError> {
+        let (switch, journal, past, way) = if before.follow {
+            let follower = Follower::start(options, begun.seeds.table)?;
+            let past = follower.past();
+            let switch = follower.switch().cloned();
+            let switch = switch.ok_or(FollowError::Unusable(Unusable::NoStart))?;
+            (switch, None, past, Way::Follow(Box::new(follower)))
+        } else {
+            let (opened, staged) = recorder::follow::begin_beside(&options, &begun)?;
+            (opened.switch, Some(opened.journal), opened.past, Way::Import(Some(staged)))
+        };
+        let turn = Some(Turn { baton, from, begun, way });
+        Ok(Start { switch, journal, past: Some(past), problems: Vec::new(), turn })
+    };
+    // Nothing shall keep the other one from the ports that it still reads.
+    precedence::behind_others(heavy).map_err(failed("cannot prepare the hand-over"))?
 }
 
 fn micros(time: std::time::Duration) -> u64 {

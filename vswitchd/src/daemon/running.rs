@@ -22,7 +22,6 @@ use crate::kube::last;
 use crate::kube::objects::Desired;
 use crate::node::Kernel;
 use crate::node::uplink::Uplink;
-use crate::port::precedence::Usual;
 use crate::settings::Settings;
 use crate::supervisor::protocol::{Predecessor, Report};
 use crate::triggers::{Keeper, keeper::Parts};
@@ -60,7 +59,7 @@ impl Running {
         succession: Option<Succession>,
     ) -> Result<Self, DaemonError> {
         let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
-        let before = succession.as_ref().map(|succession| (succession.before, succession.usual));
+        let before = succession.as_ref().map(|succession| succession.before);
         let Started { handle, data, herald, past, problems: found } =
             recorded::open(settings, seeds, succession)?
                 .start()
@@ -81,11 +80,7 @@ impl Running {
         let cni = opened.take_back(kernel.clone(), handle.clone(), directory.clone()).await;
         recorded::serve(&handle, &directory).await?;
         let takeover = match herald.zip(before) {
-            Some((herald, (before, usual))) => {
-                let taken = take_turn(herald, before, &parent).await?;
-                usual.into_iter().for_each(Usual::step_forward);
-                Some(taken)
-            }
+            Some((herald, before)) => Some(take_turn(herald, before, &parent).await?),
             None => None,
         };
         let gate = Gate::default();

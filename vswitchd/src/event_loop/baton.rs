@@ -90,7 +90,7 @@ impl Baton {
     /// The file system's, and what cannot be read.
     pub fn look(&self) -> io::Result<Option<Left>> {
         let odd = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
-        let mut length = [0; LENGTH as usize];
+        let mut length = [0; size_of::<u64>()];
         if self.file.read_at(&mut length, 0)? < length.len() {
             return Ok(None);
         }

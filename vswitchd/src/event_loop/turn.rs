@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use super::baton::{Baton, Left};
 use super::run::Loop;
 use super::{monotonic, utc_offset};
-use crate::port::precedence::Usual;
 use crate::recorder::follow::FollowError;
 use crate::recorder::{Begun, Follower, Staged};
 
@@ -34,8 +33,6 @@ pub struct Turn {
     pub from: u32,
     /// Limits and seeds.
     pub begun: Begun,
-    /// The data thread's policy of scheduling when it is prepared.
-    pub usual: Option<Usual>,
     /// What becomes of its state.
     pub way: Way,
 }
@@ -43,7 +40,7 @@ pub struct Turn {
 /// How the state of the worker before is had.
 pub enum Way {
     /// Its journal is followed, and gone on with.
-    Follow(Follower),
+    Follow(Box<Follower>),
     /// It is left in the baton, and a journal of ours begins with it.
     Import(Option<Staged>),
 }
@@ -122,7 +119,6 @@ impl Waiting {
             return Ok(Look::Stroll);
         }
         if let Some(prepared) = self.prepared.take() {
-            self.turn.usual.into_iter().for_each(Usual::step_forward);
             let _nobody_waits = prepared.send(());
         }
         Ok(self.turn.baton.look()?.map_or(Look::Glance, Look::Ours))
@@ -182,7 +178,7 @@ impl Loop {
     fn take_over(&mut self, left: Left) -> Result<(), TurnError> {
         let Some(waiting) = self.waiting.take() else { return Ok(()) };
         let Waiting { turn, taken, later, labels, .. } = waiting;
-        let Turn { from, way, mut begun, baton: _, usual: _ } = turn;
+        let Turn { from, way, mut begun, baton: _ } = turn;
         self.now = monotonic();
         (begun.now, begun.utc_offset) = (self.now, utc_offset());
         // Freed when frames flow again.

@@ -3,59 +3,39 @@
 //!
 //! Niceness would not do: a nicer thread that runs is left to run for a few milliseconds before one
 //! that wakes up has its turn, and in that time a port's queue overflows. A thread of the policy
-//! SCHED_IDLE makes way at once.
+//! SCHED_IDLE makes way at once. There is no way back without privileges, which a worker has not:
+//! what is heavy is done by a thread that ends with it.
 
 #![expect(unsafe_code, reason = "no library in use has sched_setscheduler")]
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setrlimit};
-
-/// The policy that a thread had before it stepped back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usual(libc::c_int);
-
-impl Usual {
-    /// The calling thread goes behind all others from now on, and so do the threads that it starts.
-    /// `None` when it cannot, or has a policy that somebody has given it on purpose.
-    #[must_use]
-    pub fn step_back() -> Option<Self> {
-        // SAFETY: reads a number of the calling thread.
-        let usual = unsafe { libc::sched_getscheduler(0) };
-        let is_usual = [libc::SCHED_OTHER, libc::SCHED_BATCH].contains(&usual);
-        (is_usual && set(libc::SCHED_IDLE).is_ok()).then_some(Self(usual))
-    }
-
-    /// The calling thread goes where it was.
-    pub fn step_forward(self) {
-        let Self(usual) = self;
-        if let Err(error) = set(usual) {
-            tracing::warn!(%error, "a thread cannot go back to its scheduling policy");
-        }
-    }
+/// Does something heavy behind all other threads; what that starts goes behind them as well.
+///
+/// # Errors
+/// When there is no thread to be had, or the work ended by a panic.
+pub fn behind_others<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let stepped_back = move || {
+            if let Err(error) = step_back() {
+                tracing::debug!(%error, "heavy work is not done behind other threads");
+            }
+            work()
+        };
+        let thread = std::thread::Builder::new().name("prepare".to_owned());
+        let ended = thread.spawn_scoped(scope, stepped_back)?.join();
+        ended.map_err(|_panic| io::Error::other("it ended by a panic"))
+    })
 }
 
-fn set(policy: libc::c_int) -> io::Result<()> {
-    // SAFETY: a sched_param is a plain number, for which zero is valid, and the one of these
-    // policies.
+/// The calling thread goes behind all others from now on.
+fn step_back() -> io::Result<()> {
+    // SAFETY: a sched_param is a plain number, for which zero is valid, and the one of this policy.
     let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
     // SAFETY: concerns the calling thread alone, and reads parameters that live through the call.
-    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } {
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Lets this process and its children step forward again without privileges: a worker has none,
-/// and inherits the limit that decides about it.
-pub fn let_step_forward() {
-    let nice = getpriority_process(None).unwrap_or(0);
-    let wanted = u64::try_from(20_i32.saturating_sub(nice)).unwrap_or(0);
-    let at_least = |there: Option<u64>| there.map(|there| there.max(wanted));
-    let there = getrlimit(Resource::Nice);
-    let limit = Rlimit { current: at_least(there.current), maximum: at_least(there.maximum) };
-    if let Err(errno) = setrlimit(Resource::Nice, limit) {
-        tracing::warn!(%errno, "the limit of priorities stays");
     }
 }
 
@@ -64,26 +44,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_steps_back_and_forward_again() {
-        // On a thread of its own: what it is afterwards no other test needs.
-        std::thread::spawn(|| {
-            // SAFETY: reads a number of the calling thread.
-            let policy = || unsafe { libc::sched_getscheduler(0) };
-            if policy() != libc::SCHED_OTHER {
-                return;
-            }
-            let usual = Usual::step_back().unwrap();
-            assert_eq!(policy(), libc::SCHED_IDLE);
-            assert_eq!(Usual::step_back(), None);
-            let inherited = std::thread::spawn(move || policy());
-            assert_eq!(inherited.join().unwrap(), libc::SCHED_IDLE);
-            if nix::unistd::geteuid().is_root() {
-                let_step_forward();
-                usual.step_forward();
-                assert_eq!(policy(), libc::SCHED_OTHER);
-            }
-        })
-        .join()
-        .unwrap();
+    fn only_the_thread_that_works_steps_back() {
+        // SAFETY: reads a number of the calling thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let before = policy();
+        let inside = behind_others(|| (policy(), std::thread::spawn(policy).join().unwrap()));
+        assert_eq!(inside.unwrap(), (libc::SCHED_IDLE, libc::SCHED_IDLE));
+        assert_eq!(policy(), before);
     }
 }

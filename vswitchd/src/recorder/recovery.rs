@@ -226,7 +226,7 @@ pub fn replay(
     table_seed: u64,
     purpose: Purpose,
 ) -> Result<State, Unusable> {
-    Course::newest(map, directory, table_seed, purpose)?.to_the_end()
+    Course::newest(map, directory, table_seed, purpose)?.replayed_whole()
 }
 
 /// Replays a ring from its begin, if that is still there.
@@ -238,7 +238,7 @@ pub fn replay_from_begin(
     table_seed: u64,
     purpose: Purpose,
 ) -> Result<State, Unusable> {
-    Course::from_begin(map, table_seed, purpose)?.to_the_end()
+    Course::from_begin(map, table_seed, purpose)?.replayed_whole()
 }
 
 /// A ring being replayed.
@@ -321,7 +321,7 @@ impl Course {
         self.replay.switch()
     }
 
-    fn to_the_end(mut self) -> Result<State, Unusable> {
+    fn replayed_whole(mut self) -> Result<State, Unusable> {
         let head = self.reader.head();
         self.go_on(head, usize::MAX)?;
         let (snapshot, restore, replay) = (self.snapshot, self.restore, self.took);

@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 
 use crate::event_loop::baton::Baton;
 use crate::node::{Kernel, Remote};
-use crate::port::precedence::Usual;
 use crate::settings::Settings;
 use crate::supervisor::channel::{Channel, Received};
 use crate::supervisor::protocol::{self, Predecessor, Report, Welcome, Word};
@@ -78,8 +77,6 @@ pub struct Succession {
     pub before: Predecessor,
     /// What that one leaves it.
     pub baton: Baton,
-    /// The policy of scheduling that its threads go back to when they are prepared.
-    pub usual: Option<Usual>,
 }
 
 /// What the parent wants.
@@ -143,11 +140,10 @@ pub fn begin() -> Result<Worker, WorkerError> {
     }
     privileges::give_up().map_err(WorkerError::Privileges)?;
     let ([requests, cni, admin, lock], baton) = descriptors;
-    let succession = welcome.predecessor.zip(baton).map(|(before, baton)| Succession {
-        before,
-        baton: Baton::from(baton),
-        usual: None,
-    });
+    let succession = welcome
+        .predecessor
+        .zip(baton)
+        .map(|(before, baton)| Succession { before, baton: Baton::from(baton) });
     let life = Arc::new(life);
     let words = watch(life.clone()).map_err(io("cannot start a thread"))?;
     let now = Instant::now();

@@ -136,7 +136,7 @@ fn what_cannot_be_read_changes_nothing() {
     for len in 0..whole.len() {
         let part = whole.get(..len).unwrap_or(&[]).to_vec();
         let mut fresh = switch.clone();
-        if input(&mut fresh, 300_000, Input::Import(part)) != [] {
+        if !input(&mut fresh, 300_000, Input::Import(part)).is_empty() {
             assert_eq!(fresh.dump(), before);
             cut += 1;
         }

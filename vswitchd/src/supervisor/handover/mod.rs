@@ -177,7 +177,7 @@ impl AsFd for Door {
 fn knock(run_dir: &Path) -> io::Result<Option<Channel>> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    let address = SocketAddrUnix::new(&run_dir.join(SOCKET))?;
+    let address = SocketAddrUnix::new(run_dir.join(SOCKET))?;
     match connect(&socket, &address) {
         Ok(()) => {}
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => return Ok(None),

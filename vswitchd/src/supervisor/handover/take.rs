@@ -18,7 +18,7 @@ use super::super::{Holdings, Supervisor, SupervisorError};
 use super::{Door, Hello, Inventory, Message, VERSION, journal, knock, say};
 use crate::directories::Directories;
 use crate::event_loop::baton::Baton;
-use crate::port::{Parts, precedence};
+use crate::port::Parts;
 use crate::settings::Settings;
 
 /// How long the other one may take to hand its holdings over: its own bounds are below.
@@ -105,7 +105,7 @@ pub(in super::super) fn ask(
     if say(&channel, &Message::Hello(hello), &[]).is_err() {
         return Ok(Asked::Ended);
     }
-    let mut wait = Wait { channel: &channel, signals, until: Instant::now() + PATIENCE, settings };
+    let wait = Wait { channel: &channel, signals, until: Instant::now() + PATIENCE, settings };
     let (first, descriptors) = match wait.next()? {
         Heard::Message(message, descriptors) => (message, descriptors),
         Heard::Nothing(why) => return Ok(why),
@@ -126,7 +126,14 @@ pub(in super::super) fn ask(
             Message::Host { device } => {
                 keeper.keep_host(Parts { description: device, descriptors });
             }
-            _other => return Err(wait.strange()),
+            Message::Hello(_)
+            | Message::Refused { .. }
+            | Message::Inventory(_)
+            | Message::Yield { .. }
+            | Message::Yielded
+            | Message::Ended
+            | Message::Worker
+            | Message::Ready => return Err(wait.strange()),
         }
     }
     let before = wait.predecessor(&inventory)?;
@@ -138,8 +145,6 @@ pub(in super::super) fn ask(
         keeper,
         directories: Directories::handed_over(locks),
     };
-    // Until our worker is prepared it steps back, so that nothing keeps the other from its ports.
-    precedence::let_step_forward();
     let baton = Baton::new().map_err(broken)?;
     let (process, step) = (Some(process), Step::Preparing);
     let taking = Taking { channel: Some(channel), before, process, baton, step };
@@ -162,7 +167,7 @@ struct Wait<'a> {
 
 impl Wait<'_> {
     /// The next message.
-    fn next(&mut self) -> Result<Heard, SupervisorError> {
+    fn next(&self) -> Result<Heard, SupervisorError> {
         let broken = |source| SupervisorError::Io { doing: "cannot hear the other", source };
         loop {
             match self.channel.receive() {
@@ -299,7 +304,9 @@ impl Supervisor {
                 taking.channel = None;
             }
         }
-        self.blocked_by = after.or(self.blocked_by.take());
+        if after.is_some() {
+            self.blocked_by = after;
+        }
         if let Some(worker) = &mut self.worker {
             worker.kill();
         }
