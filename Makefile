@@ -64,7 +64,7 @@ replay: ## recordings replayed by the optimised build as well: the digests of th
 .PHONY: unit
 unit: ## everything that needs no built daemon: unit tests, properties, goldens, rules of the tree
 	cargo test --locked --workspace --exclude tests
-	rm -rf $(RECORDINGS)
+	rm -f $(RECORDINGS)/seed-*
 	LAB_RECORDINGS=$(RECORDINGS) cargo test --locked -p tests $(addprefix --test ,$(filter-out netns fuzz,$(SUITES)))
 
 # Recordings that the suites leave, for `make again`.
@@ -83,6 +83,7 @@ netns: setup ## real pods in namespaces against the built daemon, tool and plugi
 	mkdir -p $(NETNS_BINARIES)
 	ln -sf $(addprefix $(CARGO_TARGET_DIR)/debug/,vswitchd hopctl lab) $(NETNS_BINARIES)
 	ln -sf $(CARGO_TARGET_DIR)/$(MUSL)/debug/hopscope $(NETNS_BINARIES)
+	rm -f $(RECORDINGS)/netns-* $(RECORDINGS)/demo*
 	LAB_RECORDINGS=$(RECORDINGS) LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=1
 
 .PHONY: again
