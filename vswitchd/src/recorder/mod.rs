@@ -5,7 +5,7 @@
 //! - [`areas`], [`snapshots`]: states beside the ring, taken between two batches.
 //! - [`journal`]: what the event loop calls; [`mod@past`]: what the control side asks.
 //! - [`recovery`]: the state a dead worker left; [`quarantine`]: what it died on, kept.
-//! - [`follow`]: the state of a worker that lives, until it hands over. [`home`]: where all this lies.
+//! - [`follow`]: the state of a worker that lives, until it hands over; [`home`]: where all lies.
 
 use std::collections::BTreeMap;
 use std::io;
