@@ -3,9 +3,9 @@
 //!
 //! A snapshot is of its build: words by place. An export names its fields ([`form`]). What an older
 //! build does not know it passes over, and what a newer one misses has a value; only another
-//! [`MAJOR`] is refused. Ports are known by their numbers, since slots follow from a history. Limits,
-//! node, routes and the ports' configuration are not in it: whoever imports has made them from
-//! desired state.
+//! [`MAJOR`] is refused. Ports are known by their numbers, since slots follow from a history.
+//! Limits, node, routes and the ports' configuration are not in it: whoever imports has made them
+//! from desired state.
 //!
 //! [`form`]: super::form
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   field   length of the name (u8), the name, kind (u8), length of the value (u32), the value
-//!   value   a number (u64), a record (fields), or a list (for each record its length (u32), fields)
+//!   value   a number (u64), a record (fields), or a list (of records: length (u32), fields)
 //! ```
 //!
 //! A reader asks for the fields that it knows by their names, in any order, and passes over the

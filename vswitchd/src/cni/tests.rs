@@ -254,7 +254,10 @@ fn the_specification() {
     let (served, admission) = (cni.clone(), Admission::new(Gate::default()));
     let thread = std::thread::spawn(move || {
         runtime.block_on(async {
-            tokio::select! { () = server::serve(listener, served, admission) => {}, _ = stopped => {} }
+            tokio::select! {
+                () = server::serve(listener, served, admission) => {}
+                _ = stopped => {}
+            }
         });
     });
     let bad = world.root.join("no-namespace");
