@@ -6,6 +6,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::config::{Change, ConfigError};
 use crate::trace::Trace;
@@ -219,6 +220,8 @@ pub enum Input {
     Change(Change),
     /// Time passed: see [`crate::Switch::poll_at`].
     Tick,
+    /// What a switch of another build had ([`crate::Switch::export`]) is taken over.
+    Import(Vec<u8>),
 }
 
 /// A frame to be written.
@@ -237,7 +240,38 @@ pub struct Transmit {
 pub enum Event {
     /// A change was refused; the state before it stays.
     Rejected(ConfigError),
+    /// An import was refused; the state before it stays.
+    NotImported(ImportError),
 }
+
+/// Why an export is not taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportError {
+    /// No export, or a damaged one.
+    Damaged,
+    /// Its fields mean something else.
+    Version {
+        /// Theirs.
+        theirs: u32,
+        /// This build's.
+        ours: u32,
+    },
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged => f.write_str("this is no whole export of a switch"),
+            Self::Version { theirs, ours } => write!(
+                f,
+                "the export is of version {theirs}, this program reads {ours}: stop the other \
+                 vswitchd, then start this one"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ImportError {}
 
 /// What an input led to, in order. The caller empties it; the switch only appends.
 #[derive(Debug, Default)]

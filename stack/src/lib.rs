@@ -54,7 +54,8 @@ pub use config::{
 pub use counters::{Counters, PortCounters};
 pub use drop::{DropClass, DropReason};
 pub use input::{
-    Checksum, EndpointId, Event, Frame, Gso, GsoKind, Input, Offload, Outbox, PortId, Transmit,
+    Checksum, EndpointId, Event, Frame, Gso, GsoKind, ImportError, Input, Offload, Outbox, PortId,
+    Transmit,
 };
 pub use replay::Replay;
 pub use switch::Switch;

@@ -255,7 +255,7 @@ impl Replay {
                 self.input(head.time, Input::Tick)?;
                 Ok(Step::Done(head.kind))
             }
-            Kind::Change | Kind::Begin => self.assemble(record, head),
+            Kind::Change | Kind::Begin | Kind::Import => self.assemble(record, head),
             Kind::Digest => {
                 let words = journal::body_words(body).ok_or(unreadable)?;
                 self.verify(&words)
@@ -288,6 +288,10 @@ impl Replay {
         if head.kind == Kind::Change {
             let change = journal::change(&whole).ok_or(unreadable)?;
             self.input(head.time, Input::Change(change))?;
+            return Ok(Step::Done(head.kind));
+        }
+        if head.kind == Kind::Import {
+            self.input(head.time, Input::Import(whole))?;
             return Ok(Step::Done(head.kind));
         }
         let theirs = journal::begin_version(&whole).ok_or_else(|| unreadable.clone())?;

@@ -55,6 +55,11 @@ impl Switch {
             // Nothing has timers yet: every state that ages is read against the clock when it is
             // used.
             Input::Tick => {}
+            Input::Import(state) => {
+                if let Err(error) = self.tables.import(&state) {
+                    out.events.push(Event::NotImported(error));
+                }
+            }
         }
     }
 
@@ -107,6 +112,12 @@ impl Switch {
     #[must_use]
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// All that desired state does not give, for a switch of another build: [`Input::Import`].
+    #[must_use]
+    pub fn export(&self) -> Vec<u8> {
+        self.tables.export()
     }
 
     /// Begins a snapshot of the state as it is now; its first bytes are appended to `out`. Inputs

@@ -27,6 +27,8 @@ mod foretell;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
 mod hopctl;
 #[cfg(test)]
 mod hostile;

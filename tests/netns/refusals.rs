@@ -243,10 +243,29 @@ fn routes_of_strangers() {
 
 #[test]
 fn a_second_daemon_on_the_same_run_dir() {
-    let world = World::new("tap");
+    let mut world = World::new("tap");
     let [a, b] = world.pods(["a", "b"]);
     let left = state::left(&world);
-    refused(&world, world.daemon_command().unwrap(), &["run-dir", "another vswitchd", "stop"]);
+    // By default it takes over; that can be ruled out in each of the three ways.
+    let as_before = ["run-dir", "another vswitchd", "stop"];
+    let mut by_flag = world.daemon_command().unwrap();
+    by_flag.arg("--no-takeover");
+    refused(&world, by_flag, &as_before);
+    let mut by_variable = world.daemon_command().unwrap();
+    by_variable.env("HOPSCOPE_NO_TAKEOVER", "true");
+    refused(&world, by_variable, &as_before);
+    world.set("no-takeover", true);
+    refused(&world, world.daemon_command().unwrap(), &as_before);
+    world.set("no-takeover", false);
+    assert_eq!(state::left(&world), left);
+    // What a hand-over cannot change.
+    for (key, value) in
+        [("host-port", "hop9"), ("state-dir", "/tmp"), ("journal-dir", "/dev/shm/elsewhere")]
+    {
+        let mut command = world.daemon_command().unwrap();
+        command.arg(format!("--{key}")).arg(value);
+        refused(&world, command, &["run-dir", "does not hand over", key, value]);
+    }
     assert_eq!(state::left(&world), left);
     // Nor on the same state-dir: both would give out its addresses.
     let mut command = world.daemon_command().unwrap();

@@ -11,8 +11,17 @@ use lab::{Namespace, Node};
 use serde_json::Value;
 
 /// Files that a daemon without pods has in its run-dir and state-dir.
-const OWN_FILES: &[&str] =
-    &["lock", "worker.lock", "cni.sock", "admin.sock", "netns", "sysctl-before", "leases.json"];
+const OWN_FILES: &[&str] = &[
+    "lock",
+    "worker.lock",
+    "desired.json",
+    "cni.sock",
+    "admin.sock",
+    "takeover.sock",
+    "netns",
+    "sysctl-before",
+    "leases.json",
+];
 
 /// The journal and its snapshots are the daemon's own as well.
 fn own_file(name: &str) -> bool {

@@ -316,6 +316,43 @@ fn requests_that_come_while_no_worker_is_there_are_answered_by_the_next() {
 }
 
 #[test]
+fn broken_manifests_stop_no_worker_that_follows_another() {
+    let mut world = World::new("tap");
+    let [a, b] = world.pods(["a", "b"]);
+    let to = b.v4().unwrap().to_string();
+    let problems = |world: &World| -> Vec<String> {
+        let problems = status(world)["problems"].as_array().unwrap().clone();
+        problems.iter().map(|problem| problem["message"].as_str().unwrap().to_owned()).collect()
+    };
+    let broken = world.manifests().join("broken.yaml");
+    let leases = listed(&world, "leases", &["address", "pod", "containerId"]);
+    fs::write(&broken, "kind: [").unwrap();
+    eventually("the problem is seen", || problems(&world).len() == 1);
+    let told = problems(&world);
+    let pid = worker(&world);
+    replace(&world, pid);
+    assert_eq!(problems(&world), told, "the next worker has the same problem");
+    a.run("ping", &["-c", "1", "-W", "2", &to]).unwrap();
+    world.kill();
+    world.start().unwrap();
+    assert_eq!(problems(&world), told, "and so has the next daemon");
+    a.run("ping", &["-c", "1", "-W", "2", &to]).unwrap();
+    assert_eq!(listed(&world, "leases", &["address", "pod", "containerId"]), leases);
+    fs::remove_file(&broken).unwrap();
+    eventually("the manifests are taken again", || problems(&world).is_empty());
+    // Who stops it and starts it is told.
+    fs::write(&broken, "kind: [").unwrap();
+    eventually("the problem is seen again", || problems(&world) == told);
+    world.stop().unwrap();
+    let refused = world.start().unwrap_err().to_string();
+    assert!(refused.contains("broken.yaml"), "{refused}");
+    fs::remove_file(&broken).unwrap();
+    world.start().unwrap();
+    a.run("ping", &["-c", "1", "-W", "2", &to]).unwrap();
+    world.settle(&["ConfigurationPending"]);
+}
+
+#[test]
 fn workers_that_cannot_begin_are_tried_in_growing_pauses_until_one_can() {
     let world = World::new("tap");
     let [a, b] = world.pods(["a", "b"]);
@@ -323,6 +360,8 @@ fn workers_that_cannot_begin_are_tried_in_growing_pauses_until_one_can() {
     let pid = worker(&world);
     let broken = world.manifests().join("broken.yaml");
     fs::write(&broken, "kind: [").unwrap();
+    // Nor is there anything to go on with.
+    fs::remove_file(world.run_dir().join("desired.json")).unwrap();
     let restarts = || world.log().matches("the worker has ended").count();
     let before = restarts();
     signal(pid, "-KILL");

@@ -75,7 +75,8 @@ impl Case {
                 | Kind::Clock
                 | Kind::Mark
                 | Kind::State
-                | Kind::Label => continue,
+                | Kind::Label
+                | Kind::Import => continue,
             };
             items.push((head.time, item));
         }

@@ -31,7 +31,7 @@ fn route(target: RouteTarget) -> Change {
     Change::Routes(vec![Route { prefix: IpCidr::new(v4(0).into(), 24), target }])
 }
 
-fn input(switch: &mut Switch, input: Input) {
+pub(crate) fn input(switch: &mut Switch, input: Input) {
     let now = Instant(switch.tables().now().0 + 1_000);
     let mut out = Outbox::default();
     switch.input(now, input, &mut out);
@@ -58,9 +58,14 @@ fn switch(limits: Limits) -> Switch {
     switch
 }
 
+/// A switch of that configuration, to which nothing has happened.
+pub(crate) fn fresh(config: Config, limits: Limits) -> Switch {
+    Switch::new(config, limits, Seeds { table: 3, choice: 4 })
+}
+
 /// Changes rows of a table, or gives a switch in which they are others. A new table does not
 /// compile until it says how.
-fn changed(table: Table) -> Switch {
+pub(crate) fn changed(table: Table) -> Switch {
     let mut switch = match table {
         Table::Limits => return switch(Limits { errors_burst: 5, ..Limits::default() }),
         Table::State | Table::Node | Table::Port | Table::Route | Table::Gone => {

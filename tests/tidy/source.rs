@@ -35,6 +35,8 @@ const CLOCK_PLACES: &[(&str, &str)] = &[
     ("vswitchd/src/recorder/snapshots.rs", "how long a step of a snapshot took, to take less"),
     ("vswitchd/src/supervisor/mod.rs", "when the next worker is due, and the end of patience"),
     ("vswitchd/src/supervisor/lock.rs", "how long to wait for an orphan"),
+    ("vswitchd/src/supervisor/handover/give.rs", "the end of patience with who takes over"),
+    ("vswitchd/src/supervisor/handover/take.rs", "the end of patience with who hands over"),
     ("vswitchd/src/supervisor/process.rs", "since when a worker is of use"),
     ("vswitchd/src/worker/mod.rs", "since when the parent is there"),
 ];

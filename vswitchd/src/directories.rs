@@ -5,20 +5,19 @@
 //! would take each other's sockets, and a cleanup beside a daemon would take its node away. The
 //! locks go with the process, however it ends.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 /// Both directories, for as long as this lives.
 #[derive(Debug, Default)]
 pub struct Directories {
     // Removes the files of locks while they are still held.
     made: Made,
-    locks: Vec<Flock<File>>,
+    /// A lock goes with the last descriptor of its file, whichever process has that.
+    locks: Vec<File>,
 }
 
 /// A directory that cannot be used: which setting it is, why, and what mends it.
@@ -30,7 +29,26 @@ pub struct DirectoryError {
     why: String,
 }
 
+impl DirectoryError {
+    /// Whether another vswitchd has it.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.why == IN_USE
+    }
+}
+
 impl Directories {
+    /// Both, as another process had taken them.
+    #[must_use]
+    pub fn handed_over(locks: Vec<OwnedFd>) -> Self {
+        Self { made: Made::default(), locks: locks.into_iter().map(File::from).collect() }
+    }
+
+    /// What to hand over: whoever has these has the locks.
+    pub fn locks(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.locks.iter().map(AsFd::as_fd)
+    }
+
     /// Makes what is missing, and takes both. What was made goes again with this, unless it is
     /// kept.
     ///
@@ -85,19 +103,21 @@ impl Directories {
                 File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
             let file = opened.map_err(|error| format!("cannot be written to: {error}"))?;
             let own = file.metadata().map_err(|error| format!("cannot be looked at: {error}"))?;
-            let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-            let locked = locked.map_err(|(_file, errno)| {
-                if errno != Errno::EWOULDBLOCK {
-                    return format!("cannot be locked: {errno}");
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    // It is that one's, not ours to remove.
+                    self.made.forget(&path);
+                    return Err(IN_USE.to_owned());
                 }
-                // It is that one's, not ours to remove.
-                self.made.forget(&path);
-                IN_USE.to_owned()
-            })?;
+                Err(TryLockError::Error(error)) => {
+                    return Err(format!("cannot be locked: {error}"));
+                }
+            }
             // Who was refused in between has removed its file, and nobody would look at this one.
             let inode = |file: &fs::Metadata| (file.dev(), file.ino());
             if fs::metadata(&path).is_ok_and(|there| inode(&there) == inode(&own)) {
-                self.locks.push(locked);
+                self.locks.push(file);
                 return Ok(());
             }
         }
@@ -217,7 +237,14 @@ mod tests {
             assert!(error.starts_with(key) && error.contains("another vswitchd"), "{error}");
         }
         assert_eq!(place.names().len(), 2, "nothing was made: {:?}", place.names());
+        // The lock goes with the last one that has it.
+        let copies: Vec<OwnedFd> =
+            first.locks().map(|lock| lock.try_clone_to_owned().unwrap()).collect();
         drop(first);
+        assert!(Directories::take(&run, &state).unwrap_err().is_in_use());
+        let second = Directories::handed_over(copies);
+        assert_eq!(second.locks().count(), 2);
+        drop(second);
         assert!(run.join(LOCK).exists() && state.join(LOCK).exists());
         drop(Directories::take_existing(&run, &state).unwrap());
         assert!(run.join(LOCK).exists() && state.join(LOCK).exists());

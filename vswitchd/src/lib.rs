@@ -11,7 +11,8 @@
 //! - [`admin`]: the admin socket; [`cli`]: `hopctl`, which speaks to it.
 //! - [`supervisor`]: the parent process, which owns privileges and ports; [`worker`]: how the other
 //!   one begins.
-//! - [`daemon`]: wiring and order of start and stop; [`settings`]: flags, environment, file.
+//! - [`daemon`]: wiring and order of start and stop; [`gate`]: when clients are let in;
+//!   [`settings`]: flags, environment, file.
 
 pub mod admin;
 pub mod capture;
@@ -21,6 +22,7 @@ pub mod daemon;
 pub mod directories;
 pub mod directory;
 pub mod event_loop;
+pub mod gate;
 pub mod kube;
 pub mod node;
 pub mod port;

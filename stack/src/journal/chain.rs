@@ -209,7 +209,9 @@ impl Chain {
         }
         for event in &out.events {
             match event {
-                Event::Rejected(_) => self.outcomes = mix(self.outcomes ^ k3, k0),
+                Event::Rejected(_) | Event::NotImported(_) => {
+                    self.outcomes = mix(self.outcomes ^ k3, k0);
+                }
             }
         }
     }

@@ -41,9 +41,10 @@ pub const ALIGN: usize = 8;
 pub const BODY_MAX: usize = 66_048;
 /// Bytes of a record at most, padding included.
 pub const RECORD_MAX: usize = HEAD + BODY_MAX;
-/// Flag of [`Kind::Begin`] and [`Kind::Change`]: the value goes on in the next record.
+/// Flag of [`Kind::Begin`], [`Kind::Change`], [`Kind::Import`]: the value goes on in the next
+/// record.
 pub const FLAG_MORE: u8 = 1;
-/// Flag of [`Kind::Begin`] and [`Kind::Change`]: the value began in a record before this one.
+/// Flag of the same: the value began in a record before this one.
 pub const FLAG_REST: u8 = 2;
 /// Bytes of a value in several records at most.
 pub const VALUE_MAX: usize = 1 << 26;
@@ -81,6 +82,8 @@ pub enum Kind {
     State = 11,
     /// A name, such as a port's: for people, not of the chain. Body: a [`label`].
     Label = 12,
+    /// `Input::Import`: what another build had.
+    Import = 13,
 }
 
 impl Kind {
@@ -98,6 +101,7 @@ impl Kind {
         Self::Mark,
         Self::State,
         Self::Label,
+        Self::Import,
     ];
 
     /// The kind of that number.
@@ -128,6 +132,7 @@ impl Kind {
             Self::Mark => "mark",
             Self::State => "state",
             Self::Label => "label",
+            Self::Import => "import",
         }
     }
 }

@@ -110,6 +110,12 @@ impl<P: Place> Recorder<P> {
         self.value(Kind::Change, now, &pieces(change));
     }
 
+    /// What another build had is about to go in.
+    pub fn import(&mut self, now: Instant, state: &[u8]) {
+        let pieces: Vec<Vec<u8>> = state.chunks(BODY_MAX).map(<[u8]>::to_vec).collect();
+        self.value(Kind::Import, now, &pieces);
+    }
+
     /// A tick is about to go in.
     pub fn tick(&mut self, now: Instant) {
         self.put(Kind::Tick, 0, now, &[]);

@@ -28,6 +28,18 @@ impl Rate {
 }
 
 impl Bucket {
+    /// One that will be full at that moment.
+    #[must_use]
+    pub fn filling(full_at: Instant) -> Self {
+        Self { full_at }
+    }
+
+    /// When it will be full again.
+    #[must_use]
+    pub fn full_at(&self) -> Instant {
+        self.full_at
+    }
+
     /// Whether so many tokens are there now.
     #[must_use]
     pub fn has(&self, now: Instant, rate: Rate, tokens: u32) -> bool {

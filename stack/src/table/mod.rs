@@ -14,7 +14,9 @@ use crate::time::Instant;
 
 mod apply;
 pub mod bucket;
+pub mod export;
 pub mod fib;
+mod form;
 mod free;
 pub mod lpm;
 pub mod map;

@@ -211,6 +211,34 @@ impl Node {
         Ok(())
     }
 
+    /// Runs a further daemon on the same directories, which takes over. Gives back what the one
+    /// before has printed, which must have ended with 0.
+    ///
+    /// # Errors
+    /// What either has printed, when the new one is not ready or the old one does not end.
+    pub fn hand_over(&mut self) -> Result<Output> {
+        self.hand_over_to(self.daemon_command()?)
+    }
+
+    /// The same with a command of one's own.
+    ///
+    /// # Errors
+    /// As [`Node::hand_over`].
+    pub fn hand_over_to(&mut self, command: Command) -> Result<Output> {
+        let mut next = self.netns.spawn(command)?;
+        next.wait_ready(DAEMON_TIMEOUT)?;
+        self.adopt(next)?.finish(DAEMON_TIMEOUT)?.success()
+    }
+
+    /// Takes another daemon for this node's; gives back the one before.
+    ///
+    /// # Errors
+    /// When there was none.
+    pub fn adopt(&mut self, daemon: Process) -> Result<Process> {
+        let before = self.daemon.replace(daemon);
+        before.ok_or_else(|| Error::new(format!("{}: no daemon runs", self.name())))
+    }
+
     /// The running daemon.
     ///
     /// # Errors

@@ -57,7 +57,8 @@ pub fn redact(excerpt: &Excerpt, table_seed: u64) -> Result<Excerpt, Problem> {
             | Kind::Resume
             | Kind::Mark
             | Kind::State
-            | Kind::Label => {}
+            | Kind::Label
+            | Kind::Import => {}
         }
         vouch(&mut other, &head, redacted.chain());
         take(&mut redacted, &other, number)?;

@@ -167,6 +167,17 @@ objects! {
         /// How the last of them ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_end: Option<String>,
+        /// How it took over from another vswitchd; absent when it did not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        takeover: Option<Takeover>,
+    }
+
+    /// A hand-over, as the worker that took over saw it.
+    Takeover {
+        /// Process id of the vswitchd that handed over.
+        from_pid: u32,
+        /// For how many microseconds nobody read the ports.
+        blind_us: u64,
     }
 
     /// received = forwarded + flooded + answered + delivered + dropped.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::gate::Gate;
+
 /// The socket's name within the run-dir.
 pub const NAME: &str = "admin.sock";
 
@@ -15,6 +17,7 @@ pub const NAME: &str = "admin.sock";
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
+    gate: Gate,
     own_uid: u32,
 }
 
@@ -49,14 +52,14 @@ pub fn bind(run_dir: &Path) -> io::Result<std::os::unix::net::UnixListener> {
 }
 
 impl Listener {
-    /// Takes a listening socket into the runtime.
+    /// Takes a listening socket into the runtime; clients come in while `gate` is open.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn new(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+    pub fn new(listener: std::os::unix::net::UnixListener, gate: Gate) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let own_uid = nix::unistd::geteuid().as_raw();
-        Ok(Self { listener: UnixListener::from_std(listener)?, own_uid })
+        Ok(Self { listener: UnixListener::from_std(listener)?, gate, own_uid })
     }
 }
 
@@ -66,7 +69,13 @@ impl axum::serve::Listener for Listener {
 
     async fn accept(&mut self) -> (UnixStream, SocketAddr) {
         loop {
-            match self.listener.accept().await {
+            self.gate.opened().await;
+            let accepted = tokio::select! {
+                biased;
+                () = self.gate.closed() => continue,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
                 Ok((stream, address)) => match stream.peer_cred() {
                     Ok(peer) if peer.uid() == 0 || peer.uid() == self.own_uid => {
                         return (stream, address);

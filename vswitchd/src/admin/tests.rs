@@ -69,7 +69,13 @@ impl Sources for Parts {
     }
 
     fn worker(&self) -> Worker {
-        Worker { pid: 7, parent_pid: 6, restarts: 1, last_end: Some("killed by SIGKILL".into()) }
+        Worker {
+            pid: 7,
+            parent_pid: 6,
+            restarts: 1,
+            last_end: Some("killed by SIGKILL".into()),
+            takeover: None,
+        }
     }
 
     fn uptime(&self) -> Duration {
@@ -138,7 +144,9 @@ async fn daemon(name: &str) -> Daemon {
     let world = World::new();
     let (handle, _thread) = event_loop::start(world.switch).unwrap();
     let run_dir = std::env::temp_dir().join(format!("hopscope-{}-{name}", std::process::id()));
-    let listener = socket::Listener::new(socket::bind(&run_dir).unwrap()).unwrap();
+    let listener =
+        socket::Listener::new(socket::bind(&run_dir).unwrap(), crate::gate::Gate::default())
+            .unwrap();
     let captures = Captures::default();
     let state_dir = Some(run_dir.join("state"));
     let given = Given { manifests: Some("/m".into()), state_dir, ..Given::default() };

@@ -125,6 +125,7 @@ pub(super) async fn fetch(
     if let Some(since) = since {
         return past::capture(since, &request, client, run).await;
     }
+    let has_end = request.count.is_some() || request.duration_ms.is_some();
     // Before anything is made or overwritten: the daemon may refuse.
     let response = client.stream("/v1/capture", &Object::new(request)).await?;
     let id = response.headers().get(ID_HEADER).and_then(|value| value.to_str().ok());
@@ -132,7 +133,11 @@ pub(super) async fn fetch(
     if let Some(capturing) = run.begin()? {
         output.notice(&capturing);
     }
-    run.receive(response.into_body(), client, &id).await
+    let ended = run.receive(response.into_body(), client, &id).await;
+    if ended.is_ok() && !has_end && !run.has_been_stopped() {
+        output.notice("vswitchd has ended the capture: it stops, or another one takes over");
+    }
+    ended
 }
 
 /// What the arguments ask for.

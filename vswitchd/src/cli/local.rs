@@ -12,6 +12,7 @@ use crate::directories::Directories;
 use crate::node::preflight;
 use crate::node::{Kernel, Linux};
 use crate::recorder::home;
+use crate::supervisor;
 
 /// Where TAPs are made.
 const TUN: &str = "/dev/net/tun";
@@ -32,7 +33,7 @@ pub fn cleanup(args: &Cleanup) -> Result<Vec<String>, String> {
         pods(&linux, &args.state_dir, &mut removed)?;
     }
     removed.extend(linux.cleanup(&args.host_port).map_err(|error| told(&error))?);
-    for file in [socket::NAME, "cni.sock"].map(|name| args.run_dir.join(name)) {
+    for file in [socket::NAME, "cni.sock", supervisor::SOCKET].map(|name| args.run_dir.join(name)) {
         remove(&file, &mut removed)?;
     }
     let journal = home::remove(&args.run_dir)

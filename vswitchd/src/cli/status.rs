@@ -10,7 +10,9 @@ use super::client::Client;
 use super::output::{Output, Tone, age, printable};
 use super::tables::bytes;
 use super::{Answer, Failure, Node, Outcome};
-use crate::admin::objects::{CheckReport, Journal, Object, Recordings, Status, Version, Worker};
+use crate::admin::objects::{
+    CheckReport, Journal, Object, Recordings, Status, Takeover, Version, Worker,
+};
 
 /// How often `--wait` asks.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -58,8 +60,11 @@ fn print(status: &Status, output: &Output) -> std::io::Result<()> {
     }
     let up = age(Duration::from_secs(status.uptime_seconds));
     line(Tone::Plain, "daemon", &format!("vswitchd {}, up {up}", status.version))?;
-    let Worker { pid, parent_pid, restarts, last_end } = &status.worker;
-    let process = format!("process {pid}, child of {parent_pid}");
+    let Worker { pid, parent_pid, restarts, last_end, takeover } = &status.worker;
+    let mut process = format!("process {pid}, child of {parent_pid}");
+    if let Some(Takeover { from_pid, blind_us }) = takeover {
+        process = format!("{process}; took over from vswitchd {from_pid} in {blind_us} us");
+    }
     match last_end {
         None => line(Tone::Plain, "worker", &process)?,
         Some(how) => {

@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use smoltcp::wire::{EthernetAddress, IpCidr};
 use tokio::net::UnixListener;
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::directory::Shared;
 use crate::event_loop::Handle;
+use crate::gate::Gate;
 use crate::node::{Kernel, LinkKind};
 
 pub mod attachment;
@@ -41,6 +43,7 @@ use attachment::Attachment;
 use ipam::{Range, RangeError};
 pub use reconcile::Reconciled;
 use registry::{Registry, Usage};
+use server::Admission;
 use verbs::{Cni, Defaults};
 use wiring::NodeWiring;
 
@@ -89,9 +92,18 @@ pub struct Opened {
     defaults: Defaults,
 }
 
+/// The CNI side with what an earlier worker attached; it serves nobody yet.
+pub struct Reopened {
+    cni: Arc<Cni<NodeWiring>>,
+    listener: UnixListener,
+    run_dir: PathBuf,
+    reconciled: Reconciled,
+}
+
 /// The running CNI side.
 pub struct Server {
     cni: Arc<Cni<NodeWiring>>,
+    admission: Admission,
     task: JoinHandle<()>,
     socket: PathBuf,
     reconciled: Reconciled,
@@ -123,22 +135,34 @@ impl Opened {
         Ok(Self { registry, listener, run_dir: options.run_dir, defaults })
     }
 
-    /// Takes back what an earlier daemon attached, carries out recorded deletions, then serves.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub async fn serve(
+    /// Takes back what an earlier worker attached. Files and node stay as they are, so that this
+    /// can come to nothing beside a worker that still serves.
+    pub async fn take_back(
         self,
         kernel: Arc<dyn Kernel>,
         switch: Handle,
         directory: Shared,
-    ) -> Result<Server, StartError> {
+    ) -> Reopened {
+        let Self { registry, listener, run_dir, defaults } = self;
         let wiring = NodeWiring::new(kernel, switch, directory);
-        let cni = Arc::new(Cni::new(wiring, self.registry, self.defaults));
+        let cni = Arc::new(Cni::new(wiring, registry, defaults));
         let reconciled = cni.reconcile().await;
-        server::carry_out_deletions(&self.run_dir, &cni).await.map_err(unreadable)?;
-        let task = tokio::spawn(server::serve(self.listener, cni.clone()));
-        Ok(Server { cni, task, socket: self.run_dir.join(server::SOCKET), reconciled })
+        Reopened { cni, listener, run_dir, reconciled }
+    }
+}
+
+impl Reopened {
+    /// Forgets what is gone, carries out recorded deletions, then serves whom `gate` lets in.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn serve(self, gate: Gate) -> Result<Server, StartError> {
+        let Self { cni, listener, run_dir, mut reconciled } = self;
+        cni.tidy(&mut reconciled).await;
+        server::carry_out_deletions(&run_dir, &cni).await.map_err(unreadable)?;
+        let admission = Admission::new(gate);
+        let task = tokio::spawn(server::serve(listener, cni.clone(), admission.clone()));
+        Ok(Server { cni, admission, task, socket: run_dir.join(server::SOCKET), reconciled })
     }
 }
 
@@ -177,6 +201,11 @@ impl Server {
     pub fn damaged(&self) -> Vec<PathBuf> {
         let damaged = self.cni.registry().damaged().iter();
         damaged.filter(|path| path.exists()).cloned().collect()
+    }
+
+    /// Waits until no request is in work. The gate is closed, so none begins.
+    pub async fn idle(&self, patience: Duration) -> bool {
+        self.admission.idle(patience).await
     }
 
     /// What was found at start.

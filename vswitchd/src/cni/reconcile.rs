@@ -21,10 +21,12 @@ pub struct Reconciled {
     pub differing: Vec<(Arc<Attachment>, String)>,
     /// What else could not be put right.
     pub left: Option<String>,
+    /// What is still to be cleared away, with its namespace if that lives.
+    gone: Vec<(Arc<Attachment>, Option<Netns>)>,
 }
 
 impl<W: Wiring> Cni<W> {
-    /// Takes back what lives and forgets what is gone.
+    /// Takes back what lives. Nothing is changed that an earlier worker would miss.
     ///
     /// An attachment whose namespace lives but whose interface cannot be taken back keeps its
     /// address until its DEL: its pod may still use it.
@@ -38,12 +40,20 @@ impl<W: Wiring> Cni<W> {
                     self.take_back(attachment, netns, &mut reconciled).await;
                 }
                 (netns, State::Attached | State::Wiring) => {
-                    self.clear(attachment, netns, &mut reconciled).await;
+                    reconciled.gone.push((attachment, netns));
                 }
             }
         }
-        self.sweep(&mut reconciled).await;
         reconciled
+    }
+
+    /// Forgets what is gone.
+    pub async fn tidy(&self, reconciled: &mut Reconciled) {
+        for (attachment, netns) in std::mem::take(&mut reconciled.gone) {
+            let _held = self.serial.hold(&attachment.key).await;
+            self.clear(attachment, netns, reconciled).await;
+        }
+        self.sweep(reconciled).await;
     }
 
     async fn take_back(&self, attachment: Arc<Attachment>, netns: Netns, to: &mut Reconciled) {

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use super::store::{self, StoreError};
 use super::verbs::Cni;
 use super::wiring::Wiring;
+use crate::gate::Gate;
 
 /// A request must have come in whole, and an answer gone out, within this time.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,13 +88,41 @@ pub fn open(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListen
     UnixListener::from_std(listener)
 }
 
+/// Who is let in, and how many are in work.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    gate: Gate,
+    requests: Arc<Semaphore>,
+}
+
+impl Admission {
+    /// By this gate.
+    #[must_use]
+    pub fn new(gate: Gate) -> Self {
+        Self { gate, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+    }
+
+    /// Waits until no request is in work, and none can begin. False when some still are after
+    /// `patience`. The gate is closed.
+    pub async fn idle(&self, patience: Duration) -> bool {
+        let all = u32::try_from(REQUESTS_MAX).unwrap_or(u32::MAX);
+        tokio::time::timeout(patience, self.requests.acquire_many(all)).await.is_ok()
+    }
+}
+
 /// Serves requests until the task is aborted. A request that has begun runs to its end even if its
 /// plugin is killed: the runtime will send the DEL.
-pub async fn serve<W: Wiring>(listener: UnixListener, cni: Arc<Cni<W>>) {
-    let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+pub async fn serve<W: Wiring>(listener: UnixListener, cni: Arc<Cni<W>>, admission: Admission) {
+    let Admission { gate, requests } = admission;
     loop {
+        gate.opened().await;
         let Ok(permit) = requests.clone().acquire_owned().await else { return };
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            () = gate.closed() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, _address)) => {
                 let cni = cni.clone();
                 tokio::spawn(async move {

@@ -18,10 +18,12 @@ use super::conformance::{self, Stage};
 use super::ipam::Range;
 use super::reconcile::Reconciled;
 use super::registry::Registry;
+use super::server::Admission;
 use super::store::StoreError;
 use super::verbs::{Cni, Defaults};
 use super::wiring::{Wiring, WiringError};
 use super::{server, store};
+use crate::gate::Gate;
 use crate::node::{LinkKind, Netns, NodeError, Problem};
 
 /// Makes the error of a step.
@@ -153,14 +155,16 @@ impl World {
     async fn boot(&self, boot: &str, cidrs: &[&str]) -> Cni<Node> {
         let defaults = Defaults { mtu: 1450, kind: LinkKind::Tap };
         let cni = Cni::new(self.node.clone(), self.open(boot, cidrs).unwrap(), defaults);
-        cni.reconcile().await;
+        let mut reconciled = cni.reconcile().await;
+        cni.tidy(&mut reconciled).await;
         cni
     }
     /// The same, and what it found.
     async fn reboot(&self) -> (Cni<Node>, Reconciled) {
         let defaults = Defaults { mtu: 1450, kind: LinkKind::Tap };
         let cni = Cni::new(self.node.clone(), self.open("boot", &BOTH).unwrap(), defaults);
-        let reconciled = cni.reconcile().await;
+        let mut reconciled = cni.reconcile().await;
+        cni.tidy(&mut reconciled).await;
         (cni, reconciled)
     }
     /// All that is left: interfaces, attachments, files.
@@ -247,10 +251,13 @@ fn the_specification() {
         server::open(server::bind(&run_dir).unwrap()).unwrap()
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let served = cni.clone();
+    let (served, admission) = (cni.clone(), Admission::new(Gate::default()));
     let thread = std::thread::spawn(move || {
         runtime.block_on(async {
-            tokio::select! { () = server::serve(listener, served) => {}, _ = stopped => {} }
+            tokio::select! {
+                () = server::serve(listener, served, admission) => {}
+                _ = stopped => {}
+            }
         });
     });
     let bad = world.root.join("no-namespace");
@@ -705,7 +712,7 @@ async fn the_socket_is_private_and_survives_junk() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&run_dir), mode(&socket)), (0o700, 0o600));
     let listener = server::open(listener).unwrap();
-    let serving = tokio::spawn(server::serve(listener, cni));
+    let serving = tokio::spawn(server::serve(listener, cni, Admission::new(Gate::default())));
     for junk in [&[0xff; 4][..], &[0; 4], b"\x02\0\0\0{}", b"GET / HTTP/1.1\r\n\r\n"] {
         let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
         tokio::io::AsyncWriteExt::write_all(&mut stream, junk).await.unwrap();

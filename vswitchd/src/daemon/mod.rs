@@ -15,14 +15,18 @@ use stack::ConfigError;
 use crate::admin::{self, socket::Listener};
 use crate::cni;
 use crate::event_loop::Ended;
+use crate::kube::last;
 use crate::kube::manifests::{self, ManifestError};
 use crate::kube::objects::{self, Desired, ObjectError};
 use crate::kube::watch::Watcher;
 use crate::node::preflight::{self, Check, Outcome};
+use crate::node::uplink::Uplink;
 use crate::node::{Kernel, NodeError};
+use crate::recorder::follow::FollowError;
 use crate::recorder::{HomeError, OpenError};
 use crate::settings::Settings;
-use crate::worker::Worker;
+use crate::supervisor::protocol::Report;
+use crate::worker::{Told, Worker};
 
 mod plan;
 mod recorded;
@@ -68,6 +72,9 @@ pub enum DaemonError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] OpenError),
+    /// The journal of the worker before.
+    #[error("cannot follow the worker that runs")]
+    Follow(#[from] FollowError),
     /// The data thread is gone.
     #[error(transparent)]
     Ended(#[from] Ended),
@@ -96,7 +103,7 @@ pub fn run(worker: Worker) -> Result<(), DaemonError> {
     let settings = &worker.settings;
     // Watched before they are read: what changes in between is taken in right after the start.
     let watcher = Watcher::new(&settings.manifests)?;
-    let desired = read_manifests(settings)?;
+    let desired = read_manifests(settings);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -113,30 +120,77 @@ fn read_manifests(settings: &Settings) -> Result<Desired, DaemonError> {
     Ok(objects::desired(&objects, &settings.node_name)?)
 }
 
-async fn serve(worker: Worker, desired: Desired, mut watcher: Watcher) -> Result<(), DaemonError> {
-    let Worker { settings, kernel, cni, admin, stop: mut told, parent } = worker;
+/// Desired state with what it means for this node, and what is wrong with it.
+type Planned = (Desired, Plan, Option<DaemonError>);
+
+/// What the manifests say, or if that cannot be, what was good last while this daemon ran: a worker
+/// that died, or a daemon that was killed, is followed whatever somebody has written meanwhile.
+fn planned(
+    desired: Result<Desired, DaemonError>,
+    settings: &Settings,
+    kernel: &dyn Kernel,
+    uplink: Option<&Uplink>,
+) -> Result<Planned, DaemonError> {
+    let of = |desired: Desired| {
+        let plan = plan(settings, &desired, uplink)?;
+        refuse_overlaps(kernel, settings, &plan)?;
+        Ok((desired, plan))
+    };
+    let error = match desired.and_then(of) {
+        Ok((desired, plan)) => return Ok((desired, plan, None)),
+        Err(error) => error,
+    };
+    match last::read(&settings.run_dir, &settings.node_name).map(of) {
+        Some(Ok((desired, plan))) => Ok((desired, plan, Some(error))),
+        Some(Err(_)) | None => Err(error),
+    }
+}
+
+async fn serve(
+    worker: Worker,
+    desired: Result<Desired, DaemonError>,
+    mut watcher: Watcher,
+) -> Result<(), DaemonError> {
+    let Worker { settings, kernel, cni, admin, mut words, succession, parent } = worker;
     let uplink = kernel.uplink(settings.uplink.as_deref())?;
-    let plan = plan(&settings, &desired, uplink.as_ref())?;
-    refuse_overlaps(&*kernel, &settings, &plan)?;
+    let (desired, plan, wrong) = planned(desired, &settings, &*kernel, uplink.as_ref())?;
     kernel.may_wire_host(&plan.host)?;
     let parent = Arc::new(parent);
-    let mut running = Running::start(&settings, desired, plan, kernel, cni, parent.clone()).await?;
-    let listener = Listener::new(admin).map_err(io("cannot listen on admin.sock"))?;
+    let waits = succession.is_some();
+    let started = Running::start(&settings, desired, plan, kernel, cni, parent.clone(), succession);
+    let mut running = tokio::select! {
+        biased;
+        // A worker that waits for its turn may be told that it will not come.
+        _ = words.recv(), if waits => return Ok(()),
+        running = started => running?,
+    };
+    if let Some(error) = &wrong {
+        running.keep_last_good(&settings, error);
+    }
+    let gate = running.gate.clone();
+    let listener = Listener::new(admin, gate).map_err(io("cannot listen on admin.sock"))?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let ended = async {
         // Dropped or sent, both mean the end.
         drop(stopped.await);
     };
     // Who waited for the line may ask at once: the socket is there already.
-    parent.say_ready().map_err(io("cannot say that it is ready"))?;
+    parent.report(Report::Ready).map_err(io("cannot say that it is ready"))?;
     let api = tokio::spawn(admin::serve(listener, running.context.clone(), ended));
     loop {
         tokio::select! {
             // By its word; without a parent the whole process ends.
-            _ = &mut told => break,
+            told = words.recv() => match told {
+                Some(Told::Stop) => {
+                    last::forget(&settings.run_dir).map_err(io("cannot remove desired.json"))?;
+                    break;
+                }
+                None => break,
+                Some(told) => running.heed(told, &parent).await?,
+            },
             // Only when it cannot wait for its devices any more; a new daemon can.
-            _ = &mut running.data => return Err(Ended.into()),
-            changed = watcher.changed() => {
+            _ = &mut running.data, if !running.yielded => return Err(Ended.into()),
+            changed = watcher.changed(), if !running.quiet => {
                 changed.map_err(io("cannot watch the manifests"))?;
                 running.reload(&settings, uplink.as_ref()).await?;
             }
@@ -150,8 +204,10 @@ async fn serve(worker: Worker, desired: Desired, mut watcher: Watcher) -> Result
             tracing::warn!("a client of the admin socket does not read; it is hung up on");
         }
     }
-    running.context.handle.stop()?;
-    Ok(())
+    match running.context.handle.stop() {
+        Err(Ended) if running.yielded => Ok(()),
+        stopped => Ok(stopped?),
+    }
 }
 
 /// Pods whose range is somebody else's already would take that one's traffic, or lose theirs.

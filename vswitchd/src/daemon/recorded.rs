@@ -3,13 +3,17 @@
 
 use stack::config::diff;
 use stack::{Change, Config, Limits, PortKind, Route, Seeds, Switch};
+use tokio::sync::oneshot;
 
-use super::DaemonError;
+use super::{DaemonError, io as failed};
 use crate::admin::objects::Problem;
 use crate::directory::Shared;
-use crate::event_loop::{self, Handle};
-use crate::recorder::{self, Begun, Home, Journal, Past};
+use crate::event_loop::{self, Handle, Herald, Turn, Way};
+use crate::port::precedence;
+use crate::recorder::follow::FollowError;
+use crate::recorder::{self, Begun, Follower, Home, Journal, Past, Unusable};
 use crate::settings::Settings;
+use crate::worker::Succession;
 
 /// What the data thread is started with, and what the control side gets.
 pub(super) struct Start {
@@ -17,15 +21,57 @@ pub(super) struct Start {
     pub(super) journal: Option<Journal>,
     pub(super) past: Option<Past>,
     pub(super) problems: Vec<Problem>,
+    /// Until when another worker reads the ports.
+    pub(super) turn: Option<Turn>,
 }
 
-/// Opens the journal, unless there shall be none.
-pub(super) fn open(settings: &Settings, seeds: Seeds) -> Result<Start, DaemonError> {
+/// The data thread, to be spoken to.
+pub(super) struct Started {
+    pub(super) handle: Handle,
+    /// Completes when it has ended.
+    pub(super) data: oneshot::Receiver<()>,
+    /// Tells when it is this worker's turn.
+    pub(super) herald: Option<Herald>,
+    pub(super) past: Option<Past>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Start {
+    /// Starts the data thread.
+    pub(super) fn start(self) -> std::io::Result<Started> {
+        let Self { switch, journal, past, problems, turn } = self;
+        let (handle, data, herald) = match turn {
+            None => {
+                let (handle, data) = event_loop::start_recorded(switch, journal)?;
+                (handle, data, None)
+            }
+            Some(turn) => {
+                let (handle, data, herald) = event_loop::start_waiting(switch, journal, turn)?;
+                (handle, data, Some(herald))
+            }
+        };
+        Ok(Started { handle, data, herald, past, problems })
+    }
+}
+
+/// Opens the journal, unless there shall be none. Beside a worker that still writes one, that is
+/// followed or left alone.
+pub(super) fn open(
+    settings: &Settings,
+    seeds: Seeds,
+    succession: Option<Succession>,
+) -> Result<Start, DaemonError> {
     let limits = Limits::default();
+    let (now, utc_offset) = (event_loop::monotonic(), event_loop::utc_offset());
+    let begun = Begun { now, utc_offset, seeds, limits };
     if settings.journal_size == 0 {
         tracing::warn!("journal-size is 0: nothing is recorded, and a crash loses all state");
         let switch = Switch::new(Config::default(), limits, seeds);
-        return Ok(Start { switch, journal: None, past: None, problems: Vec::new() });
+        let turn = succession.map(|Succession { before, baton }| {
+            let (from, way) = (before.worker, Way::Import(None));
+            Turn { baton, from, begun, way }
+        });
+        return Ok(Start { switch, journal: None, past: None, problems: Vec::new(), turn });
     }
     let home = Home::make(&settings.run_dir, settings.journal_dir.as_deref())?;
     if home.chosen {
@@ -39,8 +85,15 @@ pub(super) fn open(settings: &Settings, seeds: Seeds) -> Result<Start, DaemonErr
         size: settings.journal_size,
         payload: settings.journal_payload,
     };
-    let (now, utc_offset) = (event_loop::monotonic(), event_loop::utc_offset());
-    let opened = recorder::open(&options, &Begun { now, utc_offset, seeds, limits })?;
+    match succession {
+        None => go_on(&options, &begun),
+        Some(succession) => succeed(options, begun, succession),
+    }
+}
+
+/// Goes on with the journal that is there, or begins one.
+fn go_on(options: &recorder::Options, begun: &Begun) -> Result<Start, DaemonError> {
+    let opened = recorder::open(options, begun)?;
     if let Some(how) = &opened.recovered {
         tracing::info!(
             snapshot = how.snapshot.unwrap_or(0),
@@ -60,7 +113,33 @@ pub(super) fn open(settings: &Settings, seeds: Seeds) -> Result<Start, DaemonErr
         problems.push(Problem { object: "journal".to_owned(), message });
     }
     let (switch, journal, past) = (opened.switch, Some(opened.journal), Some(opened.past));
-    Ok(Start { switch, journal, past, problems })
+    Ok(Start { switch, journal, past, problems, turn: None })
+}
+
+/// Prepares to go on from a worker that still reads the ports.
+fn succeed(
+    options: recorder::Options,
+    begun: Begun,
+    succession: Succession,
+) -> Result<Start, DaemonError> {
+    let Succession { before, baton } = succession;
+    let from = before.worker;
+    let heavy = || -> Result<Start, DaemonError> {
+        let (switch, journal, past, way) = if before.follow {
+            let follower = Follower::start(options, begun.seeds.table)?;
+            let past = follower.past();
+            let switch = follower.switch().cloned();
+            let switch = switch.ok_or(FollowError::Unusable(Unusable::NoStart))?;
+            (switch, None, past, Way::Follow(Box::new(follower)))
+        } else {
+            let (opened, staged) = recorder::follow::begin_beside(&options, &begun)?;
+            (opened.switch, Some(opened.journal), opened.past, Way::Import(Some(staged)))
+        };
+        let turn = Some(Turn { baton, from, begun, way });
+        Ok(Start { switch, journal, past: Some(past), problems: Vec::new(), turn })
+    };
+    // Nothing shall keep the other one from the ports that it still reads.
+    precedence::behind_others(heavy).map_err(failed("cannot prepare the hand-over"))?
 }
 
 fn micros(time: std::time::Duration) -> u64 {

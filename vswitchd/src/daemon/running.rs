@@ -2,24 +2,33 @@
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use stack::Change;
 
+use super::recorded::Started;
 use super::{
     DaemonError, GATEWAY_PORT, HOST_PORT, Plan, PlanError, State, io, plan, read_manifests,
     recorded, refuse_overlaps, with_causes,
 };
-use crate::admin::{self, Context, objects::Problem};
+use crate::admin::objects::{Problem, Takeover};
+use crate::admin::{self, Context};
 use crate::cni::{self, CniOptions};
 use crate::directory::{Directory, Label, Shared};
-use crate::event_loop;
+use crate::event_loop::{self, Ended, Herald, Taken};
+use crate::gate::Gate;
+use crate::kube::last;
 use crate::kube::objects::Desired;
 use crate::node::Kernel;
 use crate::node::uplink::Uplink;
 use crate::settings::Settings;
+use crate::supervisor::protocol::{Predecessor, Report};
 use crate::triggers::{Keeper, keeper::Parts};
-use crate::worker::Parent;
+use crate::worker::{Parent, Succession, Told};
+
+/// How long requests that have begun may take before another vswitchd may not take over.
+const QUIET_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The parts, once they run.
 pub(super) struct Running {
@@ -30,6 +39,12 @@ pub(super) struct Running {
     pub(super) context: Context,
     /// Completes when the data thread has ended.
     pub(super) data: tokio::sync::oneshot::Receiver<()>,
+    /// Whether clients are let in.
+    pub(super) gate: Gate,
+    /// Whether desired state stays as it is, since another worker is about to take over.
+    pub(super) quiet: bool,
+    /// Whether the ports were left to that one.
+    pub(super) yielded: bool,
 }
 
 impl Running {
@@ -41,11 +56,14 @@ impl Running {
         kernel: Arc<dyn Kernel>,
         cni: UnixListener,
         parent: Arc<Parent>,
+        succession: Option<Succession>,
     ) -> Result<Self, DaemonError> {
         let seeds = event_loop::seeds().map_err(io("cannot read /dev/urandom"))?;
-        let recorded = recorded::open(settings, seeds)?;
-        let (handle, data) = event_loop::start_recorded(recorded.switch, recorded.journal)
-            .map_err(io("cannot start the data thread"))?;
+        let before = succession.as_ref().map(|succession| succession.before);
+        let Started { handle, data, herald, past, problems: found } =
+            recorded::open(settings, seeds, succession)?
+                .start()
+                .map_err(io("cannot start the data thread"))?;
         let directory = directory(&desired);
         recorded::reconcile(&handle, &plan.changes()).await?;
         let options = CniOptions {
@@ -59,37 +77,66 @@ impl Running {
         let opened = cni::Opened::new(options, cni)?;
         // From here on the node is changed.
         handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
-        let cni = opened.serve(kernel.clone(), handle.clone(), directory.clone()).await?;
+        let cni = opened.take_back(kernel.clone(), handle.clone(), directory.clone()).await;
         recorded::serve(&handle, &directory).await?;
+        let takeover = match herald.zip(before) {
+            Some((herald, before)) => Some(take_turn(herald, before, &parent).await?),
+            None => None,
+        };
+        let gate = Gate::default();
+        let cni = cni.serve(gate.clone()).await?;
         let taken_back = cni.reconciled().taken_back;
         tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
         let host = plan.host.clone();
-        let found = recorded.problems;
-        let state = State::new(settings, kernel.clone(), cni, host, parent, found);
+        let state = State::new(settings, kernel.clone(), cni, host, parent, found, takeover);
         let state = Arc::new(state);
-        let keeper = Keeper::start(
-            settings,
-            Parts {
-                handle: handle.clone(),
-                past: recorded.past.clone(),
-                names: directory.clone(),
-                node: settings.node_name.clone(),
-            },
-        );
+        let (names, node) = (directory.clone(), settings.node_name.clone());
+        let parts = Parts { handle: handle.clone(), past: past.clone(), names, node };
+        let keeper = Keeper::start(settings, parts);
         let context = Context {
             handle,
             directory,
             sources: state.clone(),
-            journal: match &recorded.past {
+            journal: match &past {
                 Some(past) => Arc::new(past.clone()),
                 None => Arc::new(admin::record::Forgetful),
             },
-            past: recorded.past,
+            past,
             captures: admin::Captures::default(),
             keeper,
         };
         state.set_problems(idle(&desired));
-        Ok(Self { plan, desired, kernel, state, context, data })
+        let (quiet, yielded) = (false, false);
+        let running = Self { plan, desired, kernel, state, context, data, gate, quiet, yielded };
+        running.keep(settings);
+        Ok(running)
+    }
+
+    /// Does what the parent says on the way to another vswitchd that takes over.
+    pub(super) async fn heed(&mut self, told: Told, parent: &Parent) -> Result<(), DaemonError> {
+        let report = match told {
+            Told::Quiet => {
+                self.gate.close();
+                self.quiet = true;
+                if self.state.cni().idle(QUIET_PATIENCE).await {
+                    Report::Quiet
+                } else {
+                    Report::Busy
+                }
+            }
+            Told::Yield(baton, with_state) => {
+                let left = self.context.handle.give_turn(baton, with_state).await?;
+                left.map_err(io("cannot leave the ports to the next worker"))?;
+                self.yielded = true;
+                Report::Yielded
+            }
+            Told::Resume | Told::Stop => {
+                self.quiet = false;
+                self.gate.open();
+                return Ok(());
+            }
+        };
+        parent.report(report).map_err(io("cannot speak to the parent"))
     }
 
     /// Takes the manifests in again. What is wrong with them is shown by `status`, and the old
@@ -110,22 +157,34 @@ impl Running {
             Err(error) => Err(error),
         };
         match result {
-            Ok(()) => self.state.set_problems(idle(&self.desired)),
-            Err(DaemonError::Ended(ended)) => return Err(ended.into()),
-            Err(error) => {
-                let message = with_causes(&error);
-                tracing::warn!(
-                    error = message,
-                    "the manifests are not taken; the last good state stays"
-                );
-                let object = settings.manifests.display().to_string();
-                // What holds still has the problems it had.
-                let mut problems = idle(&self.desired);
-                problems.push(Problem { object, message });
-                self.state.set_problems(problems);
+            Ok(()) => {
+                self.keep(settings);
+                self.state.set_problems(idle(&self.desired));
             }
+            Err(DaemonError::Ended(ended)) => return Err(ended.into()),
+            Err(error) => self.keep_last_good(settings, &error),
         }
         Ok(())
+    }
+
+    /// Tells of manifests that are not taken.
+    pub(super) fn keep_last_good(&self, settings: &Settings, error: &DaemonError) {
+        let message = with_causes(error);
+        tracing::warn!(error = message, "the manifests are not taken; the last good state stays");
+        let object = settings.manifests.display().to_string();
+        // What holds still has the problems it had.
+        let mut problems = idle(&self.desired);
+        problems.push(Problem { object, message });
+        self.state.set_problems(problems);
+    }
+
+    /// Keeps desired state for a worker that comes when the manifests are wrong. Without it that
+    /// one waits until they are mended.
+    fn keep(&self, settings: &Settings) {
+        let kept = last::keep(&settings.run_dir, &settings.node_name, &self.desired);
+        if let Err(error) = kept {
+            tracing::warn!(%error, "run-dir: desired.json cannot be written");
+        }
     }
 
     async fn adopt(&mut self, plan: Plan, desired: Desired) -> Result<(), DaemonError> {
@@ -177,6 +236,22 @@ impl Running {
         }
         Ok(self.context.handle.change(Change::All(changes)).await??)
     }
+}
+
+/// Tells that all is prepared, and waits until the ports are this worker's to read.
+async fn take_turn(
+    herald: Herald,
+    before: Predecessor,
+    parent: &Parent,
+) -> Result<Takeover, DaemonError> {
+    let Herald { prepared, taken } = herald;
+    prepared.await.map_err(|_gone| Ended)?;
+    parent.report(Report::Prepared).map_err(io("cannot speak to the parent"))?;
+    let Taken { blind } = taken.await.map_err(|_gone| Ended)?;
+    let blind_us = blind.0 / 1_000;
+    let (from, follow) = (before.worker, before.follow);
+    tracing::info!(from, follow, blind_us, "took over; nobody read the ports for so long");
+    Ok(Takeover { from_pid: before.parent, blind_us })
 }
 
 /// What the manifests ask for and nobody does: better said than found out.

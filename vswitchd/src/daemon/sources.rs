@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::admin::Sources;
-use crate::admin::objects::{Attachment, Check, Lease, Problem, Worker};
+use crate::admin::objects::{Attachment, Check, Lease, Problem, Takeover, Worker};
 use crate::cni;
 use crate::cni::attachment::Attachment as Attached;
 use crate::node::preflight::{self, Outcome, Wanted};
@@ -21,6 +21,8 @@ pub struct State {
     cni: cni::Server,
     /// What was found at start and stays true.
     found: Vec<Problem>,
+    /// Of this worker, if it took over from another vswitchd's.
+    takeover: Option<Takeover>,
     inner: Mutex<Inner>,
 }
 
@@ -39,10 +41,11 @@ impl State {
         host: HostLink,
         parent: Arc<Parent>,
         found: Vec<Problem>,
+        takeover: Option<Takeover>,
     ) -> Self {
         let inner = Mutex::new(Inner { host, problems: Vec::new() });
         let (node_name, uplink) = (settings.node_name.clone(), settings.uplink.clone());
-        Self { node_name, parent, kernel, uplink, cni, found, inner }
+        Self { node_name, parent, kernel, uplink, cni, found, takeover, inner }
     }
 
     /// The CNI side.
@@ -105,6 +108,7 @@ impl Sources for State {
             parent_pid: self.parent.id,
             restarts: self.parent.restarts,
             last_end: self.parent.last_end.clone(),
+            takeover: self.takeover.clone(),
         }
     }
 

@@ -17,13 +17,17 @@ use crate::port::{Losses, PortIo};
 use crate::triggers::watcher::{Counts, Watcher};
 use watch::Watching;
 
+pub mod baton;
 mod clock;
 mod dispatch;
 mod run;
+mod turn;
 mod watch;
 
+use baton::Baton;
 pub use clock::{monotonic, seeds, utc_offset};
-pub use run::{start, start_recorded};
+pub use run::{start, start_recorded, start_waiting};
+pub use turn::{Herald, Taken, Turn, Way};
 pub use watch::Event;
 
 /// Counted outside the core, per port. `transmitted = written + failed`.
@@ -92,8 +96,10 @@ pub(crate) enum Command {
     Watch(Box<Watching>),
     /// What a port is called, for the journal and for rules.
     Label(PortId, String),
-    /// Poll devices from now on, if desired state is complete.
+    /// Poll devices from now on, if desired state is complete and no other worker reads them.
     Serve,
+    /// Leave the ports to the next worker, with the state if that is asked for; then end.
+    Yield(Baton, bool, tokio::sync::oneshot::Sender<std::io::Result<()>>),
     /// End the loop after this batch.
     Stop,
 }
@@ -194,6 +200,21 @@ impl Handle {
         let (watching, events) = watch::open(watcher);
         self.send(Command::Watch(Box::new(watching)))?;
         Ok(events)
+    }
+
+    /// Ends the loop between two batches and leaves the ports to the worker that looks at the
+    /// baton; returns when no port is read and the journal is not written any more.
+    ///
+    /// # Errors
+    /// The outer error when the loop is gone, the inner when nothing could be left.
+    pub async fn give_turn(
+        &self,
+        baton: Baton,
+        with_state: bool,
+    ) -> Result<std::io::Result<()>, Ended> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.send(Command::Yield(baton, with_state, sender))?;
+        receiver.await.map_err(|_gone| Ended)
     }
 
     /// Ends the loop after its current batch.

@@ -10,6 +10,7 @@ use stack::{Change, ConfigError, Duration, Event, Input, Instant, Outbox, PortId
 use tokio::sync::oneshot;
 
 use super::dispatch::Attached;
+use super::turn::{Herald, Turn, Waiting};
 use super::watch::Watching;
 use super::{Command, DriverCounters, Handle, View, utc_offset};
 use crate::capture::session::Session;
@@ -51,14 +52,16 @@ pub(super) struct Loop {
     /// What devices of removed ports had counted.
     gone: DriverCounters,
     pub(super) now: Instant,
-    utc_offset: i64,
+    pub(super) utc_offset: i64,
     /// When the clocks were compared.
     clock_at: Instant,
     /// Whether frames may come in; a recovered switch is reconciled first.
     serving: bool,
+    /// Until the worker before has left the ports.
+    pub(super) waiting: Option<Waiting>,
     /// When the kernel was last asked what it lost.
     losses_at: Instant,
-    waiter: Waiter,
+    pub(super) waiter: Waiter,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -79,12 +82,43 @@ pub fn start_recorded(
     switch: Switch,
     journal: Option<Journal>,
 ) -> io::Result<(Handle, oneshot::Receiver<()>)> {
+    start_with(switch, journal, None)
+}
+
+/// Starts the data thread beside another worker's: it reads no port before it is its turn. `switch`
+/// is as that one's by now, or, with a journal of its own, empty.
+///
+/// # Errors
+/// As [`start_recorded`].
+pub fn start_waiting(
+    switch: Switch,
+    journal: Option<Journal>,
+    turn: Turn,
+) -> io::Result<(Handle, oneshot::Receiver<()>, Herald)> {
+    let (waiting, herald) = Waiting::new(turn);
+    let (handle, ended) = start_with(switch, journal, Some(waiting))?;
+    Ok((handle, ended, herald))
+}
+
+fn start_with(
+    switch: Switch,
+    journal: Option<Journal>,
+    waiting: Option<Waiting>,
+) -> io::Result<(Handle, oneshot::Receiver<()>)> {
     let (sender, commands) = mpsc::channel();
     // The waiter watches the load of its own thread, so it is made there.
     let (made, making) = mpsc::channel::<io::Result<Arc<OwnedFd>>>();
     let (ends, ended) = oneshot::channel::<()>();
     let work = move || {
-        run_until_stopped(switch, journal, commands, &made);
+        match Waiter::new() {
+            Ok(waiter) => {
+                if made.send(Ok(waiter.waker())).is_ok() {
+                    Loop::new(switch, journal, waiting, waiter, commands).run();
+                }
+            }
+            // The one who waits for it reports it.
+            Err(error) => drop(made.send(Err(error))),
+        }
         // Nobody may wait any more.
         drop(ends);
     };
@@ -94,43 +128,23 @@ pub fn start_recorded(
     Ok((Handle { commands: sender, wake }, ended))
 }
 
-fn run_until_stopped(
-    switch: Switch,
-    journal: Option<Journal>,
-    commands: mpsc::Receiver<Command>,
-    made: &mpsc::Sender<io::Result<Arc<OwnedFd>>>,
-) {
-    match Waiter::new() {
-        Ok(waiter) => {
-            let waker = waiter.waker();
-            if made.send(Ok(waker)).is_ok() {
-                Loop::new(switch, journal, waiter, commands).run();
-            }
-        }
-        // The one who waits for it reports it.
-        Err(error) => drop(made.send(Err(error))),
-    }
-}
-
 impl Loop {
     fn new(
         switch: Switch,
         journal: Option<Journal>,
+        waiting: Option<Waiting>,
         waiter: Waiter,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        // What a recovered switch gave to its ports was written by another process.
-        let earlier = |transmitted| DriverCounters { earlier: transmitted, ..Default::default() };
-        let counters = switch.counters();
-        let before = counters.ports.iter().map(|(id, port)| (*id, earlier(port.transmitted)));
         // Captures of the past bear the times of live ones: both are told by one offset.
         let utc_offset = journal.as_ref().map_or_else(utc_offset, Journal::utc_offset);
         let serving = journal.is_none() || !switch.tables().complete();
-        Self {
+        let mut fresh = Self {
             journal,
-            detached: before.collect(),
-            gone: earlier(counters.gone.transmitted),
+            detached: BTreeMap::new(),
+            gone: DriverCounters::default(),
             serving,
+            waiting,
             clock_at: Instant::ZERO,
             switch,
             out: Outbox::default(),
@@ -146,10 +160,24 @@ impl Loop {
             losses_at: Instant::ZERO,
             waiter,
             commands,
-        }
+        };
+        fresh.count_from_here();
+        fresh
+    }
+
+    /// What the switch gave to its ports so far was written by another process.
+    pub(super) fn count_from_here(&mut self) {
+        let earlier = |transmitted| DriverCounters { earlier: transmitted, ..Default::default() };
+        let counters = self.switch.counters();
+        let before = counters.ports.iter().map(|(id, port)| (*id, earlier(port.transmitted)));
+        self.detached = before.collect();
+        self.gone = earlier(counters.gone.transmitted);
     }
 
     fn run(&mut self) {
+        if !self.await_turn() {
+            return;
+        }
         let mut ready = Vec::new();
         loop {
             ready.clear();
@@ -268,7 +296,7 @@ impl Loop {
     }
 
     /// Does what the control side asked. False: the loop ends.
-    fn obey(&mut self) -> bool {
+    pub(super) fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Change(change, reply) => {
@@ -283,17 +311,18 @@ impl Loop {
                 Command::Ask(question) => self.ask(question),
                 Command::Capture(session) => self.sessions.push(*session),
                 Command::Watch(watching) => self.watching = Some(watching),
-                Command::Label(port, name) => {
-                    if let Some(watching) = &mut self.watching {
-                        watching.name(port, &name);
-                    }
-                    if let Some(journal) = &mut self.journal {
-                        journal.label(self.now, port, name);
-                    }
-                }
+                Command::Label(port, name) => self.label(port, name),
                 Command::Serve => {
                     self.serving = true;
-                    self.poll_devices();
+                    match &mut self.waiting {
+                        Some(waiting) => waiting.arm(),
+                        None => self.poll_devices(),
+                    }
+                }
+                Command::Yield(baton, with_state, reply) => {
+                    let left = self.leave(&baton, with_state);
+                    drop(reply.send(left));
+                    return false;
                 }
                 Command::Stop => return false,
             }
@@ -301,20 +330,35 @@ impl Loop {
         true
     }
 
-    fn change(&mut self, change: Change) -> Result<(), ConfigError> {
+    pub(super) fn change(&mut self, change: Change) -> Result<(), ConfigError> {
+        let again = self.waiting.is_some().then(|| change.clone());
         self.feed(Input::Change(change));
         if let Some(Event::Rejected(error)) = self.out.events.drain(..).next() {
             return Err(error);
+        }
+        if let Some((waiting, change)) = self.waiting.as_mut().zip(again) {
+            waiting.remember(change);
         }
         self.poll_devices();
         Ok(())
     }
 
+    pub(super) fn label(&mut self, port: PortId, name: String) {
+        if let Some(watching) = &mut self.watching {
+            watching.name(port, &name);
+        }
+        match (&mut self.journal, &mut self.waiting) {
+            (Some(journal), _) => journal.label(self.now, port, name),
+            (None, Some(waiting)) => waiting.label(port, name),
+            (None, None) => {}
+        }
+    }
+
     /// Polls every device not polled yet, once desired state is complete. Until then frames wait in
     /// the kernel's queues: after a restart they would be dropped for want of a configuration
     /// that is on its way.
-    fn poll_devices(&mut self) {
-        if !self.serving || !self.switch.tables().complete() {
+    pub(super) fn poll_devices(&mut self) {
+        if !self.serving || self.waiting.is_some() || !self.switch.tables().complete() {
             return;
         }
         for (token, attached) in self.ports.iter_mut().enumerate() {
@@ -343,7 +387,9 @@ impl Loop {
     fn detach(&mut self, id: PortId) {
         let Some(port) = self.index.remove(&id) else { return };
         let Some(mut attached) = self.ports.get_mut(port).and_then(Option::take) else { return };
-        if let Ok(lost) = attached.io.losses() {
+        if self.waiting.is_none()
+            && let Ok(lost) = attached.io.losses()
+        {
             attached.counters.lost = lost;
         }
         self.detached.entry(id).or_default().add(&attached.counters);
@@ -357,7 +403,8 @@ impl Loop {
     fn ask(&mut self, question: super::Question) {
         let mut drivers = BTreeMap::new();
         // Asking the kernel takes a system call a port: not for each of many questions in a row.
-        let fresh = self.now.since(self.losses_at) < LOSSES_FRESH;
+        // And while another worker reads the ports it asks by the same sockets.
+        let fresh = self.now.since(self.losses_at) < LOSSES_FRESH || self.waiting.is_some();
         if !fresh {
             self.losses_at = self.now;
         }

@@ -116,7 +116,7 @@ fn fault(object: &str, field: &str, why: impl Into<String>) -> ObjectError {
 }
 
 /// Parses a prefix and clears what lies behind it; a bare address is a prefix of one.
-fn prefix(text: &str) -> Option<IpCidr> {
+pub(super) fn prefix(text: &str) -> Option<IpCidr> {
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (IpAddr::from_str(address).ok()?, Some(bits.parse::<u8>().ok()?)),
         None => (IpAddr::from_str(text).ok()?, None),

@@ -14,6 +14,7 @@ pub mod offload;
 pub mod packet;
 pub mod parts;
 pub mod pool;
+pub mod precedence;
 pub mod tap;
 mod vnet;
 pub mod wake;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use stack::hash::Hasher;
 
-use super::areas;
+use super::{areas, follow};
 
 /// The ring's file.
 pub const FILE: &str = "journal";
@@ -151,7 +151,7 @@ pub fn remove(run_dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     let Some(directory) = ring.parent() else { return Ok(Vec::new()) };
     let mut removed = Vec::new();
     let areas = (0..areas::AREAS).map(|area| areas::path(directory, area));
-    for path in areas.chain([ring.clone(), link]) {
+    for path in areas.chain([directory.join(follow::NEXT), ring.clone(), link]) {
         match fs::remove_file(&path) {
             Ok(()) => removed.push(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

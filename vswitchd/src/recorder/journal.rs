@@ -46,6 +46,12 @@ impl Journal {
         &mut self.recorder
     }
 
+    /// Behind the newest record.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.recorder.place().position()
+    }
+
     /// An input is about to go in.
     #[inline]
     pub fn before(&mut self, now: Instant, input: &Input) {
@@ -56,6 +62,7 @@ impl Journal {
             }
             Input::Change(change) => self.recorder.change(now, change),
             Input::Tick => self.recorder.tick(now),
+            Input::Import(state) => self.recorder.import(now, state),
         }
     }
 
@@ -78,12 +85,6 @@ impl Journal {
     #[must_use]
     pub fn utc_offset(&self) -> i64 {
         self.utc_offset
-    }
-
-    /// Behind the newest record.
-    #[must_use]
-    pub fn position(&self) -> u64 {
-        self.recorder.place().position()
     }
 
     /// Records the name of a port.

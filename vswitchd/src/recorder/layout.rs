@@ -9,6 +9,7 @@
 //! of number `position / segment` lies at the place `number % n`. A record never straddles
 //! segments: a length of zero says that the rest of a segment is empty.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use stack::hash::Hasher;
@@ -125,7 +126,7 @@ impl Identity {
     #[must_use]
     pub fn new(boot: [u64; 2]) -> Self {
         let mut build = [0; 4];
-        for (word, bytes) in build.iter_mut().zip(env!("CARGO_PKG_VERSION").as_bytes().chunks(8)) {
+        for (word, bytes) in build.iter_mut().zip(name().as_bytes().chunks(8)) {
             let mut padded = [0; 8];
             padded.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
             *word = u64::from_le_bytes(padded);
@@ -138,6 +139,20 @@ impl Identity {
             worker: 0,
             workers: 1,
         }
+    }
+}
+
+/// The build's name. One with debug assertions takes another one by `HOPSCOPE_BUILD_NAME`, so that
+/// tests have two versions out of one build.
+fn name() -> String {
+    let other = cfg!(debug_assertions).then(|| std::env::var("HOPSCOPE_BUILD_NAME").ok()).flatten();
+    other.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, reasons, boot, build, worker, workers } = self;
+        write!(f, "{version}-{reasons}-{boot:x?}-{build:x?}-{worker}/{workers}")
     }
 }
 

@@ -5,16 +5,18 @@
 //! - [`areas`], [`snapshots`]: states beside the ring, taken between two batches.
 //! - [`journal`]: what the event loop calls; [`mod@past`]: what the control side asks.
 //! - [`recovery`]: the state a dead worker left; [`quarantine`]: what it died on, kept.
-//! - [`home`]: where all this lies.
+//! - [`follow`]: the state of a worker that lives, until it hands over; [`home`]: where all lies.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stack::journal::{Begin, Chain};
-use stack::{Config, Instant, Limits, Seeds, Switch};
+use stack::{Config, Instant, Limits, PortId, Seeds, Switch};
 
 pub mod areas;
+pub mod follow;
 pub mod home;
 pub mod journal;
 pub mod layout;
@@ -27,13 +29,16 @@ pub mod recovery;
 pub mod ring;
 pub mod snapshots;
 
+pub use follow::{Follower, Staged};
 pub use home::{FILE, Home, HomeError};
 pub use journal::Journal;
 pub use past::{Horizon, Past, PastError};
 pub use reader::{Overwritten, ReadError, Reader};
 pub use recovery::{Purpose, Recovered, State, Unusable};
 
-use layout::{Geometry, Identity};
+pub use layout::Identity;
+
+use layout::Geometry;
 use map::Map;
 use ring::Ring;
 use snapshots::Taker;
@@ -105,7 +110,15 @@ pub enum OpenError {
 /// nothing.
 pub fn files(directory: &Path) -> impl Iterator<Item = PathBuf> {
     let areas = (0..areas::AREAS).map(|area| areas::path(directory, area));
-    std::iter::once(directory.join(FILE)).chain(areas)
+    [FILE, follow::NEXT].map(|name| directory.join(name)).into_iter().chain(areas)
+}
+
+/// This boot and this build: what a journal must be of to be gone on with.
+///
+/// # Errors
+/// [`OpenError::Boot`].
+pub fn identity() -> Result<Identity, OpenError> {
+    Ok(Identity::new(boot_id().map_err(OpenError::Boot)?))
 }
 
 /// Goes on with the journal that is there, or begins one.
@@ -113,7 +126,7 @@ pub fn files(directory: &Path) -> impl Iterator<Item = PathBuf> {
 /// # Errors
 /// See [`OpenError`]. A journal that cannot be used is none; [`Opened::notice`] says why.
 pub fn open(options: &Options, begun: &Begun) -> Result<Opened, OpenError> {
-    let identity = Identity::new(boot_id().map_err(OpenError::Boot)?);
+    let identity = identity()?;
     match recovery::recover(options, &identity, begun.now, begun.seeds.table) {
         Ok(state) => resume(options, begun, state),
         Err(Unusable::Missing) => begin(options, begun, &identity, None),
@@ -127,17 +140,11 @@ pub fn open(options: &Options, begun: &Begun) -> Result<Opened, OpenError> {
 /// Goes on behind a state.
 fn resume(options: &Options, begun: &Begun, state: State) -> Result<Opened, OpenError> {
     let State { map, switch, labels, how, set_aside } = state;
-    let ring = ring(options, &map)?;
-    let mut found = areas::find(&options.directory);
-    found.retain(|found| found.origin.position <= ring.position());
-    let half = map.geometry().half();
-    // The tail was replayed and counts for the next one, or it would grow from crash to crash.
-    let at = ring.records().saturating_sub(how.records);
-    let taker = Taker::new(options.directory.clone(), half, &found, at);
     if *map.geometry() != Geometry::for_size(options.size) {
         tracing::info!("journal-size takes effect with the next journal; this one keeps its size");
     }
-    let mut journal = Journal::new(ring, how.chain, options.payload, taker, labels);
+    populate(&map);
+    let mut journal = go_on(&map, options, how.chain, how.records, labels)?;
     let notice = set_aside.map(|_path| {
         journal.recorder().skip(begun.now, "it crashed the worker twice");
         "a record that crashed the switch twice was set aside: hopctl get recordings names the \
@@ -150,7 +157,24 @@ fn resume(options: &Options, begun: &Begun, state: State) -> Result<Opened, Open
     Ok(Opened { switch, journal, past, recovered: Some(how), notice })
 }
 
-/// Begins a journal with an empty switch.
+/// The writer behind the newest record, of which the last `replayed` were.
+fn go_on(
+    map: &Arc<Map>,
+    options: &Options,
+    chain: Chain,
+    replayed: u64,
+    labels: BTreeMap<PortId, String>,
+) -> Result<Journal, OpenError> {
+    let ring = ring(options, map)?;
+    let mut found = areas::find(&options.directory);
+    found.retain(|found| found.origin.position <= ring.position());
+    // The tail was replayed and counts for the next one, or it would grow from crash to crash.
+    let at = ring.records().saturating_sub(replayed);
+    let taker = Taker::new(options.directory.clone(), map.geometry().half(), &found, at);
+    Ok(Journal::new(ring, chain, options.payload, taker, labels))
+}
+
+/// Begins a journal with an empty switch, in place of the one that is there.
 fn begin(
     options: &Options,
     begun: &Begun,
@@ -158,34 +182,46 @@ fn begin(
     notice: Option<String>,
 ) -> Result<Opened, OpenError> {
     let path = options.directory.join(FILE);
+    // Whoever still reads the old one keeps it: it is removed, not overwritten.
+    remove_areas(&options.directory).map_err(|source| cannot(options, &path, source))?;
+    let opened = begin_at(path, options, begun, identity)?;
+    Ok(Opened { notice, ..opened })
+}
+
+/// Begins a journal with an empty switch, in that file.
+fn begin_at(
+    path: PathBuf,
+    options: &Options,
+    begun: &Begun,
+    identity: &Identity,
+) -> Result<Opened, OpenError> {
     let geometry = Geometry::for_size(options.size);
-    let create = || -> io::Result<Map> {
-        // Whoever still reads the old one keeps it: it is removed, not overwritten.
-        for old in (0..areas::AREAS).map(|area| areas::path(&options.directory, area)) {
-            remove(&old)?;
-        }
-        remove(&path)?;
-        Map::create(&path, geometry)
-    };
-    let size = geometry.file_len();
-    let map = create()
-        .map_err(|source| OpenError::Create { path: path.clone(), size, source })
+    let map = remove(&path)
+        .and_then(|()| Map::create(&path, geometry))
+        .map_err(|source| cannot(options, &path, source))
         .map(Arc::new)?;
     map.header().begin(geometry, identity);
     let taker = Taker::new(options.directory.clone(), geometry.half(), &[], 0);
     let ring = ring(options, &map)?;
-    let labels = std::collections::BTreeMap::new();
-    let mut journal = Journal::new(ring, Chain::new(), options.payload, taker, labels);
+    populate(&map);
+    let mut journal = Journal::new(ring, Chain::new(), options.payload, taker, BTreeMap::new());
     journal.recorder().begin(begun.now, &Begin::new(begun.limits, begun.seeds));
     journal.clock(begun.now, begun.utc_offset);
     let switch = Switch::new(Config::default(), begun.limits, begun.seeds);
-    Ok(Opened { switch, journal, past: past(&map, options), recovered: None, notice })
+    Ok(Opened { switch, journal, past: past(&map, options), recovered: None, notice: None })
+}
+
+fn cannot(options: &Options, path: &Path, source: io::Error) -> OpenError {
+    let size = Geometry::for_size(options.size).file_len();
+    OpenError::Create { path: path.to_owned(), size, source }
+}
+
+fn remove_areas(directory: &Path) -> io::Result<()> {
+    (0..areas::AREAS).try_for_each(|area| remove(&areas::path(directory, area)))
 }
 
 fn ring(options: &Options, map: &Arc<Map>) -> Result<Ring, OpenError> {
-    let ring = Ring::new(map).ok_or_else(|| OpenError::Busy(options.directory.join(FILE)))?;
-    populate(map, ring.position());
-    Ok(ring)
+    Ring::new(map).ok_or_else(|| OpenError::Busy(options.directory.join(FILE)))
 }
 
 fn past(map: &Arc<Map>, options: &Options) -> Past {
@@ -194,10 +230,11 @@ fn past(map: &Arc<Map>, options: &Options) -> Past {
 
 /// Maps the ring's pages ahead of the writer, on a thread that ends with it. Without the thread the
 /// writer meets a page fault for each page of its first lap.
-fn populate(map: &Arc<Map>, position: u64) {
+fn populate(map: &Arc<Map>) {
     let map = Arc::clone(map);
     let work = move || {
         let geometry = *map.geometry();
+        let position = map.header().head.load(std::sync::atomic::Ordering::Acquire);
         let first = geometry.place(geometry.number(position));
         for place in 0..geometry.segments {
             map.populate((first + place) % geometry.segments);

@@ -117,6 +117,23 @@ pub fn recover(
     now: Instant,
     table_seed: u64,
 ) -> Result<State, Unusable> {
+    let map = open(options, identity)?;
+    let dead = post_mortem(map.header())?;
+    let set_aside = match dead {
+        Some(position) => Some(set_aside(&options.directory, &map, position, now)?),
+        None => None,
+    };
+    let mut state = replay(map, &options.directory, table_seed, Purpose::Recover)?;
+    state.set_aside = set_aside;
+    let header = state.map.header();
+    header.crash_at.store(0, Ordering::Relaxed);
+    header.crashes.store(0, Ordering::Relaxed);
+    header.replaying.store(0, Ordering::Release);
+    Ok(state)
+}
+
+/// Maps the ring of this boot and build.
+pub(super) fn open(options: &Options, identity: &Identity) -> Result<Arc<Map>, Unusable> {
     let path = options.directory.join(super::FILE);
     let map = match Map::open(&path, true) {
         Ok(map) => Arc::new(map),
@@ -132,18 +149,7 @@ pub fn recover(
     if theirs != *identity {
         return Err(Unusable::Version);
     }
-    let dead = post_mortem(map.header())?;
-    let set_aside = match dead {
-        Some(position) => Some(set_aside(&options.directory, &map, position, now)?),
-        None => None,
-    };
-    let mut state = replay(map, &options.directory, table_seed, Purpose::Recover)?;
-    state.set_aside = set_aside;
-    let header = state.map.header();
-    header.crash_at.store(0, Ordering::Relaxed);
-    header.crashes.store(0, Ordering::Relaxed);
-    header.replaying.store(0, Ordering::Release);
-    Ok(state)
+    Ok(map)
 }
 
 /// What the last worker died on, if it is to be set aside: where its record begins.
@@ -220,23 +226,7 @@ pub fn replay(
     table_seed: u64,
     purpose: Purpose,
 ) -> Result<State, Unusable> {
-    let head = map.header().head.load(Ordering::Acquire);
-    let usable =
-        |found: &Found| found.origin.position <= head && reaches(&map, found.origin.position);
-    for found in areas::find(directory).into_iter().filter(usable) {
-        let begun = Clock::now();
-        let Some(area) = found.read() else { continue };
-        let Ok(switch) = Switch::restore(&area.state, table_seed) else { continue };
-        let restore = begun.elapsed();
-        let replay = Replay::from_state(switch, area.origin.chain);
-        let labels = area.labels.into_iter().collect();
-        let position = area.origin.position;
-        let mut state = Start { map, position, replay, labels, purpose }.run()?;
-        state.how.snapshot = Some(area.origin.number);
-        state.how.restore = restore;
-        return Ok(state);
-    }
-    replay_from_begin(map, table_seed, purpose)
+    Course::newest(map, directory, table_seed, purpose)?.replayed_whole()
 }
 
 /// Replays a ring from its begin, if that is still there.
@@ -248,45 +238,126 @@ pub fn replay_from_begin(
     table_seed: u64,
     purpose: Purpose,
 ) -> Result<State, Unusable> {
-    if !reaches(&map, 0) {
-        return Err(Unusable::NoStart);
-    }
-    let replay = Replay::from_begin(table_seed);
-    Start { map, position: 0, replay, labels: BTreeMap::new(), purpose }.run()
+    Course::from_begin(map, table_seed, purpose)?.replayed_whole()
 }
 
-/// Where a replay begins.
-struct Start {
+/// A ring being replayed.
+#[derive(Debug)]
+pub(super) struct Course {
     map: Arc<Map>,
-    position: u64,
+    reader: Reader,
     replay: Replay,
     labels: BTreeMap<PortId, String>,
     purpose: Purpose,
+    snapshot: Option<u64>,
+    /// Where the newest record ended: that is how the place of a crash is counted.
+    behind: u64,
+    restore: Duration,
+    /// How long the records took.
+    took: Duration,
 }
 
-impl Start {
-    fn run(mut self) -> Result<State, Unusable> {
-        let begun = Clock::now();
+impl Course {
+    /// From the newest snapshot that can be restored, or from the begin.
+    pub(super) fn newest(
+        map: Arc<Map>,
+        directory: &Path,
+        table_seed: u64,
+        purpose: Purpose,
+    ) -> Result<Self, Unusable> {
+        let head = map.header().head.load(Ordering::Acquire);
+        let usable =
+            |found: &Found| found.origin.position <= head && reaches(&map, found.origin.position);
+        for found in areas::find(directory).into_iter().filter(usable) {
+            let begun = Clock::now();
+            let Some(area) = found.read() else { continue };
+            let Ok(switch) = Switch::restore(&area.state, table_seed) else { continue };
+            let restore = begun.elapsed();
+            let replay = Replay::from_state(switch, area.origin.chain);
+            let labels = area.labels.into_iter().collect();
+            let course = Self::new(map, area.origin.position, replay, purpose);
+            let snapshot = Some(area.origin.number);
+            return Ok(Self { labels, snapshot, restore, ..course });
+        }
+        Self::from_begin(map, table_seed, purpose)
+    }
+
+    /// From the begin, if that is still there.
+    fn from_begin(map: Arc<Map>, table_seed: u64, purpose: Purpose) -> Result<Self, Unusable> {
+        if !reaches(&map, 0) {
+            return Err(Unusable::NoStart);
+        }
+        Ok(Self::new(map, 0, Replay::from_begin(table_seed), purpose))
+    }
+
+    fn new(map: Arc<Map>, position: u64, mut replay: Replay, purpose: Purpose) -> Self {
         // The state at a mark takes a walk over all tables; the chain says enough.
-        self.replay.compare_no_states();
-        let mut reader = Reader::new(Arc::clone(&self.map), self.position);
-        let header = self.map.header();
-        let head = reader.head();
-        // Where the record before ended: that is how the place of a crash is counted.
-        let mut before = self.position;
-        while before < head {
-            if self.purpose != Purpose::Compare {
-                header.replaying.store(before.saturating_add(1), Ordering::Release);
+        replay.compare_no_states();
+        Self {
+            reader: Reader::new(Arc::clone(&map), position),
+            map,
+            replay,
+            labels: BTreeMap::new(),
+            purpose,
+            snapshot: None,
+            behind: position,
+            restore: Duration::ZERO,
+            took: Duration::ZERO,
+        }
+    }
+
+    /// Where the newest record ended.
+    pub(super) fn behind(&self) -> u64 {
+        self.behind
+    }
+
+    /// The ring.
+    pub(super) fn map(&self) -> &Arc<Map> {
+        &self.map
+    }
+
+    /// The switch, once there is one.
+    pub(super) fn switch(&self) -> Option<&Switch> {
+        self.replay.switch()
+    }
+
+    fn replayed_whole(mut self) -> Result<State, Unusable> {
+        let head = self.reader.head();
+        self.go_on(head, usize::MAX)?;
+        let (snapshot, restore, replay) = (self.snapshot, self.restore, self.took);
+        let End { map, switch, labels, chain, records } = self.finish(head)?;
+        let (position, digest) = (head, switch.digest());
+        let how = Recovered { snapshot, records, position, digest, chain, restore, replay };
+        Ok(State { map, switch, labels, how, set_aside: None })
+    }
+
+    /// Replays up to a position, and `most` records at most. True when it is there.
+    pub(super) fn go_on(&mut self, to: u64, most: usize) -> Result<bool, Unusable> {
+        let begun = Clock::now();
+        let there = self.advance(to, most);
+        self.took += begun.elapsed();
+        there
+    }
+
+    fn advance(&mut self, to: u64, most: usize) -> Result<bool, Unusable> {
+        for _ in 0..most {
+            if self.behind >= to {
+                return Ok(true);
             }
-            if !reader.advance()? {
-                break;
+            if self.purpose == Purpose::Recover {
+                let replaying = &self.map.header().replaying;
+                replaying.store(self.behind.saturating_add(1), Ordering::Release);
             }
-            let done = reader.record().get(KIND).is_none_or(|kind| kind & NOT_DONE == 0);
+            if !self.reader.advance()? {
+                return Ok(true);
+            }
+            let record = self.reader.record();
+            let done = record.get(KIND).is_none_or(|kind| kind & NOT_DONE == 0);
             if done {
-                poison::taste(reader.record());
+                poison::taste(record);
             }
-            let step = self.replay.record(reader.record());
-            match step.map_err(|why| Unusable::Replay { position: before, why })? {
+            let step = self.replay.record(record);
+            match step.map_err(|why| Unusable::Replay { position: self.behind, why })? {
                 Step::Label(port, name) => {
                     self.labels.insert(port, name);
                 }
@@ -297,16 +368,16 @@ impl Start {
                 | Step::Clock(_)
                 | Step::Note(_) => {}
             }
-            before = reader.behind();
+            self.behind = self.reader.behind();
         }
-        self.finish(head, begun.elapsed())
+        Ok(self.behind >= to)
     }
 
     /// The chain is the one that the worker left, or there is no state.
-    fn finish(self, head: u64, took: Duration) -> Result<State, Unusable> {
+    pub(super) fn finish(self, head: u64) -> Result<End, Unusable> {
         let Self { map, replay, labels, purpose, .. } = self;
         let header = map.header();
-        if purpose != Purpose::Compare {
+        if purpose == Purpose::Recover {
             header.replaying.store(0, Ordering::Release);
         }
         let records = replay.records();
@@ -319,20 +390,18 @@ impl Start {
             slot.inputs.load(Ordering::Relaxed) == chain.inputs()
                 && (!carried_out || slot.outcomes.load(Ordering::Relaxed) == chain.outcomes())
         });
-        if !same {
-            return Err(Unusable::End);
-        }
-        let how = Recovered {
-            snapshot: None,
-            records,
-            position: head,
-            digest: switch.digest(),
-            chain,
-            restore: Duration::ZERO,
-            replay: took,
-        };
-        Ok(State { map, switch, labels, how, set_aside: None })
+        if same { Ok(End { map, switch, labels, chain, records }) } else { Err(Unusable::End) }
     }
+}
+
+/// Where a replay came to: the ring's end.
+pub(super) struct End {
+    pub(super) map: Arc<Map>,
+    pub(super) switch: Switch,
+    pub(super) labels: BTreeMap<PortId, String>,
+    pub(super) chain: Chain,
+    /// Records replayed.
+    pub(super) records: u64,
 }
 
 /// Where a record's kind stands.

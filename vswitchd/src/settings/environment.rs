@@ -6,9 +6,15 @@ use super::SettingsError;
 /// How the names of ours begin.
 const OURS: &str = "HOPSCOPE_";
 /// What our own tools read or set for the programs they start: the lab, fuzzing, the simulation,
-/// the benches, and the poison of a test.
-const OF_TOOLS: [&str; 5] =
-    ["HOPSCOPE_LAB", "HOPSCOPE_FUZZ", "HOPSCOPE_SIM", "HOPSCOPE_INSTRUCTIONS", "HOPSCOPE_POISON"];
+/// the benches, the poison of a test, and the name by which it has another build.
+const OF_TOOLS: [&str; 6] = [
+    "HOPSCOPE_LAB",
+    "HOPSCOPE_FUZZ",
+    "HOPSCOPE_SIM",
+    "HOPSCOPE_INSTRUCTIONS",
+    "HOPSCOPE_POISON",
+    "HOPSCOPE_BUILD_NAME",
+];
 /// By this variable Kubernetes tells a pod of a Service; more of the same beginning come with it.
 const SERVICE_HOST: &str = "_SERVICE_HOST";
 

@@ -89,6 +89,11 @@ pub struct Given {
         value_parser = size::parse
     )]
     pub recordings_budget: Option<Size>,
+    /// Refuse to start on the run-dir of a running vswitchd, instead of taking over from it
+    /// [default: false]
+    #[arg(long, env = "HOPSCOPE_NO_TAKEOVER", value_name = "BOOL", num_args = 0..=1)]
+    #[arg(default_missing_value = "true")]
+    pub no_takeover: Option<bool>,
     /// How log lines look [default: text]
     #[arg(long, env = "HOPSCOPE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -186,6 +191,8 @@ pub struct Settings {
     pub triggers: Vec<Rule>,
     /// Bytes of all these recordings.
     pub recordings_budget: u64,
+    /// Whether a start on the directories of a running vswitchd is refused.
+    pub no_takeover: bool,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -273,6 +280,7 @@ impl Given {
             journal_payload: self.journal_payload.or(file.journal_payload),
             triggers: self.triggers.or(file.triggers),
             recordings_budget: self.recordings_budget.or(file.recordings_budget),
+            no_takeover: self.no_takeover.or(file.no_takeover),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -310,6 +318,7 @@ impl Given {
             journal_payload: self.journal_payload.unwrap_or(false),
             triggers,
             recordings_budget: self.recordings_budget.map_or(RECORDINGS_BUDGET, |size| size.0),
+            no_takeover: self.no_takeover.unwrap_or(false),
             log_format: self.log_format.unwrap_or_default(),
         })
     }

@@ -44,14 +44,18 @@ impl Channel {
     pub fn pair() -> io::Result<(Self, Self)> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        for end in [&ours, &theirs] {
-            // The default would do for nearly all messages; only the longest need this.
-            if let Err(errno) = setsockopt(end, sockopt::SndBufForce, &SEND_BUFFER) {
-                tracing::debug!(%errno, "a channel keeps its default buffer");
-            }
-        }
         rustix::io::ioctl_fionbio(&ours, true)?;
-        Ok((Self { socket: ours }, Self { socket: theirs }))
+        let (ours, theirs) = (Self { socket: ours }, Self { socket: theirs });
+        [&ours, &theirs].into_iter().for_each(Self::widen);
+        Ok((ours, theirs))
+    }
+
+    /// Makes room for the longest message, and for many short ones.
+    pub fn widen(&self) {
+        // The default would do for nearly all messages.
+        if let Err(errno) = setsockopt(&self.socket, sockopt::SndBufForce, &SEND_BUFFER) {
+            tracing::debug!(%errno, "a channel keeps its default buffer");
+        }
     }
 
     /// An end that was handed over.
@@ -106,8 +110,9 @@ impl Channel {
             let flags = RecvFlags::CMSG_CLOEXEC;
             match recvmsg(&self.socket, &mut pieces, &mut control, flags) {
                 Err(rustix::io::Errno::INTR) => {}
-                // Its end went with unread messages of ours in it.
-                Err(rustix::io::Errno::CONNRESET) => return Ok(Received::Ended),
+                // Its end went with unread messages of ours in it. That is told once, before what
+                // it had said to us.
+                Err(rustix::io::Errno::CONNRESET) => {}
                 got => break got?,
             }
         };
@@ -158,7 +163,11 @@ mod tests {
         assert!(matches!(ours.receive().unwrap(), Received::Message(bytes, _)
             if bytes.len() == MESSAGE_MAX));
         assert_eq!(ours.receive().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // The last word is heard, although ours was not.
+        theirs.send(b"last", &[]).unwrap();
+        ours.send(b"unread", &[]).unwrap();
         drop(theirs);
+        assert!(matches!(ours.receive().unwrap(), Received::Message(bytes, _) if bytes == b"last"));
         assert!(matches!(ours.receive().unwrap(), Received::Ended));
         let gone = ours.send(b"x", &[]).unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::EPIPE));

@@ -36,6 +36,15 @@ struct Held {
     parts: Parts,
 }
 
+/// A port that is kept, to be handed over.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// Inode of its namespace, its name there, the node's end; `None` for the node's own port.
+    pub pod: Option<(u64, &'a str, &'a str)>,
+    /// The device.
+    pub parts: &'a Parts,
+}
+
 /// A reply with what comes along.
 pub type Answer = (Reply, Vec<OwnedFd>);
 
@@ -51,6 +60,25 @@ impl Keeper {
     #[must_use]
     pub fn kept(&self) -> usize {
         self.pods.len().saturating_add(usize::from(self.host.is_some()))
+    }
+
+    /// All that is kept.
+    pub fn all(&self) -> impl Iterator<Item = Kept<'_>> {
+        let pods = self.pods.iter().map(|((inode, ifname), held)| Kept {
+            pod: Some((*inode, ifname, &held.host_ifname)),
+            parts: &held.parts,
+        });
+        pods.chain(self.host.iter().map(|parts| Kept { pod: None, parts }))
+    }
+
+    /// Keeps a pod's port that another parent had.
+    pub fn keep(&mut self, inode: u64, ifname: String, host_ifname: String, parts: Parts) {
+        self.pods.insert((inode, ifname), Held { host_ifname, parts });
+    }
+
+    /// Keeps the node's port that another parent had.
+    pub fn keep_host(&mut self, parts: Parts) {
+        self.host = Some(parts);
     }
 
     /// Answers what came from a worker, whatever it is. Descriptors that came along are closed,

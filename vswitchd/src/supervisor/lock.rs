@@ -6,7 +6,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -62,6 +62,19 @@ impl Tether {
     /// When there are no descriptors left.
     pub(super) fn share(&self) -> io::Result<OwnedFd> {
         self.file.try_clone().map(OwnedFd::from)
+    }
+}
+
+/// As another parent had taken it, whose workers share it as well.
+impl From<OwnedFd> for Tether {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self { file: descriptor.into() }
+    }
+}
+
+impl AsFd for Tether {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

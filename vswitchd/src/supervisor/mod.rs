@@ -6,8 +6,9 @@
 //! stranger's. So it has next to nothing to die of, and what it holds outlives every worker.
 
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -25,20 +26,29 @@ use crate::settings::Settings;
 
 mod bounds;
 pub mod channel;
+mod handover;
 pub mod keeper;
 mod lock;
 mod process;
 pub mod protocol;
 mod restarts;
 
+use handover::give::Giving;
+use handover::take::{Asked, Taking};
+use handover::{Door, has_ended};
 use keeper::Keeper;
 use lock::Tether;
 use process::{Said, Worker};
-use protocol::Welcome;
+use protocol::{Report, Welcome, Word};
 use restarts::Restarts;
+
+pub use handover::SOCKET;
 
 /// How long a worker may take to end in good order.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long one that ended while it handed over may keep its locks, and how often it is looked.
+const ENDING_PATIENCE: Duration = Duration::from_secs(5);
+const GLANCE: Duration = Duration::from_millis(5);
 /// Descriptors the two processes may have: two a port in each, and some.
 const DESCRIPTORS: u64 = 16_384;
 
@@ -62,6 +72,14 @@ pub enum SupervisorError {
     /// The node's own namespace.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// Another vswitchd runs there and keeps it.
+    #[error("run-dir {run_dir}: the vswitchd that runs on it does not hand over: {why}")]
+    NotHandedOver {
+        /// Its directory.
+        run_dir: PathBuf,
+        /// Why, and what mends it.
+        why: String,
+    },
     /// A system call.
     #[error("{doing}")]
     Io {
@@ -82,6 +100,7 @@ struct Holdings {
     tether: Tether,
     cni: UnixListener,
     admin: UnixListener,
+    door: Door,
     keeper: Keeper,
     /// The last to go, and with it what was made for nothing.
     directories: Directories,
@@ -102,6 +121,14 @@ struct Supervisor {
     said_ready: bool,
     /// Until when the worker may end in good order, once it was told to.
     stopping: Option<Instant>,
+    /// Another vswitchd that takes over.
+    giving: Option<Giving>,
+    /// Another vswitchd that this one takes over from.
+    taking: Option<Taking>,
+    /// Another vswitchd's worker, without whose end no worker may start here.
+    blocked_by: Option<OwnedFd>,
+    /// Process id of the vswitchd that took over.
+    handed_to: Option<u32>,
 }
 
 /// Runs the parent until a signal ends it, or its first worker cannot start.
@@ -117,26 +144,12 @@ pub fn run(settings: Settings) -> Result<ExitCode, SupervisorError> {
         return Err(SupervisorError::Unable { what: missing.message, mend });
     }
     raise_descriptor_limit();
-    let linux = Linux::new(settings.run_dir.clone())?;
-    let Settings { run_dir, state_dir, .. } = &settings;
-    let mut directories = Directories::take(run_dir, state_dir)?;
-    // From here on files are made, which go again if the first worker does not come to work.
-    for file in cni::files(run_dir, state_dir) {
-        directories.note(&file);
-    }
-    directories.note(&run_dir.join(admin::socket::NAME));
-    directories.note(&lock::file(run_dir));
-    for file in recorder::files(settings.journal_dir.as_ref().unwrap_or(run_dir)) {
-        directories.note(&file);
-    }
-    let tether = Tether::take(run_dir).map_err(io("cannot take the workers' lock"))?;
-    // Once and for all workers: while none is there, clients wait in the backlog.
-    let cni = cni::server::bind(run_dir)?;
-    let admin = admin::socket::bind(run_dir).map_err(io("cannot listen on admin.sock"))?;
-    let keeper = Keeper::new(linux, settings.host_port.clone(), settings.uplink.clone());
+    let Some((holdings, taking)) = obtain(&settings, &signals)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let supervisor = Supervisor {
         settings,
-        holdings: Holdings { tether, cni, admin, keeper, directories },
+        holdings,
         signals,
         started,
         worker: None,
@@ -144,8 +157,69 @@ pub fn run(settings: Settings) -> Result<ExitCode, SupervisorError> {
         restarts: Restarts::default(),
         said_ready: false,
         stopping: None,
+        giving: None,
+        taking,
+        blocked_by: None,
+        handed_to: None,
     };
     supervisor.run()
+}
+
+/// Makes all that must outlive a worker, or has it from the vswitchd that runs. `None` when a
+/// signal came meanwhile.
+fn obtain(
+    settings: &Settings,
+    signals: &SignalFd,
+) -> Result<Option<(Holdings, Option<Taking>)>, SupervisorError> {
+    // Until when one that ended while it was asked may keep its locks.
+    let mut ending = None;
+    loop {
+        let linux = Linux::new(settings.run_dir.clone())?;
+        let keeper = Keeper::new(linux, settings.host_port.clone(), settings.uplink.clone());
+        let taken = match Directories::take(&settings.run_dir, &settings.state_dir) {
+            Ok(directories) => {
+                return Ok(Some((Holdings::make(settings, directories, keeper)?, None)));
+            }
+            Err(taken) if taken.is_in_use() && !settings.no_takeover => taken,
+            Err(refused) => return Err(refused.into()),
+        };
+        match handover::take::ask(settings, keeper, signals)? {
+            Asked::Handed(handed) => return Ok(Some((handed.0, Some(handed.1)))),
+            Asked::Stopped => return Ok(None),
+            Asked::Ended => ending = Some(Instant::now() + ENDING_PATIENCE),
+            Asked::Nobody if ending.is_some_and(|until| Instant::now() < until) => {
+                std::thread::sleep(GLANCE);
+            }
+            Asked::Nobody => return Err(taken.into()),
+        }
+    }
+}
+
+impl Holdings {
+    /// Of a vswitchd that takes over from nobody. Files are made, which go again if the first
+    /// worker does not come to work.
+    fn make(
+        settings: &Settings,
+        mut directories: Directories,
+        keeper: Keeper,
+    ) -> Result<Self, SupervisorError> {
+        let Settings { run_dir, state_dir, .. } = settings;
+        for file in cni::files(run_dir, state_dir) {
+            directories.note(&file);
+        }
+        directories.note(&run_dir.join(admin::socket::NAME));
+        directories.note(&run_dir.join(SOCKET));
+        directories.note(&lock::file(run_dir));
+        for file in recorder::files(settings.journal_dir.as_ref().unwrap_or(run_dir)) {
+            directories.note(&file);
+        }
+        let tether = Tether::take(run_dir).map_err(io("cannot take the workers' lock"))?;
+        // Once and for all workers: while none is there, clients wait in the backlog.
+        let cni = cni::server::bind(run_dir)?;
+        let admin = admin::socket::bind(run_dir).map_err(io("cannot listen on admin.sock"))?;
+        let door = Door::make(run_dir).map_err(io("cannot listen on takeover.sock"))?;
+        Ok(Self { tether, cni, admin, door, keeper, directories })
+    }
 }
 
 fn block_signals() -> io::Result<SignalFd> {
@@ -167,27 +241,37 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Which of the descriptors have something to say.
-struct Awake {
-    signals: bool,
-    life: bool,
-    requests: bool,
+/// Who has something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Life,
+    Requests,
+    Door,
+    Successor,
+    Predecessor,
+    /// The process that no worker may start before the end of.
+    Blocking,
 }
 
 impl Supervisor {
     fn run(mut self) -> Result<ExitCode, SupervisorError> {
         loop {
             self.start_if_due();
-            let awake = self.wait().map_err(io("cannot wait for the worker"))?;
-            if awake.signals {
-                self.heed_signals().map_err(io("cannot read signals"))?;
+            for source in self.wait().map_err(io("cannot wait for the worker"))? {
+                match source {
+                    Source::Signals => {
+                        self.heed_signals().map_err(io("cannot read signals"))?;
+                    }
+                    Source::Requests => self.serve(),
+                    Source::Life => self.hear().map_err(io("cannot say that it is ready"))?,
+                    Source::Door => self.answer_the_door(),
+                    Source::Successor => self.hear_successor(),
+                    Source::Predecessor => self.hear_predecessor()?,
+                    Source::Blocking => self.blocked_by = None,
+                }
             }
-            if awake.requests {
-                self.serve();
-            }
-            if awake.life {
-                self.hear().map_err(io("cannot say that it is ready"))?;
-            }
+            self.giving_takes_too_long();
             if let Some(code) = self.bury().map_err(io("cannot wait for the worker's end"))? {
                 return Ok(code);
             }
@@ -197,6 +281,9 @@ impl Supervisor {
     fn start_if_due(&mut self) {
         let now = Instant::now();
         if self.worker.is_some() || self.stopping.is_some() || now < self.next_start {
+            return;
+        }
+        if self.ports_are_anothers() {
             return;
         }
         match self.start_worker() {
@@ -212,25 +299,38 @@ impl Supervisor {
         }
     }
 
+    /// Whether another vswitchd's worker reads the ports, or may.
+    fn ports_are_anothers(&self) -> bool {
+        self.blocked_by.as_ref().is_some_and(|process| !has_ended(process))
+            || self.giving.as_ref().is_some_and(Giving::is_given)
+            || self.taking.as_ref().is_some_and(Taking::must_wait)
+    }
+
     fn start_worker(&self) -> io::Result<Worker> {
-        let Holdings { tether, cni, admin, keeper: _, directories: _ } = &self.holdings;
+        let Holdings { tether, cni, admin, .. } = &self.holdings;
+        let before = self.taking.as_ref().and_then(Taking::predecessor);
         let welcome = Welcome {
             settings: self.settings.clone(),
             parent: std::process::id(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             restarts: self.restarts.total(),
             last_end: self.restarts.last_end().map(ToOwned::to_owned),
+            predecessor: before.map(|(predecessor, _)| predecessor),
         };
-        let lock = tether.share()?;
-        Worker::start(welcome, [cni.as_fd(), admin.as_fd(), lock.as_fd()])
+        let (lock, baton) = (tether.share()?, before.map(|(_, baton)| baton.share()).transpose()?);
+        let mut handed = vec![cni.as_fd(), admin.as_fd(), lock.as_fd()];
+        handed.extend(baton.iter().map(AsFd::as_fd));
+        Worker::start(welcome, &handed, |worker| self.announce(worker))
     }
 
     /// Waits for anything to happen, or for the time of the next thing to do.
-    fn wait(&self) -> io::Result<Awake> {
+    fn wait(&self) -> io::Result<Vec<Source>> {
         let due = match (&self.worker, self.stopping) {
             (Some(_), deadline) => deadline,
+            (None, _) if self.ports_are_anothers() => None,
             (None, _) => Some(self.next_start),
         };
+        let due = due.into_iter().chain(self.giving.as_ref().and_then(Giving::due)).min();
         let timeout = match due.map(|due| due.saturating_duration_since(Instant::now())) {
             // Rounded up: a wake-up before the time would be one for nothing.
             Some(left) => {
@@ -238,18 +338,26 @@ impl Supervisor {
             }
             None => PollTimeout::NONE,
         };
-        let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        if let Some(worker) = &self.worker {
-            for channel in [Some(worker.life()), worker.requests()].into_iter().flatten() {
-                sources.push(PollFd::new(channel.as_fd(), PollFlags::POLLIN));
-            }
-        }
-        match poll(&mut sources, timeout) {
+        let (worker, giving, taking) = (&self.worker, &self.giving, &self.taking);
+        let sources = [
+            (Source::Signals, Some(self.signals.as_fd())),
+            (Source::Life, worker.as_ref().map(|worker| worker.life().as_fd())),
+            (Source::Requests, worker.as_ref().and_then(Worker::requests).map(AsFd::as_fd)),
+            (Source::Door, Some(self.holdings.door.as_fd())),
+            (Source::Successor, giving.as_ref().map(|giving| giving.channel().as_fd())),
+            (Source::Predecessor, taking.as_ref().and_then(Taking::channel).map(AsFd::as_fd)),
+            (Source::Blocking, self.blocked_by.as_ref().map(AsFd::as_fd)),
+        ];
+        let sources: Vec<_> =
+            sources.into_iter().filter_map(|(source, fd)| Some((source, fd?))).collect();
+        let mut polled: Vec<_> =
+            sources.iter().map(|(_, fd)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        match poll(&mut polled, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let awake = |index: usize| sources.get(index).and_then(PollFd::any).unwrap_or(false);
-        Ok(Awake { signals: awake(0), life: awake(1), requests: awake(2) })
+        let awake = sources.iter().zip(&polled).filter(|(_, fd)| fd.any().unwrap_or(false));
+        Ok(awake.map(|((source, _), _)| *source).collect())
     }
 
     fn heed_signals(&mut self) -> io::Result<()> {
@@ -259,15 +367,21 @@ impl Supervisor {
                 continue;
             }
             tracing::info!("stopping; pods, interfaces and routes stay");
-            self.stopping = Some(Instant::now() + STOP_PATIENCE);
-            if let Some(worker) = &mut self.worker
-                && let Err(error) = worker.stop()
-            {
-                tracing::warn!(%error, "the worker cannot be told to stop");
-                worker.kill();
-            }
+            // Whoever is at the other end of a hand-over goes on without this one.
+            (self.giving, self.taking) = (None, None);
+            self.stop_worker();
         }
         Ok(())
+    }
+
+    fn stop_worker(&mut self) {
+        self.stopping = Some(Instant::now() + STOP_PATIENCE);
+        if let Some(worker) = &mut self.worker
+            && let Err(error) = worker.say(Word::Stop, &[])
+        {
+            tracing::warn!(%error, "the worker cannot be told to stop");
+            worker.kill();
+        }
     }
 
     /// Answers one request. Whoever does not take the answer asks for no more.
@@ -296,23 +410,38 @@ impl Supervisor {
                 worker.kill();
                 Ok(())
             }
-            Said::Ready if self.said_ready => Ok(()),
-            Said::Ready => {
-                self.said_ready = true;
-                self.holdings.directories.keep();
-                // The one line that says that pods can be wired.
-                let mut out = io::stdout().lock();
-                writeln!(out, "ready")?;
-                out.flush()
+            Said::Reported(Report::Ready) => {
+                self.tell_ready();
+                self.say_ready()
+            }
+            Said::Reported(Report::Prepared) => {
+                self.ask_to_yield();
+                Ok(())
+            }
+            Said::Reported(report) => {
+                self.worker_on_its_way(report);
+                Ok(())
             }
         }
+    }
+
+    /// The one line that says that pods can be wired.
+    fn say_ready(&mut self) -> io::Result<()> {
+        if self.said_ready {
+            return Ok(());
+        }
+        self.said_ready = true;
+        self.holdings.directories.keep();
+        let mut out = io::stdout().lock();
+        writeln!(out, "ready")?;
+        out.flush()
     }
 
     /// Looks whether the worker has ended, and decides what follows. With a code, the parent ends.
     fn bury(&mut self) -> io::Result<Option<ExitCode>> {
         let now = Instant::now();
         let Some(worker) = &mut self.worker else {
-            return Ok(self.stopping.map(|_deadline| ExitCode::SUCCESS));
+            return Ok(self.stopping.map(|_deadline| self.ended_well()));
         };
         let Some(status) = worker.ended()? else {
             if self.stopping.is_some_and(|deadline| deadline <= now) {
@@ -322,19 +451,27 @@ impl Supervisor {
             }
             return Ok(None);
         };
-        let (pid, ready) = (worker.id(), worker.ready());
+        let (pid, ready, succeeds) = (worker.id(), worker.ready(), worker.succeeds());
         self.worker = None;
         if self.stopping.is_some() {
-            return Ok(Some(ExitCode::SUCCESS));
+            return Ok(Some(self.ended_well()));
+        }
+        let how = process::end_of(status);
+        if self.taking.as_ref().is_some_and(Taking::is_preparing) {
+            tracing::error!(pid, how, "no hand-over: the vswitchd that runs goes on");
+            return Ok(Some(ExitCode::FAILURE));
         }
         if !self.said_ready
+            && !succeeds
             && let Some(code) = status.code()
         {
             // It has said why; what it lacks at the first start it would lack again.
             let code = u8::try_from(code).unwrap_or(1);
             return Ok(Some(ExitCode::from(code.max(1))));
         }
-        let how = process::end_of(status);
+        if self.worker_gone_on_its_way(&how) {
+            return Ok(None);
+        }
         let pause = self.restarts.ended(how.clone(), ready, now);
         tracing::error!(
             pid,
@@ -345,5 +482,13 @@ impl Supervisor {
         );
         self.next_start = now + pause;
         Ok(None)
+    }
+
+    /// The last word.
+    fn ended_well(&self) -> ExitCode {
+        if let Some(to) = self.handed_to {
+            tracing::info!(to, "handed over to the vswitchd of that process");
+        }
+        ExitCode::SUCCESS
     }
 }

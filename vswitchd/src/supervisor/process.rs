@@ -23,6 +23,8 @@ pub(super) struct Worker {
     /// Until the worker closes its end.
     requests: Option<Channel>,
     ready: Option<Instant>,
+    /// Whether it follows another vswitchd's worker.
+    succeeds: bool,
 }
 
 /// What a worker said.
@@ -30,18 +32,23 @@ pub(super) struct Worker {
 pub(super) enum Said {
     /// Nothing yet.
     Nothing,
-    /// It is ready.
-    Ready,
+    /// How far it is.
+    Reported(Report),
     /// It has closed its channel, or says what no worker says.
     Gone,
 }
 
 impl Worker {
-    /// Starts one. `handed` are the descriptors of a welcome beside the channel of requests.
+    /// Starts one. `handed` are the descriptors of a welcome beside the channel of requests. It is
+    /// announced before it has any of them.
     ///
     /// # Errors
-    /// The kernel's.
-    pub(super) fn start(welcome: Welcome, handed: [BorrowedFd<'_>; 3]) -> io::Result<Self> {
+    /// The kernel's, and the announcement's.
+    pub(super) fn start(
+        welcome: Welcome,
+        handed: &[BorrowedFd<'_>],
+        announce: impl FnOnce(&Self) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let (life, worker_life) = Channel::pair()?;
         let (requests, worker_requests) = Channel::pair()?;
         let child = Command::new(OWN_PROGRAM)
@@ -51,12 +58,37 @@ impl Worker {
             .stdout(Stdio::null())
             .spawn()?;
         // From here on an error kills it.
-        let started = Self { child, life, requests: Some(requests), ready: None };
+        let succeeds = welcome.predecessor.is_some();
+        let started = Self { child, life, requests: Some(requests), ready: None, succeeds };
+        announce(&started)?;
         let asks: OwnedFd = worker_requests.into_socket();
-        let [cni, admin, lock] = handed;
-        let bytes = protocol::encode(&Word::Welcome(Box::new(welcome)))?;
-        started.life.send(&bytes, &[asks.as_fd(), cni, admin, lock])?;
+        let descriptors: Vec<_> =
+            std::iter::once(asks.as_fd()).chain(handed.iter().copied()).collect();
+        started.say(Word::Welcome(Box::new(welcome)), &descriptors)?;
         Ok(started)
+    }
+
+    /// Whether it was started to follow another vswitchd's worker.
+    #[must_use]
+    pub(super) fn succeeds(&self) -> bool {
+        self.succeeds
+    }
+
+    /// The process, to see its end by.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn process(&self) -> io::Result<OwnedFd> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+    }
+
+    /// Tells it something.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub(super) fn say(&self, word: Word, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.life.send(&protocol::encode(&word)?, descriptors)
     }
 
     /// Its process id.
@@ -92,9 +124,11 @@ impl Worker {
     pub(super) fn hear(&mut self) -> Said {
         match self.life.receive() {
             Ok(Received::Message(bytes, _none)) => match protocol::decode(&bytes) {
-                Ok(Report::Ready) => {
-                    self.ready.get_or_insert_with(Instant::now);
-                    Said::Ready
+                Ok(report) => {
+                    if report == Report::Ready {
+                        self.ready.get_or_insert_with(Instant::now);
+                    }
+                    Said::Reported(report)
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the worker says what no worker says");
@@ -105,14 +139,6 @@ impl Worker {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Said::Nothing,
             Err(_broken) => Said::Gone,
         }
-    }
-
-    /// Asks it to end in good order.
-    ///
-    /// # Errors
-    /// When it cannot be told.
-    pub(super) fn stop(&self) -> io::Result<()> {
-        self.life.send(&protocol::encode(&Word::Stop)?, &[])
     }
 
     /// Ends it; its end is seen by [`Worker::ended`].

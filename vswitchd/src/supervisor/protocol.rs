@@ -210,9 +210,30 @@ pub enum Word {
     Welcome(Box<Welcome>),
     /// End in good order; pods and flows stay.
     Stop,
+    /// Another vswitchd is about to take over: let nobody in, and end what has begun.
+    Quiet,
+    /// It does not take over after all.
+    Resume,
+    /// Leave the ports to its worker, by the baton that comes along.
+    Yield {
+        /// Whether the state is to be left as well: the other build cannot follow the journal.
+        with_state: bool,
+    },
 }
 
-/// All that a worker needs to begin. Its descriptors are in the order of [`Welcome::DESCRIPTORS`].
+/// A worker that another one is to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predecessor {
+    /// Its process id.
+    pub worker: u32,
+    /// That of its parent.
+    pub parent: u32,
+    /// Whether its journal can be followed: it is of this build.
+    pub follow: bool,
+}
+
+/// All that a worker needs to begin. Its descriptors are in the order of [`Welcome::DESCRIPTORS`],
+/// and behind them the baton, if there is a worker before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The settings, as the parent understood them once.
@@ -225,6 +246,8 @@ pub struct Welcome {
     pub restarts: u64,
     /// How the last one ended.
     pub last_end: Option<String>,
+    /// The worker of another vswitchd that still reads the ports.
+    pub predecessor: Option<Predecessor>,
 }
 
 impl Welcome {
@@ -239,6 +262,14 @@ impl Welcome {
 pub enum Report {
     /// Pods can be wired and their frames are forwarded.
     Ready,
+    /// Nobody is let in any more, and nothing is in work.
+    Quiet,
+    /// It cannot be quiet: a request does not end.
+    Busy,
+    /// All is done for taking over, up to the moment itself.
+    Prepared,
+    /// The ports are left to the next one.
+    Yielded,
 }
 
 /// A message as bytes.

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
+use crate::event_loop::baton::Baton;
 use crate::node::{Kernel, Remote};
 use crate::settings::Settings;
 use crate::supervisor::channel::{Channel, Received};
-use crate::supervisor::protocol::{self, Report, Welcome, Word};
+use crate::supervisor::protocol::{self, Predecessor, Report, Welcome, Word};
 
 mod privileges;
 
@@ -61,10 +62,34 @@ pub struct Worker {
     pub cni: UnixListener,
     /// `admin.sock`, listening.
     pub admin: UnixListener,
-    /// Completes when the parent wants it to end.
-    pub stop: oneshot::Receiver<()>,
+    /// What the parent says from here on.
+    pub words: mpsc::UnboundedReceiver<Told>,
+    /// The worker that still reads the ports.
+    pub succession: Option<Succession>,
     /// What it knows of its parent.
     pub parent: Parent,
+}
+
+/// What a worker has that is to follow another one.
+#[derive(Debug)]
+pub struct Succession {
+    /// The other one.
+    pub before: Predecessor,
+    /// What that one leaves it.
+    pub baton: Baton,
+}
+
+/// What the parent wants.
+#[derive(Debug)]
+pub enum Told {
+    /// To end.
+    Stop,
+    /// To let nobody in any more.
+    Quiet,
+    /// To go on.
+    Resume,
+    /// To leave the ports by this baton, with the state if that is asked for.
+    Yield(Baton, bool),
 }
 
 /// The parent, as its worker knows it.
@@ -84,12 +109,12 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Tells it that pods can be wired.
+    /// Tells it how far this worker is.
     ///
     /// # Errors
     /// When it is gone.
-    pub fn say_ready(&self) -> io::Result<()> {
-        self.life.send(&protocol::encode(&Report::Ready)?, &[])
+    pub fn report(&self, report: Report) -> io::Result<()> {
+        self.life.send(&protocol::encode(&report)?, &[])
     }
 }
 
@@ -114,16 +139,21 @@ pub fn begin() -> Result<Worker, WorkerError> {
         return Err(WorkerError::Parent("it has ended".to_owned()));
     }
     privileges::give_up().map_err(WorkerError::Privileges)?;
-    let [requests, cni, admin, lock] = descriptors;
+    let ([requests, cni, admin, lock], baton) = descriptors;
+    let succession = welcome
+        .predecessor
+        .zip(baton)
+        .map(|(before, baton)| Succession { before, baton: Baton::from(baton) });
     let life = Arc::new(life);
-    let stop = watch(life.clone()).map_err(io("cannot start a thread"))?;
+    let words = watch(life.clone()).map_err(io("cannot start a thread"))?;
     let now = Instant::now();
     Ok(Worker {
         settings: welcome.settings,
         kernel: Arc::new(Remote::new(Channel::new(requests))),
         cni: cni.into(),
         admin: admin.into(),
-        stop,
+        words,
+        succession,
         parent: Parent {
             life,
             _lock: lock,
@@ -142,18 +172,22 @@ fn leave_signals_to_the_parent() -> io::Result<()> {
     Ok(SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_block()?)
 }
 
-fn receive(life: &Channel) -> Result<(Welcome, [OwnedFd; Welcome::DESCRIPTORS]), WorkerError> {
+/// The descriptors of a welcome, and the baton.
+type Handed = ([OwnedFd; Welcome::DESCRIPTORS], Option<OwnedFd>);
+
+fn receive(life: &Channel) -> Result<(Welcome, Handed), WorkerError> {
     let strange = |why: String| WorkerError::Parent(why);
     match life.receive().map_err(io("cannot hear the parent"))? {
-        Received::Message(bytes, descriptors) => {
+        Received::Message(bytes, mut descriptors) => {
             let word = protocol::decode(&bytes).map_err(|error| strange(error.to_string()))?;
             let Word::Welcome(welcome) = word else {
                 return Err(strange("it stops before it begins".to_owned()));
             };
+            let baton = descriptors.pop_if(|_last| welcome.predecessor.is_some());
             let handed = descriptors.try_into().map_err(|other: Vec<OwnedFd>| {
                 strange(format!("it hands over {} descriptors", other.len()))
             })?;
-            Ok((*welcome, handed))
+            Ok((*welcome, (handed, baton)))
         }
         Received::Oversized => Err(strange("its welcome is too long".to_owned())),
         Received::Ended => Err(strange("it has ended".to_owned())),
@@ -161,27 +195,35 @@ fn receive(life: &Channel) -> Result<(Welcome, [OwnedFd; Welcome::DESCRIPTORS]),
 }
 
 /// Waits for the parent's word on a thread of its own, whatever the others are busy with.
-fn watch(life: Arc<Channel>) -> io::Result<oneshot::Receiver<()>> {
-    let (sender, stop) = oneshot::channel();
+fn watch(life: Arc<Channel>) -> io::Result<mpsc::UnboundedReceiver<Told>> {
+    let (sender, words) = mpsc::unbounded_channel();
     let wait = move || {
-        let mut sender = Some(sender);
         loop {
-            let word = match life.receive() {
-                Ok(Received::Message(bytes, _none)) => protocol::decode::<Word>(&bytes).ok(),
+            let told = match life.receive() {
+                Ok(Received::Message(bytes, descriptors)) => understood(&bytes, descriptors),
                 Ok(Received::Oversized | Received::Ended) | Err(_) => None,
             };
-            match (word, sender.take()) {
-                (Some(Word::Stop), Some(sender)) => {
-                    // Nobody waits any more when the daemon has ended by itself.
-                    let _ended = sender.send(());
-                }
-                (Some(_other), kept) => sender = kept,
-                (None, _) => end(),
+            match told {
+                // Nobody waits any more when the daemon has ended by itself.
+                Some(told) => drop(sender.send(told)),
+                None => end(),
             }
         }
     };
     std::thread::Builder::new().name("parent".to_owned()).spawn(wait)?;
-    Ok(stop)
+    Ok(words)
+}
+
+fn understood(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Option<Told> {
+    Some(match protocol::decode(bytes).ok()? {
+        Word::Welcome(_) => return None,
+        Word::Stop => Told::Stop,
+        Word::Quiet => Told::Quiet,
+        Word::Resume => Told::Resume,
+        Word::Yield { with_state } => {
+            Told::Yield(Baton::from(descriptors.into_iter().next()?), with_state)
+        }
+    })
 }
 
 /// Without its parent nobody holds the ports for the next worker, and the next parent waits for

@@ -110,6 +110,11 @@ impl Run {
         self.begun
     }
 
+    /// Whether its user has asked for the end.
+    pub(super) fn has_been_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Frames so far.
     pub(in super::super) fn seen(&self) -> u64 {
         self.seen

@@ -101,8 +101,12 @@ where
 fn every_message_arrives_as_it_was_sent() {
     requests().iter().for_each(there_and_back);
     replies().iter().for_each(there_and_back);
-    there_and_back(&Report::Ready);
-    there_and_back(&Word::Stop);
+    for report in [Report::Ready, Report::Quiet, Report::Busy, Report::Prepared, Report::Yielded] {
+        there_and_back(&report);
+    }
+    for word in [Word::Stop, Word::Quiet, Word::Resume, Word::Yield { with_state: true }] {
+        there_and_back(&word);
+    }
     let given = Given { manifests: Some("/m".into()), ..Given::default() };
     for mtu in [None, Some(crate::settings::Mtu::Bytes(1400))] {
         let given = Given { mtu, uplink: Some("eth0".to_owned()), ..given.clone() };
@@ -112,6 +116,7 @@ fn every_message_arrives_as_it_was_sent() {
             uptime_ms: 8,
             restarts: 9,
             last_end: Some("killed by SIGKILL".to_owned()),
+            predecessor: Some(Predecessor { worker: 3, parent: 2, follow: true }),
         };
         there_and_back(&Word::Welcome(Box::new(welcome)));
     }

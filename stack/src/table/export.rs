@@ -1,0 +1,209 @@
+//! What one build of the switch leaves to another: all that desired state does not give, in a form
+//! that says itself what it holds.
+//!
+//! A snapshot is of its build: words by place. An export names its fields ([`form`]). What an older
+//! build does not know it passes over, and what a newer one misses has a value; only another
+//! [`MAJOR`] is refused. Ports are known by their numbers, since slots follow from a history.
+//! Limits, node, routes and the ports' configuration are not in it: whoever imports has made them
+//! from desired state.
+//!
+//! [`form`]: super::form
+
+use alloc::vec::Vec;
+
+use super::form::{Damaged, Fields, Writer};
+use super::{Port, Table, Tables};
+use crate::counters::PortCounters;
+use crate::drop::DropReason;
+use crate::input::{ImportError, PortId};
+use crate::table::bucket::Bucket;
+use crate::time::Instant;
+
+/// First bytes of an export.
+const MAGIC: [u8; 8] = *b"hopxport";
+/// Version of exports whose fields mean the same; another one is not read.
+pub const MAJOR: u32 = 1;
+/// Counts beyond this are no switch's.
+const COUNT_MAX: u64 = 1 << 62;
+
+impl From<Damaged> for ImportError {
+    fn from(_damaged: Damaged) -> Self {
+        Self::Damaged
+    }
+}
+
+/// What is taken over.
+#[derive(Debug, Default)]
+struct Carried {
+    now: u64,
+    walks: u64,
+    epoch: u64,
+    choice: Option<u64>,
+    gone: PortCounters,
+    ports: Vec<CarriedPort>,
+}
+
+#[derive(Debug)]
+struct CarriedPort {
+    id: u64,
+    errors: Bucket,
+    floods: Bucket,
+    counters: PortCounters,
+}
+
+impl Tables {
+    /// All that desired state does not give.
+    #[must_use]
+    pub fn export(&self) -> Vec<u8> {
+        // Taken apart without `..`, as for rows: a new field does not compile until it is exported,
+        // or said to follow from others.
+        let Self {
+            limits: _,
+            seeds,
+            now,
+            walks,
+            node: _,
+            complete: _,
+            epoch,
+            ports,
+            fdb: _,
+            neighbors: _,
+            fib: _,
+            gone,
+            open: _,
+        } = self;
+        let mut form = Writer::default();
+        for table in Table::ALL {
+            match table {
+                // Desired state, or the build's own.
+                Table::Limits | Table::Node | Table::Route => {}
+                Table::State => {
+                    form.number("now", now.0);
+                    form.number("walks", *walks);
+                    form.number("epoch", *epoch);
+                    form.number("choice", seeds.choice);
+                }
+                Table::Gone => form.record("gone", |form| put_counters(form, gone)),
+                Table::Port => form.list("ports", ports.iter(), |form, (_, port)| {
+                    let Port { config, errors, floods, counters } = port;
+                    form.number("id", u64::from(config.id.0));
+                    form.number("errors-full-at", errors.full_at().0);
+                    form.number("floods-full-at", floods.full_at().0);
+                    form.record("counters", |form| put_counters(form, counters));
+                }),
+            }
+        }
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(MAJOR.to_le_bytes());
+        bytes.extend(form.into_bytes());
+        bytes
+    }
+
+    /// Takes an export over, whole or not at all. What ports had counted that are not there any
+    /// more is counted as that of removed ones.
+    ///
+    /// # Errors
+    /// See [`ImportError`].
+    pub fn import(&mut self, bytes: &[u8]) -> Result<(), ImportError> {
+        let Carried { now, walks, epoch, choice, gone, ports } = read(bytes)?;
+        self.advance(Instant(now));
+        self.walks = self.walks.max(walks);
+        self.epoch = self.epoch.max(epoch);
+        self.seeds.choice = choice.unwrap_or(self.seeds.choice);
+        self.gone.add(&gone);
+        for CarriedPort { id, errors, floods, counters } in ports {
+            let id = u32::try_from(id).ok().map(PortId);
+            let slot = id.and_then(|id| self.ports.slot(id));
+            match slot.and_then(|slot| self.ports.change(slot)) {
+                Some(port) => {
+                    (port.errors, port.floods) = (errors, floods);
+                    port.counters.add(&counters);
+                }
+                None => self.gone.add(&counters),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Carried, ImportError> {
+    let rest = bytes.strip_prefix(&MAGIC).ok_or(ImportError::Damaged)?;
+    let (major, rest) = rest.split_first_chunk::<4>().ok_or(ImportError::Damaged)?;
+    let theirs = u32::from_le_bytes(*major);
+    if theirs != MAJOR {
+        return Err(ImportError::Version { theirs, ours: MAJOR });
+    }
+    let fields = Fields::new(rest);
+    let count = |name| fields.number(name, 0).map(|count| count.min(COUNT_MAX));
+    let port = |fields: Fields<'_>| -> Result<CarriedPort, Damaged> {
+        Ok(CarriedPort {
+            id: fields.number("id", u64::MAX)?,
+            errors: Bucket::filling(Instant(fields.number("errors-full-at", 0)?)),
+            floods: Bucket::filling(Instant(fields.number("floods-full-at", 0)?)),
+            counters: take_counters(fields.record("counters")?)?,
+        })
+    };
+    Ok(Carried {
+        now: fields.number("now", 0)?,
+        walks: count("walks")?,
+        epoch: count("epoch")?,
+        choice: fields.number_if_there("choice")?,
+        gone: take_counters(fields.record("gone")?)?,
+        ports: fields.list("ports")?.into_iter().map(port).collect::<Result<_, _>>()?,
+    })
+}
+
+fn put_counters(form: &mut Writer, counters: &PortCounters) {
+    let PortCounters {
+        received,
+        received_bytes,
+        forwarded,
+        flooded,
+        answered,
+        delivered,
+        dropped: _,
+        transmitted,
+        transmitted_bytes,
+    } = counters;
+    form.number("received", *received);
+    form.number("received-bytes", *received_bytes);
+    form.number("forwarded", *forwarded);
+    form.number("flooded", *flooded);
+    form.number("answered", *answered);
+    form.number("delivered", *delivered);
+    form.number("transmitted", *transmitted);
+    form.number("transmitted-bytes", *transmitted_bytes);
+    form.list("dropped", counters.drops(), |form, (reason, count)| {
+        form.number("reason", u64::from(reason.code()));
+        form.number("count", count);
+    });
+}
+
+/// Frames that met an end which this build does not know are not counted as received either: what
+/// came in is what became of it.
+fn take_counters(fields: Fields<'_>) -> Result<PortCounters, Damaged> {
+    let count = |name| fields.number(name, 0).map(|count| count.min(COUNT_MAX));
+    let mut counters = PortCounters {
+        received: count("received")?,
+        received_bytes: count("received-bytes")?,
+        forwarded: count("forwarded")?,
+        flooded: count("flooded")?,
+        answered: count("answered")?,
+        delivered: count("delivered")?,
+        transmitted: count("transmitted")?,
+        transmitted_bytes: count("transmitted-bytes")?,
+        ..PortCounters::default()
+    };
+    for drop in fields.list("dropped")? {
+        let code = drop.number("reason", u64::MAX)?;
+        let place = DropReason::ALL.iter().position(|reason| u64::from(reason.code()) == code);
+        if let Some(sum) = place.and_then(|place| counters.dropped.get_mut(place)) {
+            *sum = drop.number("count", 0)?.min(COUNT_MAX);
+        }
+    }
+    counters.received = counters.received.min(counters.accounted());
+    Ok(counters)
+}
+
+#[cfg(test)]
+mod tests;
