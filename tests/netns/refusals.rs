@@ -259,9 +259,11 @@ fn a_second_daemon_on_the_same_run_dir() {
     world.set("no-takeover", false);
     assert_eq!(state::left(&world), left);
     // What a hand-over cannot change.
-    for (key, value) in
-        [("host-port", "hop9"), ("state-dir", "/tmp"), ("journal-dir", "/dev/shm/elsewhere")]
-    {
+    for (key, value) in [
+        ("host-port", "hop9"),
+        ("state-dir", "/var/lib/elsewhere"),
+        ("journal-dir", "/dev/shm/elsewhere"),
+    ] {
         let mut command = world.daemon_command().unwrap();
         command.arg(format!("--{key}")).arg(value);
         refused(&world, command, &["run-dir", "does not hand over", key, value]);

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -95,10 +94,11 @@ pub(in super::super) fn ask(
     let Some(channel) = knock(&settings.run_dir).map_err(broken)? else {
         return Ok(Asked::Nobody);
     };
+    let given = settings.state_dir.clone();
     let hello = Hello {
         form: VERSION,
         build: env!("CARGO_PKG_VERSION").to_owned(),
-        state_dir: settings.state_dir.canonicalize().unwrap_or_else(|_missing| PathBuf::new()),
+        state_dir: settings.state_dir.canonicalize().unwrap_or_else(|_missing| given),
         host_port: settings.host_port.clone(),
         journal_dir: settings.journal_dir.clone(),
     };
