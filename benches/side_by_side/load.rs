@@ -4,6 +4,8 @@
 //! - Streams: writes and reads of 128 KiB, as iperf3 does. Buffers are left to the kernel.
 //! - Datagrams: `sendmmsg` and `recvmmsg` of up to 32, what a program does that cares about rates;
 //!   socket buffers of 4 MB. The sender does not hold back; what arrives is counted.
+//! - The paced stream: datagrams like those, from pod b to pod a, so that no queue in front of the
+//!   switch is one that a load fills: 20,000 a second come in whatever else runs.
 //! - Requests: 64 bytes there and 64 bytes back over one connection, one at a time, without Nagle.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -30,6 +32,12 @@ pub(crate) const REQUEST: usize = 64;
 pub(crate) const DATAGRAM_BUFFER: usize = 4 << 20;
 /// Datagrams a system call.
 pub(crate) const DATAGRAM_BATCH: usize = 32;
+/// Datagrams of the paced stream in a second.
+pub(crate) const PACE: u64 = 20_000;
+/// Between two groups of them.
+const PACE_STEP: Duration = Duration::from_millis(1);
+/// Where pod a receives them.
+pub(crate) const PACED_PORT: u16 = 9_999;
 /// Bytes of a stream's reads and writes.
 pub(crate) const STREAM_CHUNK: usize = 128 << 10;
 
@@ -70,16 +78,21 @@ impl Load {
     pub(crate) fn datagrams(path: &Path) -> Fallible<Self> {
         let to = path.pod_b().within(|| UdpSocket::bind((POD_B, 0)))??;
         let from = path.pod_a().within(|| UdpSocket::bind((POD_A, 0)))??;
-        from.connect(to.local_addr()?)?;
-        for socket in [&from, &to] {
-            setsockopt(socket, sockopt::SndBufForce, &DATAGRAM_BUFFER)?;
-            setsockopt(socket, sockopt::RcvBufForce, &DATAGRAM_BUFFER)?;
-        }
-        // So that the receiver looks whether it shall end.
-        to.set_read_timeout(Some(Duration::from_millis(100)))?;
+        prepare(&from, &to)?;
         let mut load = Self::new();
         load.spawn(move |stop, count| receive_datagrams(&to, stop, count))?;
         load.spawn(move |stop, _count| send_datagrams(&from, stop))?;
+        Ok(load)
+    }
+
+    /// The paced stream from pod b to pod a; counts datagrams that arrive.
+    pub(crate) fn paced(path: &Path) -> Fallible<Self> {
+        let to = path.pod_a().within(|| UdpSocket::bind((POD_A, PACED_PORT)))??;
+        let from = path.pod_b().within(|| UdpSocket::bind((POD_B, 0)))??;
+        prepare(&from, &to)?;
+        let mut load = Self::new();
+        load.spawn(move |stop, count| receive_datagrams(&to, stop, count))?;
+        load.spawn(move |stop, _count| pace_datagrams(&from, stop))?;
         Ok(load)
     }
 
@@ -147,6 +160,18 @@ impl Drop for Load {
     }
 }
 
+/// Makes a pair of sockets for datagrams.
+fn prepare(from: &UdpSocket, to: &UdpSocket) -> Fallible<()> {
+    from.connect(to.local_addr()?)?;
+    for socket in [from, to] {
+        setsockopt(socket, sockopt::SndBufForce, &DATAGRAM_BUFFER)?;
+        setsockopt(socket, sockopt::RcvBufForce, &DATAGRAM_BUFFER)?;
+    }
+    // So that the receiver looks whether it shall end.
+    to.set_read_timeout(Some(Duration::from_millis(100)))?;
+    Ok(())
+}
+
 /// A connection from pod a to pod b, both ends, with cubic in charge.
 fn connection(path: &Path) -> Fallible<(TcpStream, TcpStream)> {
     let listener = path.pod_b().within(|| TcpListener::bind((POD_B, 0)))??;
@@ -185,20 +210,47 @@ fn read_stream(mut socket: TcpStream, stop: &AtomicBool, count: &AtomicU64) -> i
 }
 
 fn send_datagrams(socket: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
+    let mut headers = MultiHeaders::preallocate(DATAGRAM_BATCH, None);
+    while !stop.load(Ordering::Relaxed) {
+        send_some(socket, DATAGRAM_BATCH, &mut headers)?;
+    }
+    Ok(())
+}
+
+/// Sends as many as are due, a group a step. Steps that were slept through are made up for.
+fn pace_datagrams(socket: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
+    let mut headers = MultiHeaders::preallocate(DATAGRAM_BATCH, None);
+    let begin = Instant::now();
+    let mut sent: u64 = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let due = micros.saturating_mul(PACE) / 1_000_000;
+        while sent < due {
+            let some = usize::try_from(due - sent).unwrap_or(usize::MAX).min(DATAGRAM_BATCH);
+            send_some(socket, some, &mut headers)?;
+            sent += some as u64;
+        }
+        thread::sleep(PACE_STEP);
+    }
+    Ok(())
+}
+
+/// Sends up to a batch.
+fn send_some(
+    socket: &UdpSocket,
+    some: usize,
+    headers: &mut MultiHeaders<SockaddrIn>,
+) -> io::Result<()> {
     let payload = [0x5a; DATAGRAM];
     let slices: [[IoSlice<'_>; 1]; DATAGRAM_BATCH] =
         std::array::from_fn(|_| [IoSlice::new(&payload)]);
     let addresses: [Option<SockaddrIn>; DATAGRAM_BATCH] = [None; DATAGRAM_BATCH];
-    let mut headers = MultiHeaders::preallocate(DATAGRAM_BATCH, None);
-    while !stop.load(Ordering::Relaxed) {
-        let flags = MsgFlags::empty();
-        match sendmmsg(socket.as_raw_fd(), &mut headers, &slices, addresses, [], flags) {
-            // A full queue drops: that is what is measured.
-            Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS | Errno::EAGAIN) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+    let slices = slices.get(..some).unwrap_or(&slices);
+    match sendmmsg(socket.as_raw_fd(), headers, slices, addresses, [], MsgFlags::empty()) {
+        // A full queue drops: that is what is measured.
+        Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS | Errno::EAGAIN) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
-    Ok(())
 }
 
 fn receive_datagrams(socket: &UdpSocket, stop: &AtomicBool, count: &AtomicU64) -> io::Result<()> {

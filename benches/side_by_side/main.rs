@@ -8,6 +8,7 @@
 //! - [`path`]: what lies between the two pods, made and removed; [`netns`]: the namespaces.
 //! - [`role`]: the processes that move frames: relay, naive relay, Hopscope.
 //! - [`measure`]: what is measured, [`load`]: what the pods do meanwhile, [`usage`]: what it cost.
+//! - [`capture`]: what takes packets while a path is measured.
 //! - [`report`]: medians, ratios, the table and the JSON file.
 //!
 //! Run it as root on a machine that does nothing else. ^C ends it and leaves nothing behind.
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+mod capture;
 mod interrupt;
 mod load;
 mod machine;
@@ -45,6 +47,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = capture::play_hopctl() {
+        return code;
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.split_first() {
         Some((first, rest)) if first == role::ARGUMENT => role::play(rest).map(|()| true),
@@ -62,7 +67,7 @@ fn main() -> ExitCode {
 
 const USAGE: &str =
     "usage: side-by-side [--rounds 5] [--seconds 2] [--only LABEL,LABEL] [--json FILE]
-labels: kernel, relay, vethrelay, tuntap, hoptap, hopveth, hopbare
+labels: kernel, relay, vethrelay, tuntap, hoptap, hopveth, hopbare, hoppaced, hopcap
 exit code: 0 all musts are met, 1 one is missed, 2 the bench could not run";
 
 fn options(arguments: &[String]) -> Fallible<Options> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::Fallible;
+use crate::capture::{Capture, Counts};
 use crate::interrupt::Interrupt;
 use crate::load::Load;
 use crate::path::{Kind, Path};
@@ -21,11 +22,25 @@ pub(crate) enum What {
     Udp,
     /// Requests and answers over one connection; amounts are round trips.
     RoundTrip,
+    /// The paced stream and nothing else; amounts are datagrams.
+    Alone,
 }
 
 impl What {
     /// All, in the order they are taken.
-    pub(crate) const ALL: [Self; 4] = [Self::Tcp1, Self::Tcp4, Self::Udp, Self::RoundTrip];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Tcp1, Self::Tcp4, Self::Udp, Self::RoundTrip, Self::Alone];
+    /// Those that take what they get.
+    pub(crate) const LOADS: [Self; 4] = [Self::Tcp1, Self::Tcp4, Self::Udp, Self::RoundTrip];
+
+    /// Whether it is measured on a path: there is a stream alone only where there is one.
+    pub(crate) fn is_of(self, kind: Kind) -> bool {
+        match self {
+            Self::Alone => kind.is_paced(),
+            Self::Tcp4 => !kind.is_paced(),
+            Self::Tcp1 | Self::Udp | Self::RoundTrip => true,
+        }
+    }
 
     /// For tables and keys.
     pub(crate) fn name(self) -> &'static str {
@@ -34,11 +49,13 @@ impl What {
             Self::Tcp4 => "TCP 4",
             Self::Udp => "UDP 64 B",
             Self::RoundTrip => "round trip",
+            Self::Alone => "stream alone",
         }
     }
 
     fn start(self, path: &Path) -> Fallible<Load> {
         match self {
+            Self::Alone => Load::paced(path),
             Self::Tcp1 => Load::streams(path, 1),
             Self::Tcp4 => Load::streams(path, 4),
             Self::Udp => Load::datagrams(path),
@@ -73,6 +90,10 @@ pub(crate) struct Sample {
     pub(crate) amount: f64,
     /// Median and 99th percentile of round trips in nanoseconds.
     pub(crate) latency: Option<[f64; 2]>,
+    /// Datagrams of the paced stream that arrived in it.
+    pub(crate) stream: Option<f64>,
+    /// What a capture said of all that it saw, before and after the window as well.
+    pub(crate) capture: Option<Counts>,
     /// CPU seconds of the process that moves the frames.
     pub(crate) switch_cpu: Option<f64>,
     /// CPU seconds of the whole machine.
@@ -91,6 +112,9 @@ impl Sample {
             "amount": self.amount,
             "round_trip_p50_ns": self.latency.map(|[p50, _]| p50),
             "round_trip_p99_ns": self.latency.map(|[_, p99]| p99),
+            "stream_datagrams": self.stream,
+            "captured_packets": self.capture.map(|counts| counts.captured),
+            "capture_lost_packets": self.capture.map(|counts| counts.lost),
             "switch_cpu_seconds": self.switch_cpu,
             "all_cpu_seconds": self.all_cpu,
             "stolen": self.stolen,
@@ -102,15 +126,17 @@ impl Sample {
 struct Look {
     at: Instant,
     amount: u64,
+    stream: Option<u64>,
     switch: Option<f64>,
     machine: Machine,
 }
 
 impl Look {
-    fn take(path: &Path, load: &Load) -> Fallible<Self> {
+    fn take(path: &Path, load: &Load, stream: Option<&Load>) -> Fallible<Self> {
         Ok(Self {
             switch: path.switch_pid().map(process_seconds).transpose()?,
             machine: Machine::now()?,
+            stream: stream.map(Load::amount),
             amount: load.amount(),
             at: Instant::now(),
         })
@@ -125,7 +151,7 @@ pub(crate) fn all(
     interrupt: &Interrupt,
 ) -> Fallible<Vec<Sample>> {
     let mut samples = Vec::new();
-    for what in What::ALL {
+    for what in What::ALL.into_iter().filter(|what| what.is_of(path.kind())) {
         let sample = one(path, what, round, timing, interrupt)
             .map_err(|error| format!("{}, {}: {error}", path.kind().name(), what.name()))?;
         samples.push(sample);
@@ -140,12 +166,18 @@ fn one(
     timing: Timing,
     interrupt: &Interrupt,
 ) -> Fallible<Sample> {
+    // It sees the stream from the first datagram to the last.
+    let capture = path.capture()?;
+    let is_beside = path.kind().is_paced() && what != What::Alone;
+    let beside = is_beside.then(|| Load::paced(path)).transpose()?;
     let load = what.start(path)?;
     interrupt.sleep(timing.warm_up)?;
-    let before = Look::take(path, &load)?;
+    let before = Look::take(path, &load, beside.as_ref())?;
     interrupt.sleep(timing.window)?;
-    let after = Look::take(path, &load)?;
+    let after = Look::take(path, &load, beside.as_ref())?;
     let mut latencies = load.end()?;
+    beside.map(Load::end).transpose()?;
+    let capture = capture.map(Capture::end).transpose()?;
     let amount = after.amount - before.amount;
     if amount == 0 {
         return Err("nothing arrived".into());
@@ -155,6 +187,7 @@ fn one(
         window.sort_unstable();
         [percentile(window, 50), percentile(window, 99)]
     });
+    let between = |(after, before): (u64, u64)| (after - before) as f64;
     let machine = after.machine.since(&before.machine);
     Ok(Sample {
         kind: path.kind(),
@@ -163,6 +196,8 @@ fn one(
         seconds: after.at.duration_since(before.at).as_secs_f64(),
         amount: amount as f64,
         latency,
+        stream: after.stream.zip(before.stream).map(between),
+        capture,
         switch_cpu: after.switch.zip(before.switch).map(|(after, before)| after - before),
         all_cpu: machine.busy_seconds(),
         stolen: machine.stolen_share(),

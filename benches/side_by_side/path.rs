@@ -1,4 +1,4 @@
-//! What lies between the two pods: seven ways, each with namespaces of its own, all of them up
+//! What lies between the two pods: nine ways, each with namespaces of its own, all of them up
 //! during the whole run. A path that is not measured at the moment costs nothing: all of them sleep
 //! in the kernel.
 
@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use crate::Fallible;
+use crate::capture::Capture;
 use crate::interrupt::Interrupt;
 use crate::netns::{self, Netns, PREFIX, ip};
 use crate::role;
@@ -36,11 +37,15 @@ pub(crate) enum Kind {
     HopscopeVeth,
     /// Hopscope, pods on TAPs, and nothing is recorded: what the journal costs.
     Unrecorded,
+    /// Hopscope, pods on TAPs, with a paced stream to pod a beside every load.
+    Paced,
+    /// The same while a capture of all hops on pod a takes the stream: what the capture costs.
+    Captured,
 }
 
 impl Kind {
     /// All, in the order of the tables.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Kernel,
         Self::Relay,
         Self::VethRelay,
@@ -48,6 +53,8 @@ impl Kind {
         Self::HopscopeTap,
         Self::HopscopeVeth,
         Self::Unrecorded,
+        Self::Paced,
+        Self::Captured,
     ];
 
     /// That of a label.
@@ -65,6 +72,8 @@ impl Kind {
             Self::HopscopeTap => "Hopscope TAP",
             Self::HopscopeVeth => "Hopscope veth",
             Self::Unrecorded => "no journal",
+            Self::Paced => "paced stream",
+            Self::Captured => "captured",
         }
     }
 
@@ -78,7 +87,14 @@ impl Kind {
             Self::HopscopeTap => "hoptap",
             Self::HopscopeVeth => "hopveth",
             Self::Unrecorded => "hopbare",
+            Self::Paced => "hoppaced",
+            Self::Captured => "hopcap",
         }
+    }
+
+    /// Whether the paced stream runs beside every load.
+    pub(crate) fn is_paced(self) -> bool {
+        matches!(self, Self::Paced | Self::Captured)
     }
 }
 
@@ -144,6 +160,16 @@ impl Path {
     /// The process that moves the frames; the kernel's bridge has none.
     pub(crate) fn switch_pid(&self) -> Option<u32> {
         self.switch.as_ref().map(|switch| switch.child.id())
+    }
+
+    /// Starts a capture, if this is the path of captures.
+    pub(crate) fn capture(&self) -> Fallible<Option<Capture>> {
+        match &self.switch {
+            Some(switch) if self.kind == Kind::Captured => {
+                Capture::start(&switch.directory).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn bridge(&self) -> Fallible<()> {

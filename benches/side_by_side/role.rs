@@ -12,13 +12,14 @@ use std::thread;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 use stack::{Config, Limits, NodeConfig, PortConfig, PortId, PortKind, Route, RouteTarget, Switch};
 use tun_tap::{Iface, Mode};
-use vswitchd::event_loop;
+use vswitchd::event_loop::{self, Handle};
 use vswitchd::node::{Kernel, LinkKind, Linux, PodLink};
 use vswitchd::port::wake::Waiter;
 use vswitchd::port::{Pool, PortIo};
 use vswitchd::recorder::{self, Begun, Home, Journal, Options};
 
 use crate::Fallible;
+use crate::capture;
 use crate::netns::enter;
 use crate::path::{Kind, MTU, POD_A, POD_B, POD_INTERFACE, PREFIX_LEN};
 
@@ -45,7 +46,13 @@ pub(crate) fn play(arguments: &[String]) -> Fallible<()> {
         Some(Kind::HopscopeVeth) => {
             hopscope(wire(LinkKind::Veth, directory, &pods)?, Some(journal(directory)?))?;
         }
-        Some(Kind::Unrecorded) => hopscope(wire(LinkKind::Tap, directory, &pods)?, None)?,
+        Some(Kind::Unrecorded) => {
+            hopscope(wire(LinkKind::Tap, directory, &pods)?, None)?;
+        }
+        Some(Kind::Paced | Kind::Captured) => {
+            let ports = wire(LinkKind::Tap, directory, &pods)?;
+            capture::serve(directory, hopscope(ports, Some(journal(directory)?))?)?;
+        }
         Some(Kind::Kernel) | None => return Err(format!("no process plays {label:?}").into()),
     }
     File::create(directory.join(READY))?;
@@ -81,13 +88,15 @@ fn wire(kind: LinkKind, directory: &Path, pods: &[PathBuf; 2]) -> Fallible<[Box<
     Ok([wire_one(0, a)?, wire_one(1, b)?])
 }
 
-struct Pod {
-    port: PortId,
+/// A pod as the switch knows it.
+pub(crate) struct Pod {
+    pub(crate) port: PortId,
     mac: EthernetAddress,
     address: Ipv4Address,
 }
 
-const PODS: [Pod; 2] = [
+/// Pod a and pod b.
+pub(crate) const PODS: [Pod; 2] = [
     Pod { port: PortId(1), mac: EthernetAddress([2, 0x48, 10, 99, 0, 2]), address: POD_A },
     Pod { port: PortId(2), mac: EthernetAddress([2, 0x48, 10, 99, 0, 3]), address: POD_B },
 ];
@@ -173,7 +182,7 @@ fn journal(directory: &Path) -> Fallible<Journal> {
 
 /// Hopscope as the daemon runs it: the real event loop on the real switch. The journal knows the
 /// configuration from its first snapshot on; nobody replays it from its begin.
-fn hopscope(ports: [Box<dyn PortIo>; 2], journal: Option<Journal>) -> Fallible<()> {
+fn hopscope(ports: [Box<dyn PortIo>; 2], journal: Option<Journal>) -> Fallible<Handle> {
     let switch = Switch::new(config(), Limits::default(), event_loop::seeds()?);
     let (handle, thread) = event_loop::start_recorded(switch, journal)?;
     for (pod, port) in PODS.iter().zip(ports) {
@@ -182,7 +191,7 @@ fn hopscope(ports: [Box<dyn PortIo>; 2], journal: Option<Journal>) -> Fallible<(
     handle.serve()?;
     // The loop runs until the process ends.
     drop(thread);
-    Ok(())
+    Ok(handle)
 }
 
 fn config() -> Config {

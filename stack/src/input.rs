@@ -138,6 +138,14 @@ impl Frame {
         self.buffer.get_mut(self.start..self.start + self.len).unwrap_or(&mut [])
     }
 
+    /// The first `len` bytes from the frame's begin, as far as the buffer goes: a frame that the
+    /// walk has cut still has behind its end what it lost. For captures.
+    #[must_use]
+    pub fn bytes_before_cut(&self, len: usize) -> &[u8] {
+        let end = self.buffer.len().min(self.start.saturating_add(len));
+        self.buffer.get(self.start..end).unwrap_or(&[])
+    }
+
     /// Length in bytes, from the destination MAC to the last byte of payload.
     #[must_use]
     #[inline]

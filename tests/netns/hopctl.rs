@@ -1,5 +1,6 @@
 //! `hopctl` as people and scripts use it: formats, exit codes, pipes, and honesty about losses.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -270,9 +271,12 @@ fn a_slow_reader_is_told_how_much_it_missed_and_slows_nobody() {
         let world = World::new(kind);
         let [a, b] = world.pods(["a", "b"]);
         let file = world.file("slow.pcapng");
-        let slow = world.capture(&file, &["-s", "2000"]).unwrap();
+        let echoes = "udp port 7002";
+        let slow = ["--hop", "all", "-s", "2000", echoes];
+        let slow = world.capture(&file, &slow).unwrap();
         let quick = world.file("quick.pcapng");
-        let beside = world.capture(&quick, &["icmp"]).unwrap();
+        let beside = ["-s", "300", &format!("icmp or {echoes}")];
+        let beside = world.capture(&quick, &beside).unwrap();
         slow.pause(true).unwrap();
         let _server = b.serve(&["udp-echo", "--listen", "[::]:7002"]).unwrap();
         let to = crate::pods::at(b.v6().unwrap().into(), 7002);
@@ -289,9 +293,20 @@ fn a_slow_reader_is_told_how_much_it_missed_and_slows_nobody() {
         // Not judged: tshark takes some of the random payload for other protocols.
         let read = tshark::fields(&file, "", &["frame.number"]).unwrap().len();
         assert_eq!(u64::try_from(read).unwrap(), packets);
-        // The one beside it lost nothing.
+        // The one beside it lost nothing, so it has all that matched: what the slow one has not is
+        // what it says it lost, neither more nor less.
         crate::foretell::whole(&beside.stop().unwrap());
         assert_eq!(tshark::fields(&quick, "icmp", &["ip.src"]).unwrap().len(), 4);
+        let walks = |file: &Path, of: &str| -> BTreeSet<String> {
+            let comments = tshark::fields(file, of, &["frame.comment"]).unwrap();
+            let comments = comments.into_iter().flatten();
+            comments.map(|text| text.rsplit_once("; walk ").unwrap().1.to_owned()).collect()
+        };
+        let (matched, captured) = (walks(&quick, "!icmp"), walks(&file, ""));
+        assert_eq!(matched.len(), 8_000, "4000 there and back");
+        assert!(captured.is_subset(&matched));
+        assert_eq!(captured.len() as u64 + lost, matched.len() as u64);
+        assert_eq!(packets, captured.len() as u64 * 5, "each with all its hops");
         world.settle(&[]);
     }
 }

@@ -13,7 +13,7 @@ use crate::{KINDS, World, crash, state};
 /// Time for a worker to be there, or to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Kills of a test, unless `LAB_KILLS` says how many.
-const KILLS: u64 = 20;
+const KILLS: u64 = 10;
 
 pub(crate) fn kills() -> u64 {
     std::env::var("LAB_KILLS").map_or(KILLS, |text| text.parse().unwrap())
@@ -147,6 +147,7 @@ fn a_worker_killed_again_and_again_costs_no_connection() {
         let _iperf_server = start(&b, "iperf3", &["-s", "-p", "5201"]);
         let _http_server = b.serve(&["http", "--keep-alive", "--listen", "[::]:80"]).unwrap();
         // Each kill takes up to a second and a half here.
+        let patience = Duration::from_secs(60 + kills() * 3 / 2);
         let seconds = (10 + kills() * 3 / 2).to_string();
         let asks = format!("[{}]:80", b.v6().unwrap());
         let http = ["http-ask", "--to", &asks, "--connections", "200", "--seconds", &seconds];
@@ -189,9 +190,9 @@ fn a_worker_killed_again_and_again_costs_no_connection() {
         let told = status(&world)["worker"].clone();
         assert_eq!(told["restarts"], kills(), "{told}");
         assert_eq!(told["lastEnd"], "killed by SIGKILL", "{told}");
-        let http = http.finish(Duration::from_secs(60)).unwrap().success().unwrap();
+        let http = http.finish(patience).unwrap().success().unwrap();
         println!("{kind}: {}", http.stdout.trim().replace('\n', ", "));
-        let iperf = iperf.finish(Duration::from_secs(60)).unwrap().success().unwrap();
+        let iperf = iperf.finish(patience).unwrap().success().unwrap();
         println!("{kind}: {}", iperf.stdout.lines().rev().nth(2).unwrap_or_default());
         assert_eq!(views().2, before.2, "{kind}: resets");
         for pod in [&a, &b] {

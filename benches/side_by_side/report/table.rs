@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::{Metric, Ratio, Report, Target, Weight};
+use crate::load::PACE;
 use crate::measure::What;
-use crate::path::MTU;
+use crate::path::{Kind, MTU};
 
 /// Heads over two lines, the metric, what to multiply by, digits behind the point.
 type Column = ([&'static str; 2], Metric, f64, usize);
@@ -24,8 +25,15 @@ const COST: [Column; 5] = [
     (["all CPU", "s/Mpacket"], Metric::AllPerMillion, 1.0, 3),
     (["stolen", "%"], Metric::Stolen, 1.0, 1),
 ];
+/// What became of the paced stream, and what it took where there was nothing else.
+const STREAM: [Column; 4] = [
+    (["beside load", "k/s"], Metric::Stream, 1e-3, 1),
+    (["not captured", "%"], Metric::CaptureLost, 1.0, 2),
+    (["switch CPU", "% alone"], Metric::SwitchAlone, 1.0, 1),
+    (["all CPU", "% alone"], Metric::AllAlone, 1.0, 1),
+];
 const NAME_WIDTH: usize = 16;
-const COLUMN_WIDTH: usize = 12;
+const COLUMN_WIDTH: usize = 13;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +43,10 @@ impl fmt::Display for Report {
         self.medians(f, &SPEED)?;
         writeln!(f)?;
         self.medians(f, &COST)?;
+        if self.kinds().any(Kind::is_paced) {
+            writeln!(f, "\nthe stream of {PACE} datagrams a second (CPU: 100 % is a core)")?;
+            self.medians(f, &STREAM)?;
+        }
         writeln!(f, "\nlimited by (cores in use: switch's process / all)")?;
         self.limits(f)?;
         writeln!(f, "\nratios (round trip: less is better)")?;
@@ -57,7 +69,8 @@ impl Report {
             }
             writeln!(f)?;
         }
-        for kind in self.kinds() {
+        let is_told = |kind: &Kind| columns.iter().any(|c| self.median(*kind, c.1).is_some());
+        for kind in self.kinds().filter(is_told) {
             write!(f, "{:NAME_WIDTH$}", kind.name())?;
             for &(_, metric, scale, digits) in columns {
                 match self.median(kind, metric) {
@@ -75,9 +88,10 @@ impl Report {
             let cells = cells.map(|cell| format!("{cell:LIMIT_WIDTH$}")).concat();
             format!("{name:NAME_WIDTH$}{cells}").trim_end().to_owned()
         };
-        writeln!(f, "{}", row("", What::ALL.map(|what| what.name().to_owned())))?;
+        writeln!(f, "{}", row("", What::LOADS.map(|what| what.name().to_owned())))?;
         for kind in self.kinds() {
-            let cells = What::ALL.map(|what| self.limit(kind, what).to_string());
+            let limit = |what| self.limit(kind, what).map(|limit| limit.to_string());
+            let cells = What::LOADS.map(|what| limit(what).unwrap_or_else(|| "-".to_owned()));
             writeln!(f, "{}", row(kind.name(), cells))?;
         }
         Ok(())

@@ -3,18 +3,22 @@
 use std::time::Duration;
 
 use super::*;
+use crate::capture::Counts;
 
 /// A round in which each path moves `rate` a second, in half of that many microseconds a round
 /// trip.
-fn round(number: usize, rates: [f64; 7]) -> Vec<Sample> {
+fn round(number: usize, rates: [f64; 9]) -> Vec<Sample> {
     let of_path = |(kind, rate): (Kind, f64)| {
-        What::ALL.map(|what| Sample {
+        let measures = What::ALL.into_iter().filter(move |what| what.is_of(kind));
+        measures.map(move |what| Sample {
             kind,
             round: number,
             what,
             seconds: 2.0,
             amount: 2.0 * rate,
             latency: (what == What::RoundTrip).then_some([rate * 500.0, rate * 600.0]),
+            stream: (kind.is_paced() && what != What::Alone).then_some(40_000.0),
+            capture: (kind == Kind::Captured).then_some(Counts { captured: 30_000, lost: 10_000 }),
             switch_cpu: (kind != Kind::Kernel).then_some(1.0),
             all_cpu: 3.9,
             stolen: 0.01,
@@ -23,7 +27,7 @@ fn round(number: usize, rates: [f64; 7]) -> Vec<Sample> {
     Kind::ALL.into_iter().zip(rates).flat_map(of_path).collect()
 }
 
-fn report(rounds: &[[f64; 7]]) -> Report {
+fn report(rounds: &[[f64; 9]]) -> Report {
     let samples = rounds.iter().enumerate().flat_map(|(number, rates)| round(number, *rates));
     let machine = Machine::of_tests();
     Report::new(machine, rounds.len(), Duration::from_secs(2), samples.collect())
@@ -43,7 +47,7 @@ fn the_median_is_the_middle() {
 
 #[test]
 fn metrics_follow_from_samples() {
-    let report = report(&[[8e9, 1.0, 1.0, 1.0, 4e9, 2e9, 1.0]]);
+    let report = report(&[[8e9, 1.0, 1.0, 1.0, 4e9, 2e9, 1.0, 1.0, 1.0]]);
     close(report.median(Kind::Kernel, Metric::Tcp1), 64.0);
     close(report.median(Kind::HopscopeTap, Metric::RoundTripP50), 2e9);
     close(report.median(Kind::HopscopeTap, Metric::RoundTripP99), 2.4e9);
@@ -57,33 +61,53 @@ fn metrics_follow_from_samples() {
 #[test]
 fn a_missed_must_is_told_a_missed_goal_is_only_shown() {
     // Beside the relay all are met, at the edge; beside the kernel the round trip is too long.
-    let edge = [1.0, 1.0, 1.0, 1.0, 1.0, 1.15, 1.0];
+    let edge = [1.0, 1.0, 1.0, 1.0, 1.0, 1.15, 1.0, 1.0, 1.0];
     let good = report(&[edge, edge]);
     assert!(good.musts_met());
     let missed: Vec<_> = good.ratios().into_iter().filter(|r| r.met() == Some(false)).collect();
     assert!(missed.iter().all(|ratio| ratio.baseline == Kind::Kernel), "{missed:?}");
     assert!(good.to_string().contains("MISSED"));
     // One bad round of three does not turn the median.
-    let even = [1.0; 7];
-    assert!(report(&[even, [1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0], even]).musts_met());
-    let slow = [1.0, 1.0, 1.0, 1.0, 0.94, 1.0, 0.94];
+    let even = [1.0; 9];
+    assert!(report(&[even, [1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0], even]).musts_met());
+    let slow = [1.0, 1.0, 1.0, 1.0, 0.94, 1.0, 0.94, 1.0, 1.0];
     assert!(!report(&[even, slow, slow]).musts_met(), "one stream below 0.95 of the relay");
-    let late = [1.0, 1.0, 1.0, 1.0, 1.0, 1.16, 1.0];
+    let late = [1.0, 1.0, 1.0, 1.0, 1.0, 1.16, 1.0, 1.0, 1.0];
     assert!(!report(&[late]).musts_met(), "a round trip above 1.15 of the relay's");
     // A veth has the veth relay for its ceiling, and both may be slower than a TAP.
-    let veths = [1.0, 1.0, 1.3, 1.0, 1.0, 1.3, 1.0];
+    let veths = [1.0, 1.0, 1.3, 1.0, 1.0, 1.3, 1.0, 1.0, 1.0];
     assert!(report(&[veths]).musts_met());
 }
 
 #[test]
+fn a_capture_is_judged_by_the_same_path_without_one() {
+    let report = report(&[[1.0; 9]]);
+    close(report.median(Kind::Paced, Metric::Stream), 20_000.0);
+    close(report.median(Kind::Captured, Metric::CaptureLost), 25.0);
+    assert_eq!(report.median(Kind::Paced, Metric::CaptureLost), None);
+    // One CPU second of the two that the stream ran alone.
+    close(report.median(Kind::Captured, Metric::SwitchAlone), 50.0);
+    assert_eq!(report.median(Kind::HopscopeTap, Metric::SwitchAlone), None);
+    let [edge, slow] = [0.91, 0.89].map(|own| [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, own]);
+    assert!(self::report(&[edge]).musts_met(), "a tenth may go");
+    let missed = self::report(&[slow]);
+    assert!(!missed.musts_met());
+    let missed = missed.ratios().into_iter().filter(|ratio| ratio.met() == Some(false));
+    let musts = missed.filter(|ratio| matches!(ratio.target, Some((Weight::Must, _))));
+    let of: Vec<_> = musts.map(|ratio| (ratio.subject, ratio.baseline, ratio.metric)).collect();
+    let beside = |metric| (Kind::Captured, Kind::Paced, metric);
+    assert_eq!(of, [beside(Metric::Tcp1)]);
+}
+
+#[test]
 fn the_file_holds_what_the_table_shows() {
-    let report = report(&[[1.0; 7]]);
+    let report = report(&[[1.0; 9]]);
     let json = report.json();
     let ratio = &json["ratios"][0];
     assert_eq!(ratio["path"], "Hopscope TAP");
     assert_eq!(ratio["beside"], "bare relay");
     assert_eq!((&ratio["weight"], &ratio["met"]), (&json!("must"), &json!(true)));
-    assert_eq!(json["samples"].as_array().unwrap().len(), 28);
+    assert_eq!(json["samples"].as_array().unwrap().len(), 36);
     assert_eq!(json["medians"]["kernel bridge"]["switch_cpu_seconds_per_gigabyte"], Value::Null);
     assert_eq!(json["limits"][0]["limited_by"], "cores -/1.95");
     for line in report.to_string().lines() {

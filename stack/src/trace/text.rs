@@ -25,7 +25,9 @@ pub(super) fn line(
     if let Some(earlier) = hop.checked_sub(1) {
         trace.render(before, earlier);
     }
-    write!(f, "{:<8}", this.stage().name())?;
+    let name = this.stage().name();
+    f.write_str(name)?;
+    f.write_str("        ".get(name.len()..).unwrap_or(""))?;
     match this {
         Hop::Parsed => parse::describe(before, f),
         Hop::Bridged(port) => named(f, "destination MAC is ", *port, names, ": bridged"),

@@ -8,6 +8,7 @@
 //! `linux/bpf_common.h`.
 
 use serde::{Deserialize, Serialize};
+use stack::Frame;
 
 /// Instructions a program has at most, as in the kernel (BPF_MAXINSNS).
 pub const INSTRUCTIONS_MAX: usize = 4_096;
@@ -47,7 +48,7 @@ pub struct Program {
     steps: Vec<Step>,
 }
 
-/// A frame in two parts: a rendered window and the rest as received.
+/// A frame in two parts: its window, as received or rendered, and the rest as received.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes<'a> {
     /// The first bytes.
@@ -269,8 +270,23 @@ impl<'a> Bytes<'a> {
         Self { head: bytes, tail: &[] }
     }
 
-    fn len(&self) -> usize {
+    /// A frame's header window, and the rest.
+    #[must_use]
+    pub fn split(bytes: &'a [u8]) -> Self {
+        let (head, tail) = bytes.split_at(bytes.len().min(Frame::WINDOW));
+        Self { head, tail }
+    }
+
+    /// Bytes of both.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.head.len() + self.tail.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn byte(&self, at: usize) -> Option<u8> {
@@ -283,6 +299,14 @@ impl<'a> Bytes<'a> {
     /// Big-endian, as everything on a wire.
     fn load(&self, at: u64, size: Size) -> Option<u32> {
         let at = usize::try_from(at).ok()?;
+        // Nearly all loads are of headers.
+        let head = self.head.get(at..).unwrap_or(&[]);
+        match (size, head) {
+            (Size::Byte, [a, ..]) => return Some(u32::from(*a)),
+            (Size::Half, [a, b, ..]) => return Some(u32::from(u16::from_be_bytes([*a, *b]))),
+            (Size::Word, [a, b, c, d, ..]) => return Some(u32::from_be_bytes([*a, *b, *c, *d])),
+            (Size::Byte | Size::Half | Size::Word, _) => {}
+        }
         let width = match size {
             Size::Byte => 1,
             Size::Half => 2,

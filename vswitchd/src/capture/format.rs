@@ -1,8 +1,10 @@
 //! Records to pcapng blocks: which points a walk is shown at, in which form, with which line.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::ptr;
 
-use stack::{Checksum, GsoKind, PortId, Stage};
+use stack::{Checksum, Frame, GsoKind, PortId, Stage};
 
 use super::complete::complete;
 use super::packet_id::packet_id;
@@ -23,6 +25,8 @@ pub struct Format {
     time: u64,
     /// Where a frame is rendered, kept for its allocation.
     scratch: Vec<u8>,
+    /// The same for a line.
+    comment: String,
 }
 
 /// One block to be.
@@ -49,6 +53,7 @@ impl Format {
             interfaces: BTreeMap::new(),
             time,
             scratch: Vec::new(),
+            comment: String::new(),
         }
     }
 
@@ -74,8 +79,18 @@ impl Format {
     pub fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
         self.time = record.time;
         let names = self.directory.load_full();
+        // Most hops leave the frame as it was: then what was drawn for the one before serves again.
+        let mut drawn: Option<(&Kept, usize, u32)> = None;
         for shown in self.shown(record) {
-            self.show(record, &shown, &names, out);
+            let edits = edits_until(record, shown.rendered_to);
+            let flags = match drawn {
+                Some((kept, before, flags)) if ptr::eq(kept, shown.kept) && before == edits => {
+                    flags
+                }
+                _ => self.draw(record, &shown),
+            };
+            drawn = Some((shown.kept, edits, flags));
+            self.show(record, &shown, flags, &names, out);
         }
     }
 
@@ -126,19 +141,16 @@ impl Format {
         }
     }
 
-    fn show(&mut self, record: &Record, shown: &Shown<'_>, names: &Directory, out: &mut Vec<u8>) {
-        let number = self.interface(shown.point, out);
-        if let Some((_, written)) = self.interfaces.get_mut(&shown.point) {
-            *written += 1;
-        }
+    /// Makes the frame as it stood there in `scratch`, and gives back what `epb_flags` say of it.
+    fn draw(&mut self, record: &Record, shown: &Shown<'_>) -> u32 {
         let kept = shown.kept;
         self.scratch.clear();
         self.scratch.extend(&kept.bytes);
         if let Some(hop) = shown.rendered_to {
-            let end = self.scratch.len().min(stack::Frame::WINDOW);
+            let end = self.scratch.len().min(Frame::WINDOW);
             record.trace.render(self.scratch.get_mut(..end).unwrap_or(&mut []), hop);
         }
-        let mut flags = shown.direction;
+        let mut flags = 0;
         let whole = kept.bytes.len() == kept.len;
         let is_partial = matches!(kept.offload.checksum, Checksum::Partial { .. });
         if is_partial && !(whole && complete(&mut self.scratch, kept.offload.checksum)) {
@@ -151,16 +163,34 @@ impl Format {
         if self.snaplen != 0 {
             self.scratch.truncate(usize::try_from(self.snaplen).unwrap_or(usize::MAX));
         }
+        flags
+    }
+
+    /// Appends what was drawn.
+    fn show(
+        &mut self,
+        record: &Record,
+        shown: &Shown<'_>,
+        flags: u32,
+        names: &Directory,
+        out: &mut Vec<u8>,
+    ) {
+        let number = self.interface(shown.point, out);
+        if let Some((_, written)) = self.interfaces.get_mut(&shown.point) {
+            *written += 1;
+        }
+        self.comment.clear();
+        comment(record, shown.line, names, &mut self.comment);
         pcapng::packet(
             out,
             &pcapng::Packet {
                 interface: number,
                 time: record.time,
-                original_len: kept.len,
+                original_len: shown.kept.len,
                 bytes: &self.scratch,
-                flags,
+                flags: flags | shown.direction,
                 id: Some(shown.id),
-                comment: &comment(record, shown.line, names),
+                comment: &self.comment,
             },
         );
     }
@@ -233,13 +263,22 @@ fn at_hops<'a>(
     all
 }
 
+/// Edits up to and including a hop.
+fn edits_until(record: &Record, hop: Option<usize>) -> usize {
+    let Some(hop) = hop else { return 0 };
+    record.trace.edits().iter().filter(|(at, _)| usize::from(*at) <= hop).count()
+}
+
 /// The id of the packet that came in, read off its last form before it was answered.
 fn record_id(record: &Record, own: usize) -> u64 {
-    let mut last = record.received.window().to_vec();
+    let window = record.received.window();
+    let mut last = [0_u8; Frame::WINDOW];
+    let Some(last) = last.get_mut(..window.len()) else { return 0 };
+    last.copy_from_slice(window);
     if let Some(hop) = own.checked_sub(1) {
-        record.trace.render(&mut last, hop);
+        record.trace.render(last, hop);
     }
-    packet_id(&last, record.received.offload.gso)
+    packet_id(last, record.received.offload.gso)
 }
 
 fn answer_id(kept: &Kept) -> u64 {
@@ -247,13 +286,12 @@ fn answer_id(kept: &Kept) -> u64 {
 }
 
 /// The hop's line, and the walk's number.
-fn comment(record: &Record, line: usize, names: &Directory) -> String {
-    let mut text = String::new();
-    // Writing into a String cannot fail.
-    let written = record.trace.line(line, record.received.window(), names, &mut text);
+fn comment(record: &Record, line: usize, names: &Directory, text: &mut String) {
+    let written = record
+        .trace
+        .line(line, record.received.window(), names, text)
+        .and_then(|()| write!(text, "; walk {}", record.trace.number));
     debug_assert!(written.is_ok(), "a String takes any text");
-    text.push_str(&format!("; walk {}", record.trace.number));
-    text
 }
 
 fn port_name(port: PortId, names: &Directory) -> String {

@@ -3,6 +3,8 @@
 
 use stack::{Frame, Offload, PortId, Stage, Trace, Verdict};
 
+use super::cbpf::Bytes;
+
 /// A hop point: one interface of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
@@ -43,9 +45,15 @@ pub struct Record {
 impl Kept {
     /// Copies a frame's first `most` bytes, and never less than the window.
     #[must_use]
-    pub fn copy(bytes: &[u8], most: usize, offload: Offload) -> Self {
-        let end = bytes.len().min(most.max(Frame::WINDOW));
-        Self { bytes: bytes.get(..end).unwrap_or(bytes).to_vec(), len: bytes.len(), offload }
+    pub fn copy(bytes: Bytes<'_>, most: usize, offload: Offload) -> Self {
+        let len = bytes.len();
+        let end = len.min(most.max(Frame::WINDOW));
+        let mut kept = Vec::with_capacity(end);
+        for part in [bytes.head, bytes.tail] {
+            let left = end - kept.len();
+            kept.extend_from_slice(part.get(..left).unwrap_or(part));
+        }
+        Self { bytes: kept, len, offload }
     }
 
     /// The header window.

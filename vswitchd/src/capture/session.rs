@@ -24,7 +24,7 @@ pub struct Observed<'a> {
     /// What was recorded.
     pub trace: &'a Trace,
     /// The whole frame as it came in.
-    pub received: &'a [u8],
+    pub received: Bytes<'a>,
     /// Its offload description.
     pub offload: Offload,
     /// Bytes of it that are known: a replay knows the header window of most.
@@ -128,7 +128,8 @@ impl Session {
             received: Kept::copy(walk.received, known, walk.offload),
             wanted,
             egress: sent.filter(|port| !is_answer(*port)).collect(),
-            answer: answer.map(|frame| Kept::copy(frame.bytes(), most, *frame.offload())),
+            answer: answer
+                .map(|frame| Kept::copy(Bytes::whole(frame.bytes()), most, *frame.offload())),
         });
         self.left -= 1;
         self.left > 0
@@ -165,14 +166,13 @@ impl Session {
 /// Whether the packet matches as it came in or as it stood after any hop, up to where it was
 /// answered.
 fn any_form(filter: &Program, walk: &Observed<'_>) -> bool {
-    if filter.accepts(Bytes::whole(walk.received)) {
+    if filter.accepts(walk.received) {
         return true;
     }
     let own = answered_at(walk.trace);
     let mut rendered = [0_u8; Frame::WINDOW];
-    let split = walk.received.len().min(Frame::WINDOW);
-    let (received, tail) = walk.received.split_at(split);
-    let Some(head) = rendered.get_mut(..split) else { return false };
+    let Bytes { head: received, tail } = walk.received;
+    let Some(head) = rendered.get_mut(..received.len()) else { return false };
     let mut last = None;
     for (hop, _) in walk.trace.edits() {
         let hop = usize::from(*hop);
@@ -252,3 +252,6 @@ impl Shared {
         *self.lost.lock().unwrap_or_else(PoisonError::into_inner).entry(point).or_default() += 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

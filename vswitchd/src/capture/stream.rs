@@ -9,6 +9,9 @@ use super::session::Receiver;
 
 /// How often a quiet ring is looked at: a reader sees a packet at most this late.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often while packets come. Writing them takes a core from somebody: often and short is a
+/// pause that queues cover, seldom and long is one that pods see.
+const LOOK_BUSY: Duration = Duration::from_millis(4);
 /// Bytes after which a chunk is handed on.
 const CHUNK: usize = 256 << 10;
 
@@ -18,6 +21,10 @@ pub struct Stream {
     format: Format,
     deadline: Option<Instant>,
     state: State,
+    /// Bytes of the newest chunk: the next is about as long.
+    usual: usize,
+    /// Whether the ring was found empty, or emptied, and may fill.
+    emptied: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +39,7 @@ impl Stream {
     #[must_use]
     pub fn new(receiver: Receiver, format: Format, duration: Option<Duration>) -> Self {
         let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
-        Self { receiver, format, deadline, state: State::Begin }
+        Self { receiver, format, deadline, state: State::Begin, usual: 0, emptied: false }
     }
 
     /// The next bytes, always whole blocks; `None` after the last.
@@ -45,6 +52,9 @@ impl Stream {
             return Some(out);
         }
         while self.state != State::Ended {
+            if self.emptied {
+                self.pause().await;
+            }
             if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 self.receiver.stop();
             }
@@ -53,12 +63,15 @@ impl Stream {
             while out.len() < CHUNK
                 && let Some(record) = self.receiver.pop()
             {
+                // Not before there is something to hold: most looks at a quiet ring find nothing.
+                if out.is_empty() {
+                    out.reserve(self.usual);
+                }
                 self.format.record(&record, &mut out);
             }
-            if out.len() >= CHUNK {
-                return Some(out);
-            }
-            if ended {
+            self.usual = out.len();
+            self.emptied = out.len() < CHUNK;
+            if ended && self.emptied {
                 self.format.end(&self.receiver.lost(), &mut out);
                 self.state = State::Ended;
                 return Some(out);
@@ -66,14 +79,20 @@ impl Stream {
             if !out.is_empty() {
                 return Some(out);
             }
-            let look = Instant::now() + LOOK;
-            let until = self.deadline.map_or(look, |deadline| deadline.min(look));
-            let woken = self.receiver.woken();
+        }
+        None
+    }
+
+    /// Lets the ring fill.
+    fn pause(&self) -> impl Future<Output = ()> + Send + use<> {
+        let look = Instant::now() + if self.usual == 0 { LOOK } else { LOOK_BUSY };
+        let until = self.deadline.map_or(look, |deadline| deadline.min(look));
+        let woken = self.receiver.woken();
+        async move {
             tokio::select! {
                 () = woken => {}
                 () = tokio::time::sleep_until(until) => {}
             }
         }
-        None
     }
 }

@@ -22,7 +22,8 @@ use stack::{
 
 use super::Options;
 use super::format::Format;
-use super::session::{Observed, Receiver, Session, open};
+use super::session::{Receiver, Session, open};
+use super::walks::{self, PutIn};
 use crate::directory::{Directory, Label, Shared};
 
 pub(crate) const HOST: PortId = PortId(1);
@@ -118,23 +119,18 @@ impl World {
     /// Puts a frame in, shows its walk to the captures, and gives back what left.
     pub(crate) fn put(&mut self, ingress: PortId, frame: Frame) -> Vec<(PortId, Frame)> {
         self.now = Instant(self.now.0 + 1_000_001);
-        let (received, offload) = (frame.bytes().to_vec(), *frame.offload());
+        let (window, len, offload) = (frame.window().to_vec(), frame.len(), *frame.offload());
         let mut out = Outbox::default();
         self.recorder.frame(self.now, Door::Port(ingress), &frame);
         self.switch.input(self.now, Input::Frame { port: ingress, frame }, &mut out);
         self.recorder.outcome(&out);
         assert_eq!(out.walked.len(), 1);
-        let transmits = out.transmits.iter();
-        let sent: Vec<_> = transmits.map(|sent| (sent.port, &sent.frame)).collect();
-        let walk = Observed {
-            now: self.now,
-            trace: &out.walked[0],
-            received: &received,
-            offload,
-            known: usize::MAX,
-            sent: &sent,
-        };
-        self.sessions.retain_mut(|session| session.observe(&walk));
+        // As the event loop does: the window is kept, the rest is what became of the frame.
+        let frame = PutIn { bytes: &window, len, offload, known: usize::MAX };
+        let sessions = &mut self.sessions;
+        walks::each(self.now, Some(frame), &out, |walk| {
+            sessions.retain_mut(|session| session.observe(walk));
+        });
         out.transmits.into_iter().map(|sent| (sent.port, sent.frame)).collect()
     }
 

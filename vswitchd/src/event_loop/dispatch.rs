@@ -143,25 +143,25 @@ impl Attached {
 impl Loop {
     /// Puts a frame into the switch and does what comes of it.
     pub(super) fn put_in(&mut self, port: PortId, frame: Frame) {
-        let offload = *frame.offload();
+        let came = (frame.len(), *frame.offload());
         if !self.sessions.is_empty() {
             self.received.clear();
-            self.received.extend_from_slice(frame.bytes());
+            self.received.extend_from_slice(frame.window());
         }
         self.feed(Input::Frame { port, frame });
-        self.show(Some(offload));
+        self.show(Some(came));
         self.watch_walks();
         self.carry_out();
     }
 
-    /// Shows the walks of the last input to the captures. `offload` is that of the frame put in, if
-    /// one was.
-    fn show(&mut self, offload: Option<stack::Offload>) {
+    /// Shows the walks of the last input to the captures. `came` is what the frame put in was, if
+    /// one was: its length and its offload description.
+    fn show(&mut self, came: Option<(usize, stack::Offload)>) {
         if self.sessions.is_empty() {
             return;
         }
-        let frame =
-            offload.map(|offload| PutIn { bytes: &self.received, offload, known: usize::MAX });
+        let bytes = &self.received;
+        let frame = came.map(|(len, offload)| PutIn { bytes, len, offload, known: usize::MAX });
         let sessions = &mut self.sessions;
         walks::each(self.now, frame, &self.out, |walk| {
             sessions.retain_mut(|session| session.observe(walk));

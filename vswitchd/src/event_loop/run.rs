@@ -44,7 +44,7 @@ pub(super) struct Loop {
     pub(super) watching: Option<Box<Watching>>,
     /// Ports with frames waiting for the end of the batch.
     pub(super) pending: Vec<usize>,
-    /// The frame of a walk as it came in, kept only while somebody captures.
+    /// The header window of a walk's frame as it came in, kept only while somebody captures.
     pub(super) received: Vec<u8>,
     /// What devices that are gone had counted, and frames for ports without one. Joins `gone` with
     /// its port.

@@ -12,7 +12,7 @@ use smoltcp::wire::IpAddress;
 use stack::pipeline::packet::{Inner, Ip, L4, Nd, Packet};
 use stack::pipeline::parse;
 use stack::wire::Mac;
-use stack::{DropReason, Frame, Hop, PortId, Verdict};
+use stack::{DropReason, Hop, PortId, Verdict};
 
 use super::show::{each, put_in};
 use super::{Ended, Stop, Watch, directory};
@@ -132,7 +132,7 @@ fn of(walk: &Observed<'_>, snapshot: &Snapshot, names: &Directory) -> Explanatio
 }
 
 fn window<'a>(walk: &Observed<'a>) -> &'a [u8] {
-    walk.received.get(..Frame::WINDOW).unwrap_or(walk.received)
+    walk.received.head
 }
 
 fn what(window: &[u8]) -> String {

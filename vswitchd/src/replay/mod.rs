@@ -234,8 +234,7 @@ fn seen(replayer: &Replayer, done: &Done, options: &Options, summary: &mut Summa
         let frame = show::put_in(replayer);
         show::each(replayer, frame.as_ref(), |walk| {
             if walk.trace.number == trace.number {
-                let window = walk.received.get(..stack::Frame::WINDOW).unwrap_or(walk.received);
-                hit.hops = lines(walk.trace, window, &names);
+                hit.hops = lines(walk.trace, walk.received.head, &names);
             }
         });
     }

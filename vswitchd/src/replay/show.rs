@@ -155,10 +155,11 @@ pub struct Whole {
 }
 
 /// Shows every walk that the newest record led to.
-pub fn each(replayer: &Replayer, frame: Option<&Whole>, see: impl FnMut(&Observed<'_>)) {
+pub fn each<'a>(replayer: &'a Replayer, frame: Option<&'a Whole>, see: impl FnMut(&Observed<'_>)) {
     let (Some(out), Some(switch)) = (replayer.out(), replayer.switch()) else { return };
     let frame = frame.map(|whole| PutIn {
         bytes: &whole.bytes,
+        len: whole.bytes.len(),
         offload: whole.offload,
         known: whole.known,
     });

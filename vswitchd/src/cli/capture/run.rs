@@ -50,6 +50,8 @@ pub(in super::super) struct Run {
     /// Why blocks could not be taken.
     failure: Option<Failure>,
     reader: Reader,
+    /// Whole blocks to be written.
+    whole: Vec<u8>,
     /// Names of the interfaces, in order.
     points: Vec<String>,
     /// Frames so far.
@@ -70,6 +72,7 @@ impl Run {
             queue: None,
             failure: None,
             reader: Reader::default(),
+            whole: Vec::new(),
             points: Vec::new(),
             seen: 0,
             lost: None,
@@ -211,16 +214,27 @@ impl Run {
         }
     }
 
-    /// Takes in bytes; what is written is always whole blocks.
+    /// Takes in bytes; what is written is always whole blocks, and all that came at once.
     fn blocks(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.begin()?;
         self.reader.push(bytes);
+        let taken = self.take_blocks();
+        if let Sink::Bytes(file) = &mut self.sink {
+            file.write_all(&self.whole)?;
+            file.flush()?;
+        }
+        self.whole.clear();
+        taken
+    }
+
+    /// Reads what has come.
+    fn take_blocks(&mut self) -> Result<(), Failure> {
         while let Some((block, raw)) =
             self.reader.block().map_err(|error| Failure::Negative(error.to_string()))?
         {
-            match (&mut self.sink, &mut self.queue) {
+            match (&self.sink, &mut self.queue) {
                 (Sink::Bytes(_), Some(queue)) => queue.extend_from_slice(raw),
-                (Sink::Bytes(file), None) => file.write_all(raw)?,
+                (Sink::Bytes(_), None) => self.whole.extend_from_slice(raw),
                 _ => {}
             }
             match block {
@@ -241,9 +255,6 @@ impl Run {
                 }
                 Block::Section | Block::Other => {}
             }
-        }
-        if let Sink::Bytes(file) = &mut self.sink {
-            file.flush()?;
         }
         Ok(())
     }

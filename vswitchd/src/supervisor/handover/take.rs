@@ -98,7 +98,7 @@ pub(in super::super) fn ask(
     let hello = Hello {
         form: VERSION,
         build: env!("CARGO_PKG_VERSION").to_owned(),
-        state_dir: settings.state_dir.canonicalize().unwrap_or_else(|_missing| given),
+        state_dir: settings.state_dir.canonicalize().unwrap_or(given),
         host_port: settings.host_port.clone(),
         journal_dir: settings.journal_dir.clone(),
     };
