@@ -283,7 +283,7 @@ impl Supervisor {
         if self.worker.is_some() || self.stopping.is_some() || now < self.next_start {
             return;
         }
-        if self.ports_are_anothers() {
+        if self.ports_are_of_another() {
             return;
         }
         match self.start_worker() {
@@ -300,7 +300,7 @@ impl Supervisor {
     }
 
     /// Whether another vswitchd's worker reads the ports, or may.
-    fn ports_are_anothers(&self) -> bool {
+    fn ports_are_of_another(&self) -> bool {
         self.blocked_by.as_ref().is_some_and(|process| !has_ended(process))
             || self.giving.as_ref().is_some_and(Giving::is_given)
             || self.taking.as_ref().is_some_and(Taking::must_wait)
@@ -327,7 +327,7 @@ impl Supervisor {
     fn wait(&self) -> io::Result<Vec<Source>> {
         let due = match (&self.worker, self.stopping) {
             (Some(_), deadline) => deadline,
-            (None, _) if self.ports_are_anothers() => None,
+            (None, _) if self.ports_are_of_another() => None,
             (None, _) => Some(self.next_start),
         };
         let due = due.into_iter().chain(self.giving.as_ref().and_then(Giving::due)).min();
