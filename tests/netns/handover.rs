@@ -79,7 +79,10 @@ impl Stream {
         let (interval, count) = ((1_000_000 / rate).to_string(), rate * seconds);
         let text = count.to_string();
         let pace = ["pace-send", "--to", &target, "--interval-us", &interval, "--count", &text];
-        let sender = start_lab(from, &pace);
+        // On one core: a veth queues by core, and a sender that changes it overtakes itself.
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(binaries::lab().unwrap()).args(pace);
+        let sender = from.spawn(command).unwrap();
         Self { sender, receiver, count, rate }
     }
 

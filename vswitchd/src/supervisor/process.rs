@@ -15,6 +15,11 @@ use crate::worker;
 /// This very program, even after an upgrade has put another in its place.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
+/// What the thread that reads the ports is called, as `/proc` has it.
+const READER: &str = "data\n";
+/// The niceness of who is never nice.
+const LEAST_NICE: i32 = -20;
+
 /// A worker. Dropping it kills it: there are never two.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -89,6 +94,25 @@ impl Worker {
     /// When it cannot be told.
     pub(super) fn say(&self, word: Word, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.life.send(&protocol::encode(&word)?, descriptors)
+    }
+
+    /// Gives the thread that reads its ports the largest share of a core, or the usual one: while
+    /// the ports change hands, two processes more begin and end beside it. A real-time policy would
+    /// do it harm: a thread that polls is throttled for fifty milliseconds of each second then.
+    pub(super) fn prefer(&self, before: bool) {
+        let tasks = format!("/proc/{}/task", self.id());
+        let threads = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+        let reads = |thread: &std::fs::DirEntry| {
+            std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == READER)
+        };
+        let number = |thread: std::fs::DirEntry| thread.file_name().to_str()?.parse().ok();
+        for thread in threads.filter(reads).filter_map(number) {
+            let thread = rustix::process::Pid::from_raw(thread);
+            let niceness = if before { LEAST_NICE } else { 0 };
+            if let Err(error) = rustix::process::setpriority_process(thread, niceness) {
+                tracing::debug!(%error, before, "the reading thread keeps its share");
+            }
+        }
     }
 
     /// Its process id.

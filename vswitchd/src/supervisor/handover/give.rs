@@ -112,6 +112,9 @@ impl Supervisor {
         let Some(giving) = &mut self.giving else { return };
         match said {
             Ok(()) => {
+                if let Some(worker) = &self.worker {
+                    worker.prefer(true);
+                }
                 tracing::info!(to = giving.to, build = hello.build, "another vswitchd takes over");
                 (giving.step, giving.due) = (Step::Quieting, Some(Instant::now() + QUIET));
             }
@@ -283,6 +286,7 @@ impl Supervisor {
 
     fn resume(&self) {
         let Some(worker) = &self.worker else { return };
+        worker.prefer(false);
         if let Err(error) = worker.say(Word::Resume, &[]) {
             tracing::warn!(%error, "the worker cannot be told to go on");
         }

@@ -247,6 +247,8 @@ impl Supervisor {
         else {
             return;
         };
+        // Until the other one is gone, who takes time for that.
+        worker.prefer(true);
         let message = Message::Yield { with_state: !taking.before.follow };
         let said = worker.process().and_then(|process| {
             let baton = taking.baton.share()?;
@@ -285,7 +287,12 @@ impl Supervisor {
                 self.start_anew(None);
             }
             // What it has left is ours; nothing more is expected of it.
-            (_, Step::Ours) => taking.channel = None,
+            (_, Step::Ours) => {
+                taking.channel = None;
+                if let Some(worker) = &self.worker {
+                    worker.prefer(false);
+                }
+            }
             (_, Step::Preparing | Step::Asked) => {
                 tracing::warn!("the vswitchd before has ended; this one goes on in its place");
                 let process = taking.process.take();
