@@ -48,6 +48,8 @@ pub use handover::SOCKET;
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long one that ended while it handed over may keep its locks, and how often it is looked.
 const ENDING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long one that does not listen may hold its locks: it may be about to be gone.
+const DYING_PATIENCE: Duration = Duration::from_millis(500);
 const GLANCE: Duration = Duration::from_millis(5);
 /// Descriptors the two processes may have: two a port in each, and some.
 const DESCRIPTORS: u64 = 16_384;
@@ -187,10 +189,15 @@ fn obtain(
             Asked::Handed(handed) => return Ok(Some((handed.0, Some(handed.1)))),
             Asked::Stopped => return Ok(None),
             Asked::Ended => ending = Some(Instant::now() + ENDING_PATIENCE),
-            Asked::Nobody if ending.is_some_and(|until| Instant::now() < until) => {
+            Asked::Nobody => {
+                // One that was killed since its lock was found held does not listen any more, and
+                // lets go of it in a moment.
+                let until = *ending.get_or_insert_with(|| Instant::now() + DYING_PATIENCE);
+                if Instant::now() >= until {
+                    return Err(taken.into());
+                }
                 std::thread::sleep(GLANCE);
             }
-            Asked::Nobody => return Err(taken.into()),
         }
     }
 }
