@@ -6,6 +6,10 @@ use alloc::vec::Vec;
 use crate::drop::DropReason;
 use crate::input::PortId;
 
+/// Counts beyond this are no switch's: it would have to run for centuries. So a count that was read
+/// can be added to.
+pub(crate) const COUNT_MAX: u64 = 1 << 62;
+
 /// Counters of one port. Frames unless the name says bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortCounters {
@@ -66,32 +70,47 @@ impl PortCounters {
             .fold(0, |sum, count| sum.wrapping_add(*count))
     }
 
-    /// Adds another's counts, field by field.
+    /// Adds another's counts.
     pub fn add(&mut self, other: &Self) {
-        let Self {
-            received,
-            received_bytes,
-            forwarded,
-            flooded,
-            answered,
-            delivered,
-            dropped,
-            transmitted,
-            transmitted_bytes,
-        } = other;
-        self.received = self.received.wrapping_add(*received);
-        self.received_bytes = self.received_bytes.wrapping_add(*received_bytes);
-        self.forwarded = self.forwarded.wrapping_add(*forwarded);
-        self.flooded = self.flooded.wrapping_add(*flooded);
-        self.answered = self.answered.wrapping_add(*answered);
-        self.delivered = self.delivered.wrapping_add(*delivered);
-        for (sum, count) in self.dropped.iter_mut().zip(dropped) {
+        for ((_, sum), (_, count)) in self.counts_mut().into_iter().zip(other.counts()) {
+            *sum = sum.wrapping_add(count);
+        }
+        for (sum, count) in self.dropped.iter_mut().zip(&other.dropped) {
             *sum = sum.wrapping_add(*count);
         }
-        self.transmitted = self.transmitted.wrapping_add(*transmitted);
-        self.transmitted_bytes = self.transmitted_bytes.wrapping_add(*transmitted_bytes);
     }
 }
+
+/// Every count but the drops, with its name in exports, in the order of snapshots.
+macro_rules! counts {
+    ($($field:ident $name:literal),+) => {
+        impl PortCounters {
+            /// Every count but the drops, with its name.
+            pub(crate) fn counts(&self) -> [(&'static str, u64); [$($name),+].len()] {
+                // Without `..`: a new count does not compile until it is listed.
+                let Self { $($field,)+ dropped: _ } = self;
+                [$(($name, *$field)),+]
+            }
+
+            /// The same, to be set.
+            pub(crate) fn counts_mut(&mut self) -> [(&'static str, &mut u64); [$($name),+].len()] {
+                let Self { $($field,)+ dropped: _ } = self;
+                [$(($name, $field)),+]
+            }
+        }
+    };
+}
+
+counts!(
+    received "received",
+    received_bytes "received-bytes",
+    forwarded "forwarded",
+    flooded "flooded",
+    answered "answered",
+    delivered "delivered",
+    transmitted "transmitted",
+    transmitted_bytes "transmitted-bytes"
+);
 
 /// Counters of all ports, those removed included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use smoltcp::wire::{
 };
 
 use crate::config::{Change, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds};
-use crate::counters::PortCounters;
+use crate::counters::{COUNT_MAX, PortCounters};
 use crate::drop::DropReason;
 use crate::input::{EndpointId, PortId};
 use crate::time::{Duration, Instant};
@@ -378,25 +378,9 @@ words_of!(NodeConfig { gateway_mac, gateway4, gateway6, addresses, vxlan_port })
 words_of!(PortConfig { id, kind, mac, addresses, allowed, mtu, up });
 words_of!(Route { prefix, target });
 
-/// Counts beyond this are no switch's: it would have to run for centuries. So a count that was read
-/// can be added to.
-const COUNT_MAX: u64 = 1 << 62;
-
 impl Words for PortCounters {
     fn put(&self, out: &mut Vec<u64>) {
-        let Self {
-            received,
-            received_bytes,
-            forwarded,
-            flooded,
-            answered,
-            delivered,
-            dropped: _,
-            transmitted,
-            transmitted_bytes,
-        } = self;
-        out.extend([*received, *received_bytes, *forwarded, *flooded, *answered, *delivered]);
-        out.extend([*transmitted, *transmitted_bytes]);
+        out.extend(self.counts().map(|(_, count)| count));
         // By number: versions differ in the reasons they know.
         let at = out.len();
         out.push(0);
@@ -411,17 +395,10 @@ impl Words for PortCounters {
 
     fn take(words: &mut Take<'_>) -> Option<Self> {
         let mut count = || words.word().filter(|count| *count < COUNT_MAX);
-        let mut counters = Self {
-            received: count()?,
-            received_bytes: count()?,
-            forwarded: count()?,
-            flooded: count()?,
-            answered: count()?,
-            delivered: count()?,
-            transmitted: count()?,
-            transmitted_bytes: count()?,
-            ..Self::default()
-        };
+        let mut counters = Self::default();
+        for (_, place) in counters.counts_mut() {
+            *place = count()?;
+        }
         for _ in 0..count()? {
             let code = count()?;
             let place = DropReason::ALL.iter().position(|r| u64::from(r.code()) == code)?;

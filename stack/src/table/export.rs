@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use super::form::{Damaged, Fields, Writer};
 use super::{Port, Table, Tables};
-use crate::counters::PortCounters;
+use crate::counters::{COUNT_MAX, PortCounters};
 use crate::drop::DropReason;
 use crate::input::{ImportError, PortId};
 use crate::table::bucket::Bucket;
@@ -23,8 +23,6 @@ use crate::time::Instant;
 const MAGIC: [u8; 8] = *b"hopxport";
 /// Version of exports whose fields mean the same; another one is not read.
 pub const MAJOR: u32 = 1;
-/// Counts beyond this are no switch's.
-const COUNT_MAX: u64 = 1 << 62;
 
 impl From<Damaged> for ImportError {
     fn from(_damaged: Damaged) -> Self {
@@ -154,25 +152,7 @@ fn read(bytes: &[u8]) -> Result<Carried, ImportError> {
 }
 
 fn put_counters(form: &mut Writer, counters: &PortCounters) {
-    let PortCounters {
-        received,
-        received_bytes,
-        forwarded,
-        flooded,
-        answered,
-        delivered,
-        dropped: _,
-        transmitted,
-        transmitted_bytes,
-    } = counters;
-    form.number("received", *received);
-    form.number("received-bytes", *received_bytes);
-    form.number("forwarded", *forwarded);
-    form.number("flooded", *flooded);
-    form.number("answered", *answered);
-    form.number("delivered", *delivered);
-    form.number("transmitted", *transmitted);
-    form.number("transmitted-bytes", *transmitted_bytes);
+    counters.counts().into_iter().for_each(|(name, count)| form.number(name, count));
     form.list("dropped", counters.drops(), |form, (reason, count)| {
         form.number("reason", u64::from(reason.code()));
         form.number("count", count);
@@ -183,17 +163,10 @@ fn put_counters(form: &mut Writer, counters: &PortCounters) {
 /// came in is what became of it.
 fn take_counters(fields: Fields<'_>) -> Result<PortCounters, Damaged> {
     let count = |name| fields.number(name, 0).map(|count| count.min(COUNT_MAX));
-    let mut counters = PortCounters {
-        received: count("received")?,
-        received_bytes: count("received-bytes")?,
-        forwarded: count("forwarded")?,
-        flooded: count("flooded")?,
-        answered: count("answered")?,
-        delivered: count("delivered")?,
-        transmitted: count("transmitted")?,
-        transmitted_bytes: count("transmitted-bytes")?,
-        ..PortCounters::default()
-    };
+    let mut counters = PortCounters::default();
+    for (name, place) in counters.counts_mut() {
+        *place = count(name)?;
+    }
     for drop in fields.list("dropped")? {
         let code = drop.number("reason", u64::MAX)?;
         let place = DropReason::ALL.iter().position(|reason| u64::from(reason.code()) == code);
