@@ -19,6 +19,9 @@ pub mod span;
 use size::Size;
 
 pub mod environment;
+mod word;
+
+use word::word;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -125,16 +128,7 @@ impl Serialize for Mtu {
 
 impl<'de> Deserialize<'de> for Mtu {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(u64),
-            Word(String),
-        }
-        let word = match Form::deserialize(from)? {
-            Form::Number(number) => number.to_string(),
-            Form::Word(word) => word,
-        };
+        let word = word(from)?;
         mtu(&word).map_err(|why| serde::de::Error::custom(format!("`mtu`: {why}")))
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::word::word;
+
 /// Bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -30,16 +32,7 @@ fn form(word: &str) -> String {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(u64),
-            Word(String),
-        }
-        match Form::deserialize(from)? {
-            Form::Number(number) => Ok(Self(number)),
-            Form::Word(word) => parse(&word).map_err(serde::de::Error::custom),
-        }
+        parse(&word(from)?).map_err(serde::de::Error::custom)
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::word::word;
+
 /// A span of time in whole milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
@@ -57,16 +59,7 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(u64),
-            Word(String),
-        }
-        let word = match Form::deserialize(from)? {
-            Form::Number(number) => number.to_string(),
-            Form::Word(word) => word,
-        };
+        let word = word(from)?;
         parse(&word).map_err(|why| serde::de::Error::custom(format!("{why}, not `{word}`")))
     }
 }
