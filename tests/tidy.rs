@@ -13,6 +13,9 @@ mod dependencies;
 #[path = "tidy/drops.rs"]
 mod drops;
 #[cfg(test)]
+#[path = "tidy/generated.rs"]
+mod generated;
+#[cfg(test)]
 #[path = "tidy/markdown.rs"]
 mod markdown;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use stack::drop::DropReason;
 
-use crate::tree::root;
+use crate::generated::up_to_date;
 
 /// Before the generated table.
 const BEGIN: &str = "<!-- drops:begin -->";
@@ -34,21 +34,5 @@ fn table() -> String {
 
 #[test]
 fn the_table_is_up_to_date() {
-    let path = root().join(DOCUMENT);
-    let text = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{DOCUMENT}: {error}; it holds the table of drop reasons"));
-    let (before, rest) = text
-        .split_once(BEGIN)
-        .unwrap_or_else(|| panic!("{DOCUMENT} has a line {BEGIN} before the table"));
-    let (written, after) =
-        rest.split_once(END).unwrap_or_else(|| panic!("{DOCUMENT} has a line {END} after it"));
-    if std::env::var_os("LAB_REGEN").is_some() {
-        std::fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table()))
-            .expect("the document can be written");
-        return;
-    }
-    assert!(
-        written == table(),
-        "{DOCUMENT}: the table is not the code's; run LAB_REGEN=1 cargo test -p tests --test tidy"
-    );
+    up_to_date(DOCUMENT, [BEGIN, END], &table());
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use vswitchd::triggers::grammar::{FORMS, Form};
 
-use crate::tree::root;
+use crate::generated::up_to_date;
 
 /// Before the generated table.
 const BEGIN: &str = "<!-- triggers:begin -->";
@@ -27,20 +27,5 @@ fn table() -> String {
 
 #[test]
 fn the_forms_of_rules_are_up_to_date() {
-    let path = root().join(DOCUMENT);
-    let text = std::fs::read_to_string(&path).expect("the document is there");
-    let (before, rest) = text
-        .split_once(BEGIN)
-        .unwrap_or_else(|| panic!("{DOCUMENT} has a line {BEGIN} before the table"));
-    let (written, after) =
-        rest.split_once(END).unwrap_or_else(|| panic!("{DOCUMENT} has a line {END} after it"));
-    if std::env::var_os("LAB_REGEN").is_some() {
-        std::fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table()))
-            .expect("the document can be written");
-        return;
-    }
-    assert!(
-        written == table(),
-        "{DOCUMENT}: the table is not the code's; run LAB_REGEN=1 cargo test -p tests --test tidy"
-    );
+    up_to_date(DOCUMENT, [BEGIN, END], &table());
 }
