@@ -14,19 +14,12 @@ use vswitchd::recorder::recovery::{self, Purpose};
 
 use crate::World;
 use crate::disk::Disk;
+use crate::state::listed;
 
 /// What of a node must be as before: its ports with their numbers, and its leases.
 fn kept(world: &World) -> (Vec<String>, Vec<String>) {
-    let list = |what: &str, fields: &[&str]| {
-        let listed = world.hopctl_json(&["get", what]).unwrap();
-        let items = listed["items"].as_array().unwrap().iter();
-        let mut texts: Vec<String> = items
-            .map(|item| fields.iter().map(|field| item[*field].to_string()).collect())
-            .collect();
-        texts.sort();
-        texts
-    };
-    (list("ports", &["name", "id", "mac"]), list("leases", &["address", "pod", "containerID"]))
+    let ports = listed(world, "ports", &["name", "id", "mac"]);
+    (ports, listed(world, "leases", &["address", "pod", "containerId"]))
 }
 
 /// A field of the line that tells of the recovery.

@@ -8,6 +8,7 @@ use lab::process::Process;
 use lab::{Namespace, Pod, binaries};
 use serde_json::Value;
 
+use crate::state::listed;
 use crate::{KINDS, World, state};
 
 mod faults;
@@ -42,16 +43,6 @@ fn start_lab(pod: &Pod, args: &[&str]) -> Process {
     let mut command = Command::new(binaries::lab().unwrap());
     command.args(args);
     pod.spawn(command).unwrap()
-}
-
-/// A list as it is told, without what changes by itself.
-fn listed(world: &World, what: &str, keys: &[&str]) -> Vec<String> {
-    let list = world.hopctl_json(&["get", what]).unwrap();
-    let items = list["items"].as_array().unwrap().iter();
-    let line = |item: &Value| keys.iter().map(|key| format!("{} ", item[*key])).collect();
-    let mut lines: Vec<String> = items.map(line).collect();
-    lines.sort();
-    lines
 }
 
 /// What must be as before.

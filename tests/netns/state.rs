@@ -28,6 +28,16 @@ fn own_file(name: &str) -> bool {
     OWN_FILES.contains(&name) || name == "journal" || name.starts_with("snapshot-")
 }
 
+/// A list as it is told, each item with these fields alone: what changes by itself is left out.
+pub(crate) fn listed(node: &Node, what: &str, keys: &[&str]) -> Vec<String> {
+    let list = node.hopctl_json(&["get", what]).unwrap();
+    let items = list["items"].as_array().unwrap().iter();
+    let line = |item: &Value| keys.iter().map(|key| format!("{} ", item[*key])).collect();
+    let mut lines: Vec<String> = items.map(line).collect();
+    lines.sort();
+    lines
+}
+
 /// Ports of a switch without pods.
 const OWN_PORTS: &[&str] = &["endpoint/gateway", "host"];
 

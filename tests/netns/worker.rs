@@ -8,6 +8,7 @@ use lab::process::Process;
 use lab::{Namespace, NodeSpec, Pod};
 use serde_json::Value;
 
+use crate::state::listed;
 use crate::{KINDS, World, crash, state};
 
 /// Time for a worker to be there, or to be gone.
@@ -113,15 +114,6 @@ fn resets(netns: &Namespace) -> u64 {
     let counts = names.split(' ').zip(values.split(' '));
     let wanted = counts.filter(|(name, _)| ["OutRsts", "EstabResets"].contains(name));
     wanted.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
-}
-
-fn listed(world: &World, what: &str, keys: &[&str]) -> Vec<String> {
-    let list = world.hopctl_json(&["get", what]).unwrap();
-    let items = list["items"].as_array().unwrap().iter();
-    let line = |item: &Value| keys.iter().map(|key| format!("{} ", item[*key])).collect();
-    let mut lines: Vec<String> = items.map(line).collect();
-    lines.sort();
-    lines
 }
 
 fn start(pod: &Pod, program: &str, args: &[&str]) -> Process {
