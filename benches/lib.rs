@@ -241,6 +241,7 @@ fn config() -> Config {
         ports: pods.chain([host, Switch::gateway_port(&node, PortId(0))]).collect(),
         routes: routes.into_iter().chain(elsewhere).collect(),
         node,
+        services: Vec::new(),
         complete: true,
     }
 }

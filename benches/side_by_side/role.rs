@@ -211,6 +211,7 @@ fn config() -> Config {
         ports: pods.chain([Switch::gateway_port(&node, PortId(0))]).collect(),
         node,
         routes: vec![Route { prefix: subnet, target: RouteTarget::Connected }],
+        services: Vec::new(),
         complete: true,
     }
 }

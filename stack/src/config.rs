@@ -13,6 +13,12 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 use crate::input::{EndpointId, PortId};
 use crate::time::Duration;
 
+mod service;
+
+pub use service::{
+    Backend, Frontend, FrontendKind, Method, ServiceConfig, ServiceId, ServiceProtocol,
+};
+
 /// Seeds, recorded with everything else that goes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seeds {
@@ -87,6 +93,33 @@ pub struct NodeConfig {
     pub addresses: Vec<IpAddress>,
     /// UDP port of the overlay (DESIGN 10, `vxlan-port`): pods may not send to it on this node.
     pub vxlan_port: u16,
+    /// Where Services have their cluster addresses: what is asked for there and does not exist is
+    /// dropped.
+    pub service_cidrs: Vec<IpCidr>,
+    /// Destinations that pods reach with their own addresses: the cluster's pods, and what the
+    /// operator names.
+    pub non_masquerade: Vec<IpCidr>,
+    /// Ports of the node's addresses that masquerade uses.
+    pub snat_ports: PortRange,
+    /// Ports of the node's addresses that NodePort Services use.
+    pub node_ports: PortRange,
+}
+
+/// L4 ports from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last, not below the first.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Whether the port is one of them.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
 }
 
 impl NodeConfig {
@@ -108,6 +141,10 @@ impl Default for NodeConfig {
             gateway6: None,
             addresses: Vec::new(),
             vxlan_port: 4789,
+            service_cidrs: Vec::new(),
+            non_masquerade: Vec::new(),
+            snat_ports: PortRange { first: 61_000, last: 65_534 },
+            node_ports: PortRange { first: 30_000, last: 32_767 },
         }
     }
 }
@@ -195,6 +232,8 @@ pub struct Config {
     pub ports: Vec<PortConfig>,
     /// Routes, in any order; prefixes are unique.
     pub routes: Vec<Route>,
+    /// Services, in any order.
+    pub services: Vec<ServiceConfig>,
     /// False until the first whole desired state was loaded: no frame is forwarded on half of one.
     pub complete: bool,
 }
@@ -212,6 +251,10 @@ pub enum Change {
     PortUp(PortId, bool),
     /// Replaces all routes.
     Routes(Vec<Route>),
+    /// Adds a Service's port, or replaces the one of that number.
+    Service(ServiceConfig),
+    /// Removes a Service's port. Its UDP connections end with it.
+    ServiceRemoved(ServiceId),
     /// Whether desired state has been loaded whole.
     Complete(bool),
     /// Several changes that hold together or not at all.
@@ -248,6 +291,24 @@ pub enum ConfigError {
     PortUnknown(PortId),
     /// Two routes for one prefix.
     RouteTwice(IpCidr),
+    /// A frontend belongs to another Service already.
+    FrontendTaken {
+        /// The Service that wanted it.
+        service: ServiceId,
+        /// The frontend.
+        frontend: Frontend,
+        /// Its owner.
+        owner: ServiceId,
+    },
+    /// A Service that cannot be meant so.
+    ServiceInvalid {
+        /// The Service.
+        service: ServiceId,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// No such Service.
+    ServiceUnknown(ServiceId),
     /// A limit would be exceeded.
     OverLimit {
         /// What there is too much of.
@@ -268,6 +329,16 @@ impl fmt::Display for ConfigError {
             Self::PortUnknown(port) => write!(f, "port {} does not exist", port.0),
             Self::RouteTwice(prefix) => write!(f, "two routes for {prefix}"),
             Self::OverLimit { what, max } => write!(f, "more than {max} {what}"),
+            Self::FrontendTaken { service, frontend, owner } => {
+                write!(f, "service {}: ", service.0)?;
+                match frontend.address {
+                    Some(address) => write!(f, "{address}")?,
+                    None => f.write_str("the node's")?,
+                }
+                write!(f, " port {} belongs to service {}", frontend.port, owner.0)
+            }
+            Self::ServiceInvalid { service, why } => write!(f, "service {}: {why}", service.0),
+            Self::ServiceUnknown(service) => write!(f, "service {} does not exist", service.0),
         }
     }
 }
@@ -295,8 +366,37 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     if old.routes != new.routes {
         changes.push(Change::Routes(new.routes.clone()));
     }
+    changes.extend(service_changes(&old.services, &new.services));
     if old.complete != new.complete {
         changes.push(Change::Complete(new.complete));
+    }
+    changes
+}
+
+/// Removals first: a frontend may go from one Service to another. There may be tens of thousands,
+/// so they are compared by sorting.
+fn service_changes(old: &[ServiceConfig], new: &[ServiceConfig]) -> Vec<Change> {
+    let sorted = |services: &[ServiceConfig]| -> Vec<usize> {
+        let mut order: Vec<usize> = (0..services.len()).collect();
+        order.sort_by_key(|at| services.get(*at).map(|service| service.id));
+        order
+    };
+    let find = |services: &[ServiceConfig], order: &[usize], id: ServiceId| -> Option<usize> {
+        let id_at = |at: &usize| services.get(*at).map(|service| service.id);
+        let place = order.binary_search_by_key(&Some(id), id_at).ok()?;
+        order.get(place).copied()
+    };
+    let (old_order, new_order) = (sorted(old), sorted(new));
+    let mut changes: Vec<Change> = old
+        .iter()
+        .filter(|service| find(new, &new_order, service.id).is_none())
+        .map(|service| Change::ServiceRemoved(service.id))
+        .collect();
+    for service in new {
+        let before = find(old, &old_order, service.id).and_then(|at| old.get(at));
+        if before != Some(service) {
+            changes.push(Change::Service(service.clone()));
+        }
     }
     changes
 }

@@ -48,8 +48,9 @@ pub mod wire;
 pub mod words;
 
 pub use config::{
-    Change, Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget,
-    Seeds,
+    Backend, Change, Config, ConfigError, Frontend, FrontendKind, Limits, Method, NodeConfig,
+    PortConfig, PortKind, PortRange, Route, RouteTarget, Seeds, ServiceConfig, ServiceId,
+    ServiceProtocol,
 };
 pub use counters::{Counters, PortCounters};
 pub use drop::{DropClass, DropReason};

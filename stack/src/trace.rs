@@ -7,7 +7,7 @@
 
 use core::fmt;
 
-use smoltcp::wire::EthernetAddress;
+use smoltcp::wire::{EthernetAddress, IpAddress};
 
 use crate::drop::DropReason;
 use crate::input::{EndpointId, PortId};
@@ -172,6 +172,14 @@ impl Hop {
 /// A change of the frame's bytes, with the checksums that follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
+    /// The destination: address and port.
+    Destination(Rewrite),
+    /// The source: address and port.
+    Source(Rewrite),
+    /// The destination of the packet that an ICMP error quotes.
+    QuotedDestination(Quotation),
+    /// The source of the packet that an ICMP error quotes.
+    QuotedSource(Quotation),
     /// Both MACs.
     Macs {
         /// New destination.
@@ -190,6 +198,61 @@ pub enum Edit {
         /// The checksum is partial: the type is among the bytes still to be summed.
         partial: bool,
     },
+}
+
+/// One end of a packet, changed. IPv4's header checksum follows by difference (RFC 1624), and the
+/// upper header's as [`Rewrite::sum`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The new address, of the packet's family.
+    pub address: IpAddress,
+    /// The new port or echo identifier; what it was where there is none.
+    pub port: u16,
+    /// Where the upper header starts, in bytes from the frame's begin.
+    pub at: u16,
+    /// What the upper header is.
+    pub sum: Sum,
+}
+
+/// Where in an upper header a port stands, and which checksum covers it and the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sum {
+    /// No upper header here: a later fragment, or a protocol of which nothing is known.
+    Nothing,
+    /// TCP. A partial checksum covers the pseudo-header only.
+    Tcp {
+        /// Whether it is partial.
+        partial: bool,
+    },
+    /// UDP: as TCP; over IPv4 a zero stays (RFC 768), and what becomes zero is sent as ones.
+    Udp {
+        /// Whether it is partial.
+        partial: bool,
+    },
+    /// SCTP: CRC32c over header and payload, which is linear: the difference of the ports is
+    /// enough. No address is in it.
+    Sctp,
+    /// An ICMP echo: the identifier; no address is in the checksum (RFC 792).
+    Echo,
+    /// An ICMPv6 echo: the identifier, and the pseudo-header (RFC 4443 section 2.3).
+    Echo6,
+    /// An ICMP message without identifier: nothing follows (RFC 792).
+    Icmp,
+    /// An ICMPv6 message without identifier: the pseudo-header.
+    Icmp6,
+}
+
+/// One end of the packet that an ICMP error quotes, changed. The quoted IPv4 header's checksum
+/// follows, the quoted upper header's if it is within the window, and the message's own for every
+/// byte that changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotation {
+    /// Where the ICMP header starts, in bytes from the frame's begin.
+    pub icmp: u16,
+    /// Where the quoted IP header starts.
+    pub offset: u16,
+    /// The quoted end. [`Rewrite::at`] is where the quoted upper header starts.
+    pub rewrite: Rewrite,
 }
 
 /// What a walk recorded.

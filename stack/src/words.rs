@@ -11,7 +11,9 @@ use smoltcp::wire::{
     EthernetAddress, IpAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv6Address, Ipv6Cidr,
 };
 
-use crate::config::{Change, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds};
+use crate::config::{
+    Change, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds, ServiceId,
+};
 use crate::counters::{COUNT_MAX, PortCounters};
 use crate::drop::DropReason;
 use crate::input::{EndpointId, PortId};
@@ -263,7 +265,7 @@ macro_rules! newtypes {
     )*};
 }
 
-newtypes!(PortId, EndpointId, Instant, Duration);
+newtypes!(PortId, EndpointId, ServiceId, Instant, Duration);
 
 impl Words for PortKind {
     fn put(&self, out: &mut Vec<u64>) {
@@ -341,6 +343,14 @@ impl Words for Change {
                 out.push(7);
                 changes.put(out);
             }
+            Self::Service(service) => {
+                out.push(8);
+                service.put(out);
+            }
+            Self::ServiceRemoved(id) => {
+                out.push(9);
+                id.put(out);
+            }
         }
     }
 
@@ -358,6 +368,8 @@ impl Words for Change {
                 words.depth += 1;
                 Some(Self::All(changes))
             }
+            8 => Words::take(words).map(Self::Service),
+            9 => Words::take(words).map(Self::ServiceRemoved),
             _ => None,
         }
     }
@@ -374,7 +386,17 @@ words_of!(Limits {
     flood_burst,
     flood_interval,
 });
-words_of!(NodeConfig { gateway_mac, gateway4, gateway6, addresses, vxlan_port });
+words_of!(NodeConfig {
+    gateway_mac,
+    gateway4,
+    gateway6,
+    addresses,
+    vxlan_port,
+    service_cidrs,
+    non_masquerade,
+    snat_ports,
+    node_ports,
+});
 words_of!(PortConfig { id, kind, mac, addresses, allowed, mtu, up });
 words_of!(Route { prefix, target });
 
@@ -408,5 +430,6 @@ impl Words for PortCounters {
     }
 }
 
+mod service;
 #[cfg(test)]
 mod tests;

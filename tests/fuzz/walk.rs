@@ -63,6 +63,7 @@ fn switch(table: u64) -> Switch {
             route(Ipv4Address::new(203, 0, 113, 0).into(), 24, RouteTarget::Blackhole),
         ],
         node,
+        services: Vec::new(),
         complete: true,
     };
     let limits = Limits { errors_burst: 2, flood_burst: 2, ports_max: 8, ..Limits::default() };

@@ -136,7 +136,7 @@ impl Topology {
 /// What such lines cannot say is left out.
 pub(crate) fn text(config: &Config, name: &dyn Fn(PortId) -> String) -> String {
     let mut text = String::new();
-    let Config { node, ports, routes, complete } = config;
+    let Config { node, ports, routes, services: _, complete } = config;
     if node.gateway4.is_some() || node.gateway6.is_some() {
         let cidrs = [node.gateway4.map(IpCidr::Ipv4), node.gateway6.map(IpCidr::Ipv6)];
         text.push_str("gateway");

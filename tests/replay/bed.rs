@@ -171,6 +171,7 @@ pub(crate) fn config() -> Config {
             route(four_net([203, 0, 113, 0], 24), RouteTarget::Blackhole),
         ],
         node,
+        services: Vec::new(),
         complete: true,
     }
 }

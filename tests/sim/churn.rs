@@ -22,6 +22,11 @@ pub(crate) fn apply(config: &mut Config, change: &Change) {
             }
         }
         Change::Routes(routes) => config.routes.clone_from(routes),
+        Change::Service(service) => {
+            config.services.retain(|known| known.id != service.id);
+            config.services.push(service.clone());
+        }
+        Change::ServiceRemoved(id) => config.services.retain(|known| known.id != *id),
         Change::Complete(complete) => config.complete = *complete,
         Change::All(changes) => changes.iter().for_each(|change| apply(config, change)),
     }

@@ -109,7 +109,8 @@ pub(crate) fn config(number: u8, ports: &[PortId]) -> Config {
     let hosts = (0_u8..).zip(ports).map(|(n, port_id)| port(id(number, n), *port_id));
     let mut all = vec![Switch::gateway_port(&node(number), GATEWAY)];
     all.extend(hosts);
-    Config { node: node(number), ports: all, routes: routes(number, ports[0]), complete: true }
+    let routes = routes(number, ports[0]);
+    Config { node: node(number), ports: all, routes, services: Vec::new(), complete: true }
 }
 
 /// The same configuration in the one order that it can be compared in.

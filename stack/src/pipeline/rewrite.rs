@@ -17,6 +17,10 @@ pub fn apply(window: &mut [u8], edit: &Edit) {
             put(window, 0, &dst.0);
             put(window, 6, &src.0);
         }
+        Edit::Destination(_)
+        | Edit::Source(_)
+        | Edit::QuotedDestination(_)
+        | Edit::QuotedSource(_) => {}
         Edit::HopLimit(limit) => hop_limit(window, *limit),
         Edit::SwapAddresses => swap_addresses(window),
         Edit::EchoReply { at, partial } => echo_reply(window, usize::from(*at), *partial),

@@ -99,6 +99,7 @@ fn config() -> Config {
             route(Ipv6Address::UNSPECIFIED.into(), 0, RouteTarget::Port(HOST)),
             route(Ipv4Address::new(203, 0, 113, 0).into(), 24, RouteTarget::Blackhole),
         ],
+        services: vec![],
         complete: true,
     }
 }

@@ -14,6 +14,7 @@ use crate::time::Instant;
 
 mod apply;
 pub mod bucket;
+pub mod conntrack;
 pub mod export;
 pub mod fib;
 mod form;
@@ -246,6 +247,7 @@ impl Tables {
             node: self.node.clone(),
             ports,
             routes: self.fib.routes().to_vec(),
+            services: Vec::new(),
             complete: self.complete,
         }
     }

@@ -95,6 +95,7 @@ impl World {
                 route(Ipv4Cidr::new(Ipv4Address::UNSPECIFIED, 0).into(), RouteTarget::Port(HOST)),
                 route(Ipv6Cidr::new(Ipv6Address::UNSPECIFIED, 0).into(), RouteTarget::Port(HOST)),
             ],
+            services: Vec::new(),
             complete: true,
         };
         let label = |name: &str| Label::Pod { namespace: "demo".into(), name: name.into() };

@@ -178,6 +178,13 @@ fn apply(config: &mut Config, change: &Change) {
                 config.routes.clone_from(routes);
             }
         }
+        Change::Service(service) => {
+            match config.services.iter_mut().find(|has| has.id == service.id) {
+                Some(has) => has.clone_from(service),
+                None => config.services.push(service.clone()),
+            }
+        }
+        Change::ServiceRemoved(id) => config.services.retain(|service| service.id != *id),
         Change::Complete(complete) => config.complete = *complete,
         Change::All(changes) => changes.iter().for_each(|change| apply(config, change)),
     }

@@ -273,5 +273,5 @@ fn config(found: &Found, desired: &Desired) -> Result<Config, String> {
         let addresses = own.iter().take(limits.addresses_max).map(|address| (*address).into());
         ports.push(port(id, PortKind::Pod, mac, addresses.collect()));
     }
-    Ok(Config { node, ports, routes, complete: true })
+    Ok(Config { node, ports, routes, services: Vec::new(), complete: true })
 }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::eventfd::EventFd;
 use stack::wire::build::{Link, flags};
 use stack::{
-    Change, Checksum, Config, Frame, Gso, GsoKind, Limits, NodeConfig, Offload, PortConfig, PortId,
-    PortKind, Seeds, Switch,
+    Change, Checksum, Config, Frame, Gso, GsoKind, Limits, Offload, PortConfig, PortId, PortKind,
+    Seeds, Switch,
 };
 
 use super::Attached;
@@ -152,8 +152,7 @@ fn switch() -> Switch {
         mtu: 1_500,
         up: true,
     };
-    let config =
-        Config { node: NodeConfig::default(), ports: vec![pod], routes: vec![], complete: true };
+    let config = Config { ports: vec![pod], complete: true, ..Config::default() };
     Switch::new(config, Limits::default(), Seeds::default())
 }
 
@@ -242,7 +241,7 @@ fn two_pods() -> Switch {
         up: true,
     };
     let ports = vec![pod(1), pod(2)];
-    let config = Config { node: NodeConfig::default(), ports, routes: vec![], complete: true };
+    let config = Config { ports, complete: true, ..Config::default() };
     Switch::new(config, Limits::default(), Seeds::default())
 }
 

@@ -1,0 +1,169 @@
+//! How far a connection has come, in a form small enough to be kept a million times.
+
+use crate::time::{Duration, Instant};
+
+/// State of a connection: TCP's as Linux names them (nf_conntrack_proto_tcp.c), SCTP's, and one
+/// pair for all that only answers or does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum State {
+    /// A SYN was seen.
+    SynSent = 1,
+    /// A SYN and its SYN/ACK.
+    SynReceived = 2,
+    /// Open.
+    Established = 3,
+    /// One side has closed.
+    FinWait = 4,
+    /// The FIN is acknowledged; the other side may still speak.
+    CloseWait = 5,
+    /// Both have closed, the last ACK is missing.
+    LastAck = 6,
+    /// All acknowledged.
+    TimeWait = 7,
+    /// Reset.
+    Close = 8,
+    /// Both sides sent a SYN.
+    SynSent2 = 9,
+    /// UDP, ICMP and others: no answer yet.
+    Unreplied = 16,
+    /// UDP, ICMP and others: answered.
+    Replied = 17,
+    /// SCTP: INIT was seen, or its answer, or COOKIE ECHO.
+    SctpOpening = 24,
+    /// SCTP: COOKIE ACK was seen.
+    SctpEstablished = 25,
+    /// SCTP: SHUTDOWN or its answer was seen.
+    SctpClosing = 26,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Track {
+    /// From when on it counts as absent.
+    pub deadline: Instant,
+    /// TCP: for each side one past the highest sequence number it sent (Linux's td_end). SCTP: the
+    /// verification tag that packets to the *other* side must bear.
+    pub end: [u32; 2],
+    /// TCP: for each side the highest sequence number it may send (td_maxend).
+    pub limit: [u32; 2],
+    /// TCP: for each side the largest window it announced, scaled (td_maxwin).
+    pub window: [u32; 2],
+    /// The state.
+    pub state: State,
+    /// See [`flag`].
+    pub flags: u16,
+    /// TCP: for each side its window scale (RFC 7323).
+    pub scale: [u8; 2],
+}
+
+/// What else is known of a connection, as bits of [`Track::flags`]. Those of a side are shifted
+/// left by its index.
+pub mod flag {
+    /// Both sides have spoken, and as they should: it is not the first to go when room is needed.
+    pub const ASSURED: u16 = 1;
+    /// The side sent a FIN.
+    pub const FIN: u16 = 1 << 2;
+    /// The side offered window scaling.
+    pub const SCALE: u16 = 1 << 4;
+    /// The side permits selective acknowledgments.
+    pub const SACK: u16 = 1 << 6;
+    /// Taken up amid the stream: windows are not judged.
+    pub const LIBERAL: u16 = 1 << 8;
+    /// Sent again and again without an answer: the time-out is the short one.
+    pub const UNANSWERED: u16 = 1 << 9;
+    /// First free bit for what the state machines want to keep.
+    pub const FREE: u16 = 1 << 10;
+}
+
+/// What the state machines read of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// TCP.
+    Tcp {
+        /// Sequence number.
+        seq: u32,
+        /// Acknowledgment number.
+        ack: u32,
+        /// The window field as it stands, not scaled.
+        window: u16,
+        /// Flags, from bit 0: FIN SYN RST PSH ACK URG ECE CWR.
+        flags: u8,
+        /// Bytes of payload.
+        len: u32,
+        /// The window scale option.
+        scale: Option<u8>,
+        /// Whether the SACK-permitted option is there.
+        sack_permitted: bool,
+        /// The right edge of the highest SACK block, if there is one.
+        sacked: Option<u32>,
+    },
+    /// SCTP: the first chunk decides.
+    Sctp {
+        /// Verification tag.
+        tag: u32,
+        /// Type of the first chunk.
+        chunk: u8,
+        /// The initiate tag of INIT and INIT ACK, else 0.
+        initiate_tag: u32,
+    },
+    /// UDP, ICMP echo, and protocols of which nothing is known.
+    Plain,
+}
+
+/// Time-outs (DESIGN 8; Linux's names and values where it has them).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP, SYN sent, and both SYNs sent.
+    pub syn_sent: Duration,
+    /// TCP, SYN received.
+    pub syn_received: Duration,
+    /// TCP, established.
+    pub established: Duration,
+    /// TCP, one side closed.
+    pub fin_wait: Duration,
+    /// TCP, close-wait: an hour, for what waits long for the second FIN.
+    pub close_wait: Duration,
+    /// TCP, the last acknowledgment is missing.
+    pub last_ack: Duration,
+    /// TCP, all acknowledged.
+    pub time_wait: Duration,
+    /// TCP, reset.
+    pub close: Duration,
+    /// TCP, sent three times without an answer.
+    pub unanswered: Duration,
+    /// UDP, no answer yet.
+    pub udp: Duration,
+    /// UDP, answered.
+    pub udp_replied: Duration,
+    /// ICMP echo.
+    pub icmp: Duration,
+    /// Other protocols.
+    pub other: Duration,
+    /// SCTP, opening or closing.
+    pub sctp_opening: Duration,
+    /// SCTP, established.
+    pub sctp_established: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            syn_sent: Duration::from_secs(120),
+            syn_received: Duration::from_secs(60),
+            established: Duration::from_secs(86_400),
+            fin_wait: Duration::from_secs(120),
+            close_wait: Duration::from_secs(3_600),
+            last_ack: Duration::from_secs(30),
+            time_wait: Duration::from_secs(120),
+            close: Duration::from_secs(10),
+            unanswered: Duration::from_secs(300),
+            udp: Duration::from_secs(30),
+            udp_replied: Duration::from_secs(120),
+            icmp: Duration::from_secs(30),
+            other: Duration::from_secs(600),
+            sctp_opening: Duration::from_secs(60),
+            sctp_established: Duration::from_secs(86_400),
+        }
+    }
+}
