@@ -28,6 +28,10 @@ pub struct Seeds {
     pub choice: u64,
 }
 
+/// Backends of one Service under whatever limits: their places are numbers of 16 bits, the highest
+/// of which is none's.
+const SERVICE_BACKENDS_MOST: u16 = u16::MAX - 1;
+
 /// What the switch may hold and do at most. Allocated at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -39,6 +43,18 @@ pub struct Limits {
     pub allowed_max: usize,
     /// Routes.
     pub routes_max: usize,
+    /// Ports of Services, each family counted.
+    pub services_max: usize,
+    /// Frontends of all Services.
+    pub frontends_max: usize,
+    /// Backends of all Services.
+    pub backends_max: usize,
+    /// Frontends of one Service; it may have as many source ranges.
+    pub service_frontends_max: usize,
+    /// Backends of one Service.
+    pub service_backends_max: usize,
+    /// Clients whose backend is remembered (session affinity), of all Services.
+    pub affinities_max: usize,
     /// ICMP errors a port may cause in a burst; a pod that asks for more is not answered.
     pub errors_burst: u32,
     /// Time after which one more error may be caused by a port.
@@ -61,6 +77,16 @@ impl Limits {
             && addresses.is_some_and(|most| most <= 1 << 22)
             && *allowed_max <= 4_096
             && *routes_max <= 1 << 22
+            && self.services_are_possible()
+    }
+
+    fn services_are_possible(&self) -> bool {
+        self.services_max <= 1 << 17
+            && self.frontends_max <= 1 << 20
+            && self.backends_max <= 1 << 20
+            && self.service_frontends_max <= self.frontends_max
+            && self.service_backends_max <= usize::from(SERVICE_BACKENDS_MOST)
+            && self.affinities_max <= 1 << 20
     }
 }
 
@@ -71,6 +97,12 @@ impl Default for Limits {
             addresses_max: 16,
             allowed_max: 32,
             routes_max: 65_536,
+            services_max: 65_536,
+            frontends_max: 262_144,
+            backends_max: 524_288,
+            service_frontends_max: 1_000,
+            service_backends_max: 10_000,
+            affinities_max: 65_536,
             errors_burst: 64,
             errors_interval: Duration::from_millis(10),
             flood_burst: 256,

@@ -194,7 +194,8 @@ impl Words for Ipv6Address {
     }
 }
 
-fn halves(value: u128) -> (u64, u64) {
+/// The upper and the lower half.
+pub(crate) fn halves(value: u128) -> (u64, u64) {
     let [a, b, c, d, e, f, g, h, rest @ ..] = value.to_be_bytes();
     (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest))
 }
@@ -381,6 +382,12 @@ words_of!(Limits {
     addresses_max,
     allowed_max,
     routes_max,
+    services_max,
+    frontends_max,
+    backends_max,
+    service_frontends_max,
+    service_backends_max,
+    affinities_max,
     errors_burst,
     errors_interval,
     flood_burst,
@@ -430,6 +437,6 @@ impl Words for PortCounters {
     }
 }
 
-mod service;
+pub(crate) mod service;
 #[cfg(test)]
 mod tests;

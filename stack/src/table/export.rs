@@ -4,20 +4,24 @@
 //! A snapshot is of its build: words by place. An export names its fields ([`form`]). What an older
 //! build does not know it passes over, and what a newer one misses has a value; only another
 //! [`MAJOR`] is refused. Ports are known by their numbers, since slots follow from a history.
-//! Limits, node, routes and the ports' configuration are not in it: whoever imports has made them
-//! from desired state.
+//! Limits, node, routes and the configuration of ports and Services are not in it: whoever imports
+//! has made them from desired state. Nor are the connections that a Service's backends have open:
+//! who takes connections over counts them anew.
 //!
 //! [`form`]: super::form
 
 use alloc::vec::Vec;
 
 use super::form::{Damaged, Fields, Writer};
+use super::service::Affinity;
 use super::{Port, Table, Tables};
 use crate::counters::{COUNT_MAX, PortCounters};
 use crate::drop::DropReason;
 use crate::input::{ImportError, PortId};
 use crate::table::bucket::Bucket;
 use crate::time::Instant;
+
+mod service;
 
 /// First bytes of an export.
 const MAGIC: [u8; 8] = *b"hopxport";
@@ -39,6 +43,8 @@ struct Carried {
     choice: Option<u64>,
     gone: PortCounters,
     ports: Vec<CarriedPort>,
+    services: Vec<service::Carried>,
+    clients: Vec<Affinity>,
 }
 
 #[derive(Debug)]
@@ -68,6 +74,7 @@ impl Tables {
             neighbors: _,
             fib: _,
             gone,
+            services,
             open: _,
         } = self;
         let mut form = Writer::default();
@@ -89,6 +96,8 @@ impl Tables {
                     form.number("floods-full-at", floods.full_at().0);
                     form.record("counters", |form| put_counters(form, counters));
                 }),
+                Table::Service => service::put_services(&mut form, services),
+                Table::Affinity => service::put_clients(&mut form, services),
             }
         }
         let mut bytes = MAGIC.to_vec();
@@ -103,7 +112,7 @@ impl Tables {
     /// # Errors
     /// See [`ImportError`].
     pub fn import(&mut self, bytes: &[u8]) -> Result<(), ImportError> {
-        let Carried { now, walks, epoch, choice, gone, ports } = read(bytes)?;
+        let Carried { now, walks, epoch, choice, gone, ports, services, clients } = read(bytes)?;
         self.advance(Instant(now));
         self.walks = self.walks.max(walks);
         self.epoch = self.epoch.max(epoch);
@@ -118,6 +127,14 @@ impl Tables {
                     port.counters.add(&counters);
                 }
                 None => self.gone.add(&counters),
+            }
+        }
+        self.services.lay_out(self.seeds.choice, self.now);
+        services.into_iter().for_each(|carried| carried.give(&mut self.services));
+        for client in clients {
+            let service = self.services.by_id(client.service);
+            if service.is_some_and(|service| service.config.affinity.is_some()) {
+                self.services.clients_mut().put(client, self.now);
             }
         }
         Ok(())
@@ -148,6 +165,8 @@ fn read(bytes: &[u8]) -> Result<Carried, ImportError> {
         choice: fields.number_if_there("choice")?,
         gone: take_counters(fields.record("gone")?)?,
         ports: fields.list("ports")?.into_iter().map(port).collect::<Result<_, _>>()?,
+        services: service::take_services(&fields)?,
+        clients: service::take_clients(&fields)?,
     })
 }
 

@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
-use crate::config::{Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, Seeds};
+use crate::config::{
+    Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, Seeds, ServiceConfig,
+};
 use crate::counters::{Counters, PortCounters};
 use crate::input::PortId;
 use crate::time::Instant;
@@ -23,6 +25,7 @@ pub mod lpm;
 pub mod map;
 pub mod port;
 pub mod rows;
+pub mod service;
 pub mod slab;
 pub mod snapshot;
 mod undo;
@@ -34,6 +37,7 @@ pub use snapshot::RestoreError;
 
 use fib::Fib;
 use map::Map;
+use service::{Chosen, Refusal, ServiceSlot, Services};
 
 /// Where an address is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +55,14 @@ pub enum Effect {
     SpendError(Slot),
     /// So many tokens of the port's share of floods are used.
     SpendFlood(Slot, u32),
+    /// A connection begins that a Service gave a backend.
+    Chosen(Chosen),
+    /// A Service refused a connection.
+    Refused(ServiceSlot, Refusal),
 }
 
 /// The effects of one walk.
-pub type Effects = heapless::Vec<Effect, 4>;
+pub type Effects = heapless::Vec<Effect, 6>;
 
 /// All state.
 #[derive(Clone, Debug)]
@@ -74,6 +82,7 @@ pub struct Tables {
     neighbors: Map<IpAddress, Neighbor>,
     fib: Fib,
     gone: PortCounters,
+    services: Services,
     /// A snapshot that is being taken.
     open: Option<snapshot::Open>,
 }
@@ -96,6 +105,7 @@ impl Tables {
             neighbors: Map::new(seeds.table, addresses_max),
             fib: Fib::default(),
             gone: PortCounters::default(),
+            services: Services::new(seeds, &limits),
             open: None,
         }
     }
@@ -174,6 +184,13 @@ impl Tables {
         &self.fib
     }
 
+    /// The Services.
+    #[must_use]
+    #[inline]
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
     /// Rate of ICMP errors a port may cause.
     #[must_use]
     pub fn error_rate(&self) -> Rate {
@@ -209,6 +226,8 @@ impl Tables {
                         port.floods.spend(now, floods, *tokens);
                     }
                 }
+                Effect::Chosen(chosen) => self.services.began(now, chosen),
+                Effect::Refused(slot, refusal) => self.services.refused(*slot, *refusal),
             }
         }
     }
@@ -231,23 +250,28 @@ impl Tables {
         Counters { ports, gone: self.gone.clone() }
     }
 
-    /// What follows from other rows and is in no snapshot: FDB and neighbors, as the ports behind.
+    /// What follows from other rows and is in no snapshot: FDB and neighbors, as the ports behind,
+    /// and where Services are found.
     #[cfg(test)]
     pub(crate) fn derived(&self) -> alloc::string::String {
-        alloc::format!("{:?} {:?}", self.fdb.sorted(), self.neighbors.sorted())
+        let (fdb, neighbors) = (self.fdb.sorted(), self.neighbors.sorted());
+        alloc::format!("{fdb:?} {neighbors:?} {}", self.services.derived())
     }
 
-    /// The desired state in force, ports and routes sorted.
+    /// The desired state in force, ports, routes and Services sorted.
     #[must_use]
     pub fn config(&self) -> Config {
         let mut ports: Vec<PortConfig> =
             self.ports.iter().map(|(_, port)| port.config.clone()).collect();
         ports.sort_by_key(|port| port.id);
+        let mut services: Vec<ServiceConfig> =
+            self.services.iter().map(|(_, service)| service.config.clone()).collect();
+        services.sort_by_key(|service| service.id);
         Config {
             node: self.node.clone(),
             ports,
             routes: self.fib.routes().to_vec(),
-            services: Vec::new(),
+            services,
             complete: self.complete,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Every table is in [`Table`] and has its rows in [`Tables::row`], which takes [`Tables`] apart by
 //! name: a new table does not compile until it is shown, and what is shown is in all three. What
-//! follows from other rows (FDB, neighbors, the ports' index) is not shown; a restored switch
+//! follows from other rows (FDB, neighbors, the index of ports and that of Services) is not shown; a restored switch
 //! makes it anew.
 
 use alloc::string::String;
@@ -44,6 +44,8 @@ tables! {
     6 Gone "gone" "What removed ports had counted; one row.";
     5 Route "route" "Routes in the order of their prefixes.";
     4 Port "port" "Ports by slot: configuration, shares, counters.";
+    7 Service "service" "Services by slot: configuration, counts, whose turn it is.";
+    8 Affinity "affinity" "Clients of Services by place, each with its backend.";
 }
 
 impl Table {
@@ -136,6 +138,8 @@ impl Tables {
             Table::Limits | Table::State | Table::Node | Table::Gone => 1,
             Table::Port => self.ports.slots(),
             Table::Route => self.fib.routes().len(),
+            Table::Service => self.services.rows().slots(),
+            Table::Affinity => self.services.clients().rows().slots(),
         }
     }
 
@@ -156,6 +160,7 @@ impl Tables {
             neighbors: _,
             fib,
             gone,
+            services,
             open: _,
         } = self;
         match table {
@@ -174,6 +179,14 @@ impl Tables {
                 None => return false,
             },
             Table::Gone => gone.put(words),
+            Table::Service => match services.rows().get(slot) {
+                Some(service) => service.put(words),
+                None => return false,
+            },
+            Table::Affinity => match services.clients().rows().get(slot) {
+                Some(affinity) => affinity.put(words),
+                None => return false,
+            },
         }
         true
     }

@@ -9,7 +9,7 @@ use crate::config::{
 };
 
 /// Bytes of a name at most: no object of Kubernetes has a longer one.
-const NAME_MAX: usize = 4_096;
+pub(crate) const NAME_MAX: usize = 4_096;
 
 /// The count of bytes, then eight of them a word.
 impl Words for String {
