@@ -2,8 +2,8 @@
 //!
 //! hashbrown lays items out by a seed and grows only by configuration; walks look up, never
 //! iterate. Room is there from the start ([`Map::new`]), or made as it is needed where only
-//! configuration adds items and most nodes have few ([`Map::growing`]). [`Map::sorted`] is for dumps, digests and floods, whose order must not depend on the
-//! layout.
+//! configuration adds items and most nodes have few ([`Map::growing`]). [`Map::sorted`] is for
+//! dumps, digests and floods, whose order must not depend on the layout.
 
 #![expect(
     clippy::disallowed_types,

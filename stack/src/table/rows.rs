@@ -2,8 +2,8 @@
 //!
 //! Every table is in [`Table`] and has its rows in [`Tables::row`], which takes [`Tables`] apart by
 //! name: a new table does not compile until it is shown, and what is shown is in all three. What
-//! follows from other rows (FDB, neighbors, the index of ports and that of Services) is not shown; a restored switch
-//! makes it anew.
+//! follows from other rows (FDB, neighbors, the index of ports and that of Services) is not shown;
+//! a restored switch makes it anew.
 
 use alloc::string::String;
 use alloc::vec::Vec;

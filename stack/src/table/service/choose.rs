@@ -118,7 +118,7 @@ impl Services {
             index,
             local: backend.local,
             why: if kept.is_some() { Why::Affinity } else { Why::Method(config.method) },
-            of: u16::try_from(candidates.places.len()).unwrap_or(u16::MAX),
+            of: u16::try_from(candidates.runners.len()).unwrap_or(u16::MAX),
             chosen: Chosen { slot, index, turn: turn.map(|turn| (path, turn)), client },
         })
     }
@@ -140,42 +140,39 @@ impl Services {
 
 /// A place, and whose turn is next where turns are taken. `None` without candidates.
 fn by_method(service: &Service, path: Path, request: &Request<'_>) -> Option<(u16, Option<u32>)> {
-    let candidates = service.candidates(path);
-    let Candidates { places, equal, weights, stride, rows } = candidates;
+    let Candidates { runners, equal, weights, stride, rows } = service.candidates(path);
     let turn = service.turns.get(path.index()).copied().unwrap_or(0);
-    let race = |key, runners: &mut dyn Iterator<Item = Runner>| winner(key, *equal, runners);
     let connection = |seed| of_connection(seed, request.tuple);
-    let key = || connection(request.choice_seed);
+    let all = || runners.iter().copied();
     match service.config.method {
-        Method::Random => Some((race(key(), &mut service.runners(candidates))?, None)),
+        Method::Random => {
+            let place = winner(connection(request.choice_seed), *equal, all())?;
+            Some((place, None))
+        }
         Method::SourceHash => {
             let [high, low] = halves(&request.client);
-            let key = hash::numbers(request.choice_seed ^ CLIENT, &[high, low]);
-            Some((race(key, &mut service.runners(candidates))?, None))
+            let client = hash::numbers(request.choice_seed ^ CLIENT, &[high, low]);
+            Some((winner(client, *equal, all())?, None))
         }
         Method::LeastConnections => {
-            let least = service.runners(candidates).min_by(|one, other| {
-                let (one_load, other_load) = (active(service, one), active(service, other));
-                // Connections over weight of one beside those of the other, without division.
-                let one_share = one_load * u64::from(other.weight);
-                one_share.cmp(&(other_load * u64::from(one.weight)))
-            })?;
-            let load = active(service, &least);
-            let mut equals = service.runners(candidates).filter(|runner| {
-                active(service, runner) * u64::from(least.weight) == load * u64::from(runner.weight)
-            });
-            Some((race(key(), &mut equals)?, None))
+            // Connections over weight of one beside those of another, without division.
+            let load = |runner: &Runner, beside: &Runner| {
+                active(service, runner) * u64::from(beside.weight)
+            };
+            let least = all().min_by(|one, other| load(one, other).cmp(&load(other, one)))?;
+            let equals = all().filter(|runner| load(runner, &least) == load(&least, runner));
+            Some((winner(connection(request.choice_seed), *equal, equals)?, None))
         }
         Method::Maglev => Some((maglev::look_up(rows, connection(maglev::KEY))?, None)),
         Method::RoundRobin => {
-            let next = places.partition_point(|place| u32::from(*place) < turn);
-            let place = *places.get(next).or_else(|| places.first())?;
+            let next = runners.partition_point(|runner| u32::from(runner.place) < turn);
+            let place = runners.get(next).or_else(|| runners.first())?.place;
             Some((place, Some(u32::from(place) + 1)))
         }
         Method::WeightedRoundRobin => {
-            let each = service.runners(candidates).map(|runner| runner.weight);
-            let place = turn::by_weight(turn, *stride, *weights, each)?;
-            Some((*places.get(place)?, Some(turn::next(turn, *weights))))
+            let each = runners.iter().map(|runner| runner.weight);
+            let at = turn::by_weight(turn, *stride, *weights, each)?;
+            Some((runners.get(at)?.place, Some(turn::next(turn, *weights))))
         }
     }
 }

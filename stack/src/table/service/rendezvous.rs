@@ -7,8 +7,8 @@
 //! weight says.
 //!
 //! The logarithm has 32 binary places, rounded down, and is found by squaring: equal on every
-//! machine. So a share is off by some 2^-32 of all keys. Clocks that are equal are told apart by the
-//! scores; so equal weights give the same winner both ways.
+//! machine. So a share is off by some 2^-32 of all keys. Clocks that are equal are told apart by
+//! the scores; so equal weights give the same winner both ways.
 
 use core::cmp::Ordering;
 

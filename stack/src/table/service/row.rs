@@ -24,8 +24,6 @@ pub struct Service {
     pub turns: [u32; 2],
     /// Connections that were refused.
     pub refused: Refused,
-    /// The hash of who each backend is, in their order.
-    hashes: Vec<u64>,
     /// By [`Path::index`].
     candidates: [Candidates; 2],
     any: bool,
@@ -54,11 +52,12 @@ pub struct Refused {
 words_of!(Load { active, total });
 words_of!(Refused { no_backends, none_local, source });
 
-/// The backends of a path, and what choices among them need.
+/// The backends of a path, and what choices among them need: all of it side by side, since with
+/// many Services a choice costs what memory does.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Candidates {
-    /// Their places, ascending.
-    pub(super) places: Vec<u16>,
+    /// In the order of their places.
+    pub(super) runners: Vec<Runner>,
     /// Whether their weights are equal.
     pub(super) equal: bool,
     /// Their weights together.
@@ -74,13 +73,11 @@ impl Service {
     #[must_use]
     pub fn new(config: ServiceConfig) -> Self {
         let selected = select(&config.backends);
-        let hashes: Vec<u64> = config.backends.iter().map(hash_of).collect();
-        let candidates = selected.places.map(|places| Candidates::new(&config, &hashes, places));
+        let candidates = selected.places.map(|places| Candidates::new(&config, &places));
         Self {
             loads: config.backends.iter().map(|_| Load::default()).collect(),
             turns: [0; 2],
             refused: Refused::default(),
-            hashes,
             candidates,
             any: selected.any,
             config,
@@ -141,9 +138,8 @@ impl Service {
     }
 
     /// The backends that new connections may be given on a path, by their places, ascending.
-    #[must_use]
-    pub fn usable(&self, path: Path) -> &[u16] {
-        &self.candidates(path).places
+    pub fn usable(&self, path: Path) -> impl Iterator<Item = u16> {
+        self.candidates(path).runners.iter().map(|runner| runner.place)
     }
 
     /// Whether a backend can be used, on this node or elsewhere.
@@ -180,51 +176,30 @@ impl Service {
             Path::Local => local,
         }
     }
-
-    /// The candidates of a path as the hashes see them.
-    pub(super) fn runners<'a>(
-        &'a self,
-        candidates: &'a Candidates,
-    ) -> impl Iterator<Item = Runner> + 'a {
-        runners(&self.config, &self.hashes, &candidates.places)
-    }
 }
 
 impl Candidates {
-    fn new(config: &ServiceConfig, hashes: &[u64], places: Vec<u16>) -> Self {
-        let runners: Vec<Runner> = runners(config, hashes, &places).collect();
+    fn new(config: &ServiceConfig, places: &[u16]) -> Self {
+        let runner = |place: &u16| {
+            let backend = config.backends.get(usize::from(*place))?;
+            Some(Runner { place: *place, weight: backend.weight, hash: hash_of(backend) })
+        };
+        let runners: Vec<Runner> = places.iter().filter_map(runner).collect();
         let first = runners.first().map_or(0, |runner| runner.weight);
         let weights = runners.iter().map(|runner| u32::from(runner.weight)).sum();
         let stride =
             if config.method == Method::WeightedRoundRobin { turn::stride(weights) } else { 1 };
         let rows =
             if config.method == Method::Maglev { maglev::table(&runners) } else { Vec::new() };
-        Self {
-            equal: runners.iter().all(|runner| runner.weight == first),
-            weights,
-            stride,
-            rows,
-            places,
-        }
+        let equal = runners.iter().all(|runner| runner.weight == first);
+        Self { runners, equal, weights, stride, rows }
     }
 
     /// Whether a place is one of theirs.
     pub(super) fn has(&self, place: usize) -> bool {
-        let place = u16::try_from(place);
-        place.is_ok_and(|place| self.places.binary_search(&place).is_ok())
+        let of = |runner: &Runner| usize::from(runner.place);
+        self.runners.binary_search_by_key(&place, of).is_ok()
     }
-}
-
-fn runners<'a>(
-    config: &'a ServiceConfig,
-    hashes: &'a [u64],
-    places: &'a [u16],
-) -> impl Iterator<Item = Runner> + 'a {
-    places.iter().filter_map(|place| {
-        let at = usize::from(*place);
-        let weight = config.backends.get(at)?.weight;
-        Some(Runner { place: *place, weight, hash: *hashes.get(at)? })
-    })
 }
 
 fn serving(backend: &Backend) -> bool {
@@ -250,7 +225,7 @@ pub(super) fn halves(address: &IpAddress) -> [u64; 2] {
 
 impl Words for Service {
     fn put(&self, out: &mut Vec<u64>) {
-        let Self { config, loads, turns, refused, hashes: _, candidates: _, any: _ } = self;
+        let Self { config, loads, turns, refused, candidates: _, any: _ } = self;
         config.put(out);
         loads.put(out);
         turns.put(out);

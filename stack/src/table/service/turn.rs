@@ -5,10 +5,11 @@
 //!
 //! **By weight**: the number counts turns, as many to a cycle as all weights together. Turn *t*
 //! falls on point *t* * stride of a circle on which each backend has an arc as long as its weight.
-//! The stride is coprime to the cycle, so each point comes once a cycle, hence each backend as often
-//! as its weight says. It lies near the cycle's golden section, where turns of one backend are as
-//! evenly apart as can be: nobody waits three times as long as if they were exactly even. Other
-//! interleavings keep a number for each backend (nginx) or serve the heavy ones in a row (IPVS).
+//! The stride is coprime to the cycle, so each point comes once a cycle, hence each backend as
+//! often as its weight says. It lies near the cycle's golden section, where turns of one backend
+//! are as evenly apart as can be: in cycles of some hundred turns nobody waits three times as long
+//! as if they were exactly even. Other interleavings keep a number for each backend (nginx) or
+//! serve the heavy ones in a row (IPVS).
 
 /// 2^32 by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9;

@@ -160,7 +160,8 @@ proptest! {
             ..config
         }]);
         for kind in frontends(1).iter().map(|frontend| frontend.kind) {
-            let usable = row(&services).usable(row(&services).path(kind, outside));
+            let path = row(&services).path(kind, outside);
+            let usable: Vec<u16> = row(&services).usable(path).collect();
             match ask_behind(&services, kind, outside, &tuple(port)) {
                 Ok(choice) => {
                     prop_assert!(usable.contains(&choice.index));
