@@ -1,14 +1,19 @@
 //! A journal of a busy switch, replayed: equal to the last digest, and differing where it must.
 
+use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 
 use super::*;
-use crate::config::{Change, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds};
+use crate::config::{
+    Backend, Change, Frontend, FrontendKind, Limits, Method, NodeConfig, PortConfig, PortKind,
+    Route, RouteTarget, Seeds, ServiceConfig, ServiceId, ServiceProtocol,
+};
 use crate::journal::{Begin, Recorder, Tape, records};
 use crate::table::RestoreError;
+use crate::time::Duration;
 use crate::wire::build::Link;
 use crate::words::Words;
 
@@ -46,8 +51,36 @@ fn config() -> Change {
         Change::Port(pod(A, 2)),
         Change::Port(pod(B, 3)),
         Change::Routes(vec![connected]),
+        Change::Service(service()),
         Change::Complete(true),
     ])
+}
+
+fn service() -> ServiceConfig {
+    let (address, kind) = (Some(Ipv4Address::new(10, 96, 0, 1).into()), FrontendKind::ClusterIp);
+    let backend = |n| Backend {
+        address: Ipv4Address::new(10, 1, 0, n).into(),
+        port: 8_080,
+        weight: 1 + u16::from(n),
+        local: true,
+        ready: true,
+        serving: true,
+        terminating: false,
+        for_node: None,
+        for_zone: Some(true),
+    };
+    ServiceConfig {
+        id: ServiceId(1),
+        name: "default/web".to_string(),
+        protocol: ServiceProtocol::Tcp,
+        frontends: vec![Frontend { kind, address, port: 80 }],
+        method: Method::Maglev,
+        affinity: Some(Duration::from_secs(10)),
+        internal_local: true,
+        external_local: false,
+        source_ranges: Vec::new(),
+        backends: vec![backend(2), backend(3)],
+    }
 }
 
 /// A switch with its journal.

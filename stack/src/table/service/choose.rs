@@ -4,7 +4,7 @@
 use smoltcp::wire::IpAddress;
 
 use super::rendezvous::{Runner, winner};
-use super::row::{Candidates, Service, halves};
+use super::row::{Candidate, Candidates, Service, halves};
 use super::select::Path;
 use super::{ServiceSlot, Services, maglev, turn};
 use crate::config::{FrontendKind, Method, ServiceId};
@@ -105,74 +105,75 @@ impl Services {
         let candidates = service.candidates(path);
         let none = if service.has_usable() { Refusal::NoneLocal } else { Refusal::NoBackends };
         let kept = self.kept(service, candidates, &client, now);
-        let (index, turn) = match kept {
-            Some(index) => (index, None),
-            None => by_method(service, path, request).ok_or(none)?,
+        let (candidate, turn) = match kept {
+            Some(candidate) => (candidate, None),
+            None => {
+                let (place, turn) = by_method(service, path, request).ok_or(none)?;
+                (candidates.at(place).ok_or(none)?, turn)
+            }
         };
-        let config = &service.config;
-        let backend = config.backends.get(usize::from(index)).ok_or(none)?;
+        let (config, index) = (&service.config, candidate.runner.place);
         let client = config.affinity.map(|_| client);
         Ok(Choice {
             service: config.id,
-            backend: (backend.address, backend.port),
+            backend: (candidate.address, candidate.port),
             index,
-            local: backend.local,
+            local: candidate.local,
             why: if kept.is_some() { Why::Affinity } else { Why::Method(config.method) },
-            of: u16::try_from(candidates.runners.len()).unwrap_or(u16::MAX),
+            of: u16::try_from(candidates.all.len()).unwrap_or(u16::MAX),
             chosen: Chosen { slot, index, turn: turn.map(|turn| (path, turn)), client },
         })
     }
 
     /// The backend that the client has, if it can be used on this path.
-    fn kept(
+    fn kept<'a>(
         &self,
         service: &Service,
-        candidates: &Candidates,
+        candidates: &'a Candidates,
         client: &IpAddress,
         now: Instant,
-    ) -> Option<u16> {
+    ) -> Option<&'a Candidate> {
         service.config.affinity?;
         let row = self.affinities.find(service.config.id, client, now)?;
-        let place = service.place(&row.backend, row.port).filter(|place| candidates.has(*place))?;
-        u16::try_from(place).ok()
+        candidates.find(row.backend, row.port)
     }
 }
 
 /// A place, and whose turn is next where turns are taken. `None` without candidates.
 fn by_method(service: &Service, path: Path, request: &Request<'_>) -> Option<(u16, Option<u32>)> {
-    let Candidates { runners, equal, weights, stride, rows } = service.candidates(path);
+    let Candidates { all, equal, weights, stride, rows } = service.candidates(path);
     let turn = service.turns.get(path.index()).copied().unwrap_or(0);
     let connection = |seed| of_connection(seed, request.tuple);
-    let all = || runners.iter().copied();
+    let runners = || all.iter().map(|candidate| candidate.runner);
     match service.config.method {
         Method::Random => {
-            let place = winner(connection(request.choice_seed), *equal, all())?;
+            let place = winner(connection(request.choice_seed), *equal, runners())?;
             Some((place, None))
         }
         Method::SourceHash => {
             let [high, low] = halves(&request.client);
             let client = hash::numbers(request.choice_seed ^ CLIENT, &[high, low]);
-            Some((winner(client, *equal, all())?, None))
+            Some((winner(client, *equal, runners())?, None))
         }
         Method::LeastConnections => {
             // Connections over weight of one beside those of another, without division.
             let load = |runner: &Runner, beside: &Runner| {
                 active(service, runner) * u64::from(beside.weight)
             };
-            let least = all().min_by(|one, other| load(one, other).cmp(&load(other, one)))?;
-            let equals = all().filter(|runner| load(runner, &least) == load(&least, runner));
+            let least = runners().min_by(|one, other| load(one, other).cmp(&load(other, one)))?;
+            let equals = runners().filter(|runner| load(runner, &least) == load(&least, runner));
             Some((winner(connection(request.choice_seed), *equal, equals)?, None))
         }
         Method::Maglev => Some((maglev::look_up(rows, connection(maglev::KEY))?, None)),
         Method::RoundRobin => {
-            let next = runners.partition_point(|runner| u32::from(runner.place) < turn);
-            let place = runners.get(next).or_else(|| runners.first())?.place;
+            let next = all.partition_point(|it| u32::from(it.runner.place) < turn);
+            let place = all.get(next).or_else(|| all.first())?.runner.place;
             Some((place, Some(u32::from(place) + 1)))
         }
         Method::WeightedRoundRobin => {
-            let each = runners.iter().map(|runner| runner.weight);
+            let each = runners().map(|runner| runner.weight);
             let at = turn::by_weight(turn, *stride, *weights, each)?;
-            Some((runners.get(at)?.place, Some(turn::next(turn, *weights))))
+            Some((all.get(at)?.runner.place, Some(turn::next(turn, *weights))))
         }
     }
 }

@@ -7,9 +7,10 @@
 //! that comes in by another node goes to the same backend.
 //!
 //! A backend has as many rows as its weight is of all weights, one at least, give or take one.
-//! There are 251 rows for fewer than 50 backends, 4,093 for fewer than 800, else 65,537, so each
-//! has five at least and shares are off by a fifth at most, for a few backends by little. A row is
-//! two bytes. When backends come to be 50 or 800 most connections move: the table is another.
+//! There are 251 rows for fewer than 50 backends, 4,093 for fewer than 800, 16,381 for fewer than
+//! 3,200, else 65,537, so each has five at least and shares are off by a fifth at most, for a few
+//! backends by little. A row is two bytes. When backends come to be 50, 800 or 3,200 most
+//! connections move: the table is another.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -21,7 +22,7 @@ use crate::hash;
 /// Keys the hashes of connections and backends, on every node, whatever its seeds: "hopmglev".
 pub(super) const KEY: u64 = 0x686f_706d_676c_6576;
 /// Tables serve fewer backends than this, and have so many rows.
-const SIZES: [(usize, u16); 2] = [(50, 251), (800, 4_093)];
+const SIZES: [(usize, u16); 3] = [(50, 251), (800, 4_093), (3_200, 16_381)];
 /// Rows of the largest table, a prime.
 const MOST: u32 = 65_537;
 /// On a row that is free.

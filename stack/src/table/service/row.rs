@@ -56,8 +56,8 @@ words_of!(Refused { no_backends, none_local, source });
 /// many Services a choice costs what memory does.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Candidates {
-    /// In the order of their places.
-    pub(super) runners: Vec<Runner>,
+    /// In the order of their places, hence of address and port.
+    pub(super) all: Vec<Candidate>,
     /// Whether their weights are equal.
     pub(super) equal: bool,
     /// Their weights together.
@@ -66,6 +66,15 @@ pub(super) struct Candidates {
     pub(super) stride: u32,
     /// Maglev's table, for that method.
     pub(super) rows: Vec<u16>,
+}
+
+/// A backend of a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) runner: Runner,
+    pub(super) address: IpAddress,
+    pub(super) port: u16,
+    pub(super) local: bool,
 }
 
 impl Service {
@@ -139,7 +148,7 @@ impl Service {
 
     /// The backends that new connections may be given on a path, by their places, ascending.
     pub fn usable(&self, path: Path) -> impl Iterator<Item = u16> {
-        self.candidates(path).runners.iter().map(|runner| runner.place)
+        self.candidates(path).all.iter().map(|candidate| candidate.runner.place)
     }
 
     /// Whether a backend can be used, on this node or elsewhere.
@@ -180,25 +189,37 @@ impl Service {
 
 impl Candidates {
     fn new(config: &ServiceConfig, places: &[u16]) -> Self {
-        let runner = |place: &u16| {
+        let candidate = |place: &u16| {
             let backend = config.backends.get(usize::from(*place))?;
-            Some(Runner { place: *place, weight: backend.weight, hash: hash_of(backend) })
+            let runner = Runner { place: *place, weight: backend.weight, hash: hash_of(backend) };
+            let Backend { address, port, local, .. } = *backend;
+            Some(Candidate { runner, address, port, local })
         };
-        let runners: Vec<Runner> = places.iter().filter_map(runner).collect();
-        let first = runners.first().map_or(0, |runner| runner.weight);
-        let weights = runners.iter().map(|runner| u32::from(runner.weight)).sum();
+        let all: Vec<Candidate> = places.iter().filter_map(candidate).collect();
+        let weight = |candidate: &Candidate| candidate.runner.weight;
+        let weights = all.iter().map(|candidate| u32::from(weight(candidate))).sum();
+        let equal = all.iter().zip(all.iter().skip(1)).all(|(a, b)| weight(a) == weight(b));
         let stride =
             if config.method == Method::WeightedRoundRobin { turn::stride(weights) } else { 1 };
-        let rows =
-            if config.method == Method::Maglev { maglev::table(&runners) } else { Vec::new() };
-        let equal = runners.iter().all(|runner| runner.weight == first);
-        Self { runners, equal, weights, stride, rows }
+        let rows = if config.method == Method::Maglev {
+            maglev::table(&all.iter().map(|candidate| candidate.runner).collect::<Vec<Runner>>())
+        } else {
+            Vec::new()
+        };
+        Self { all, equal, weights, stride, rows }
     }
 
-    /// Whether a place is one of theirs.
-    pub(super) fn has(&self, place: usize) -> bool {
-        let of = |runner: &Runner| usize::from(runner.place);
-        self.runners.binary_search_by_key(&place, of).is_ok()
+    /// The candidate of a place.
+    pub(super) fn at(&self, place: u16) -> Option<&Candidate> {
+        let found = self.all.binary_search_by_key(&place, |candidate| candidate.runner.place);
+        found.ok().and_then(|at| self.all.get(at))
+    }
+
+    /// The candidate of that address and port.
+    pub(super) fn find(&self, address: IpAddress, port: u16) -> Option<&Candidate> {
+        let of = |candidate: &Candidate| (candidate.address, candidate.port);
+        let found = self.all.binary_search_by_key(&(address, port), of);
+        found.ok().and_then(|at| self.all.get(at))
     }
 }
 

@@ -22,12 +22,13 @@ fn shares(rows: &[u16], count: usize) -> Vec<usize> {
 #[test]
 fn sizes_follow_the_number_of_backends() {
     let size = |count| table(&runners(&vec![1; count])).len();
-    assert_eq!([0, 1, 49, 50, 799, 800].map(size), [0, 251, 251, 4_093, 4_093, 65_537]);
+    assert_eq!([0, 1, 49, 50, 799, 800].map(size), [0, 251, 251, 4_093, 4_093, 16_381]);
+    assert_eq!([3_199, 3_200].map(size), [16_381, 65_537]);
 }
 
 #[test]
 fn equals_have_equal_shares() {
-    for count in [1_usize, 2, 3, 7, 49, 50, 799, 800, 10_000] {
+    for count in [1_usize, 2, 3, 7, 49, 50, 799, 800, 3_199, 3_200, 10_000] {
         let rows = table(&runners(&vec![3; count]));
         let even = rows.len() / count;
         let shares = shares(&rows, count);
