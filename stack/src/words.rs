@@ -84,7 +84,25 @@ macro_rules! words_of {
     };
 }
 
-pub(crate) use words_of;
+/// Enumerations without fields, by number.
+macro_rules! enums {
+    ($($type:ident { $($variant:ident = $number:literal),+ $(,)? })+) => {$(
+        impl $crate::words::Words for $type {
+            fn put(&self, out: &mut ::alloc::vec::Vec<u64>) {
+                out.push(match self { $(Self::$variant => $number,)+ });
+            }
+
+            fn take(words: &mut $crate::words::Take<'_>) -> Option<Self> {
+                match words.word()? {
+                    $($number => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    )+};
+}
+
+pub(crate) use {enums, words_of};
 
 /// Numbers that fit a word.
 macro_rules! numbers {

@@ -37,24 +37,6 @@ impl Words for String {
     }
 }
 
-/// Enumerations without fields, by number.
-macro_rules! enums {
-    ($($type:ident { $($variant:ident = $number:literal),+ $(,)? })+) => {$(
-        impl Words for $type {
-            fn put(&self, out: &mut Vec<u64>) {
-                out.push(match self { $(Self::$variant => $number,)+ });
-            }
-
-            fn take(words: &mut Take<'_>) -> Option<Self> {
-                match words.word()? {
-                    $($number => Some(Self::$variant),)+
-                    _ => None,
-                }
-            }
-        }
-    )+};
-}
-
 enums! {
     ServiceProtocol { Tcp = 6, Udp = 17, Sctp = 132 }
     FrontendKind { ClusterIp = 0, NodePort = 1, LoadBalancer = 2, ExternalIp = 3, HostPort = 4 }

@@ -62,4 +62,32 @@ impl Side {
             Self::Responder => 1,
         }
     }
+    /// This side's of two.
+    #[must_use]
+    #[inline]
+    pub const fn of<T: Copy>(self, [originator, responder]: [T; 2]) -> T {
+        match self {
+            Self::Originator => originator,
+            Self::Responder => responder,
+        }
+    }
+
+    /// This side's of two, to be changed.
+    #[inline]
+    pub const fn of_mut<T>(self, [originator, responder]: &mut [T; 2]) -> &mut T {
+        match self {
+            Self::Originator => originator,
+            Self::Responder => responder,
+        }
+    }
+
+    /// A flag of this side.
+    #[must_use]
+    #[inline]
+    pub const fn flag(self, flag: u16) -> u16 {
+        match self {
+            Self::Originator => flag,
+            Self::Responder => flag << 1,
+        }
+    }
 }
