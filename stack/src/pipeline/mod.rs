@@ -24,6 +24,7 @@ pub mod packet;
 pub mod parse;
 pub mod policy;
 pub mod rewrite;
+pub mod segment;
 
 use packet::Packet;
 
