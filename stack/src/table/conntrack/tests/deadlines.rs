@@ -121,6 +121,18 @@ fn three_times_again_without_an_answer() {
 }
 
 #[test]
+fn the_same_numbers_from_both_sides_are_no_repetition() {
+    let mut talk = Talk::begin(&tcp(SYN, 1_000, 0));
+    talk.say(R, &tcp(SYN | ACK, 1_000, 1_001), State::SynReceived);
+    for _ in 0..5 {
+        for side in [O, R] {
+            talk.say(side, &tcp(ACK, 1_001, 1_001), State::Established);
+            assert_eq!(talk.track.again, 0);
+        }
+    }
+}
+
+#[test]
 fn any_difference_is_no_repetition() {
     let base = data(ACK, 1_001, 5_001, 5);
     let others = [

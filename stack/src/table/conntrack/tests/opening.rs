@@ -175,7 +175,8 @@ fn an_ignored_syn_that_nobody_answers_changes_nothing() {
     assert_eq!(talk.judge(O, &tcp(SYN | ACK, 90_000, 700_001)), Advance::Invalid);
     // The connection goes on, so it was old or forged.
     let mut lives = talk.clone();
-    lives.say(R, &data(ACK, R_FIRST + 1, O_FIRST + 1, 10), State::Established);
+    lives.say(R, &tcp(ACK, R_FIRST + 1, O_FIRST + 1), State::Established);
+    assert_eq!(lives.rest(), 86_400);
     assert!(!lives.track.has(flag::SYN_IGNORED | O.flag(flag::ACKED)));
     assert_eq!(lives.track.acked, [0, O_FIRST + 1]);
     assert_eq!(lives.judge(R, &tcp(SYN | ACK, 90_000, 700_001)), Advance::Ignored);
@@ -190,6 +191,8 @@ fn a_challenge_in_last_ack_is_no_last_ack() {
     talk.say(R, &tcp(FIN | ACK, R_FIRST + 1, O_FIRST + 1), State::FinWait);
     talk.say(O, &tcp(FIN | ACK, O_FIRST + 1, R_FIRST + 2), State::LastAck);
     talk.remember(O, &tcp(SYN, 700_000, 0));
+    // The originator itself may acknowledge the other's FIN.
+    talk.clone().say(O, &tcp(ACK, O_FIRST + 2, R_FIRST + 2), State::TimeWait);
     // RFC 5961 section 4: the responder says where it is.
     let challenge = tcp(ACK, R_FIRST + 2, O_FIRST + 1);
     talk.wait(1).remember(R, &challenge);

@@ -86,6 +86,8 @@ fn its_windows_are_followed_and_not_judged() {
 #[test]
 fn a_reset_is_judged_even_so() {
     let mut talk = picked_up();
+    // Of what nobody has answered yet nothing is worth keeping.
+    talk.clone().say(R, &tcp(RST, 95_000, 0), State::Close);
     talk.say(R, &tcp(ACK, 90_000, 40_100), State::Established);
     talk.say(O, &tcp(ACK, 40_100, 90_000), State::Established);
     assert_eq!(talk.judge(R, &tcp(RST, 89_999, 0)), Advance::Invalid);

@@ -65,7 +65,10 @@ fn what_lies_elsewhere_is_none() {
     let old = 5_001_u32.wrapping_sub(70_000);
     assert_eq!(talk.judge(O, &tcp(RST | ACK, 1_101, old)), Advance::Ignored);
     // Broken stacks set ACK and acknowledge nothing.
-    assert!(matches!(talk.judge(O, &tcp(RST | ACK, 1_101, 0)), Advance::Keep(_)));
+    let mut far = talk;
+    far.track.end[1] = 3_000_000_000;
+    assert_eq!(far.judge(O, &tcp(RST | ACK, 1_101, 1)), Advance::Invalid);
+    far.say(O, &tcp(RST | ACK, 1_101, 0), State::Close);
 }
 
 #[test]
@@ -92,6 +95,8 @@ fn a_refusal_must_acknowledge_the_syn() {
     let old = 1_001_u32.wrapping_sub(66_001);
     assert_eq!(talk.judge(R, &tcp(RST | ACK, 0, old)), Advance::Ignored);
     assert_eq!(talk.judge(R, &tcp(RST, 0, 0)), Advance::Ignored);
+    // The originator may give up.
+    talk.clone().say(O, &tcp(RST, 1_000, 0), State::Close);
 }
 
 #[test]
@@ -103,7 +108,11 @@ fn an_older_connection_of_the_responder_is_reset() {
     let mut reset = talk.clone();
     reset.say(O, &tcp(RST, 40_000, 0), State::Close);
     assert_eq!(reset.judge(O, &tcp(SYN, 1_000, 0)), Advance::Reopen);
-    talk.clone().say(O, &tcp(RST | ACK, 77, 80_000), State::Close);
+    talk.clone().say(O, &tcp(RST | ACK, 500_000, 80_000), State::Close);
+    assert_eq!(talk.judge(O, &tcp(RST, 500_000, 80_000)), Advance::Invalid);
+    // By a SYN instead, nothing of it is left.
+    let crossed = talk.clone().say(R, &tcp(SYN, 5_000, 0), State::SynSent2).track;
+    assert!(!crossed.has(R.flag(flag::ACKED)) && crossed.acked == [0; 2]);
     // Without a reset it opens all the same.
     talk.say(R, &tcp(SYN | ACK, 5_000, 1_001), State::SynReceived);
     assert_eq!(talk.track.acked, [0, 1_001]);
@@ -116,6 +125,10 @@ fn an_older_connection_of_the_responder_is_reset() {
 fn an_ignored_syn_is_refused() {
     let mut talk = in_flight();
     talk.remember(O, &tcp(SYN, 700_000, 0));
+    assert!(!talk.track.has(O.flag(flag::ACKED) | R.flag(flag::ACKED)));
+    // The old connection may be reset by what is in its window.
+    talk.clone().say(R, &tcp(RST, 5_001, 0), State::Close);
+    talk.clone().say(O, &tcp(RST, 1_050, 0), State::Close);
     assert_eq!(talk.judge(R, &tcp(RST | ACK, 0, 700_002)), Advance::Invalid);
     let mut ended = talk.clone();
     ended.say(R, &tcp(RST | ACK, 0, 700_001), State::Close);

@@ -131,6 +131,8 @@ fn an_abort_ends_it() {
             assert_eq!(judge(&open(), side, &chunk(kind, tag), 5), Advance::Invalid);
         }
     }
+    // What is not known is no tag.
+    assert_eq!(judge(&opening(), O, &chunk(ABORT, 0), 1), Advance::Invalid);
     // Refused.
     let mut track = opening();
     assert_eq!(say(&mut track, R, &chunk(ABORT, R_BEARS), 1), (State::Close, later(11)));
@@ -172,6 +174,7 @@ fn a_restart_replaces_the_tags_when_its_cookie_is_back() {
         assert_eq!(judge(&old, R, &chunk(COOKIE_ACK, 77), 1), Advance::Invalid);
         // The responder may refuse, and the old one lives.
         assert_eq!(judge(&track, R, &chunk(ABORT, 77), 1), Advance::Ignored);
+        assert_eq!(judge(&track, R, &chunk(SHUTDOWN_COMPLETE, 77), 1), Advance::Invalid);
         assert_eq!(say(&mut track, R, &init(INIT_ACK, 77, 88), 1), kept);
         assert_eq!(say(&mut track, O, &chunk(COOKIE_ECHO, 88), 1), kept);
         assert_eq!(track.end, [O_BEARS, R_BEARS]);
@@ -199,6 +202,16 @@ fn an_association_is_taken_up_by_what_is_said_amid_it() {
         assert_eq!(judge(&track, R, &chunk(DATA, 5), 1), Advance::Invalid);
         assert_eq!(first(&chunk(kind, 0)), None);
     }
+}
+
+#[test]
+fn what_was_taken_up_is_known_whole_after_a_restart() {
+    let mut track = first(&chunk(DATA, O_BEARS)).unwrap();
+    say(&mut track, O, &init(INIT, 0, 77), 1);
+    say(&mut track, R, &init(INIT_ACK, 77, 88), 1);
+    say(&mut track, R, &chunk(COOKIE_ACK, 77), 1);
+    assert_eq!(track.end, [88, 77]);
+    assert!(track.has(flag::ASSURED) && !track.has(flag::LIBERAL));
 }
 
 #[test]

@@ -33,6 +33,10 @@ fn the_upper_bound_of_data() {
     // And only if all else is right.
     assert_eq!(talk.judge(O, &data(ACK, 210_001, 300_001, 1)), Advance::Invalid);
     assert_eq!(talk.judge(O, &data(ACK, 210_001, 233_999, 1)), Advance::Invalid);
+    let mut ahead = talk;
+    ahead.track.end[0] = 220_003;
+    assert_eq!(ahead.judge(O, &data(ACK, 210_001, 300_000, 1)), Advance::Invalid);
+    assert!(matches!(ahead.judge(O, &data(ACK, 210_001, 300_000, 2)), Advance::Keep(_)));
 }
 
 #[test]
