@@ -4,9 +4,12 @@
 //!
 //! - a FIN that is sent again by the same side is not the other side's;
 //! - a SYN on a connection in SYN_SENT counts whatever its number is, as long as nobody answered;
-//! - a reset never moves a window, and one that does not fit a closing connection changes nothing;
+//! - a SYN on a connection that is over always opens another one;
+//! - a reset never moves a window, one that acknowledges nothing refuses no SYN, and one that does
+//!   not fit a closing connection changes nothing;
 //! - a refused connection ends by the time-out of CLOSE, not at once;
-//! - of a connection taken up amid the stream the numbers are followed.
+//! - of a connection taken up amid the stream the numbers are followed;
+//! - what is invalid changes nothing, not even the time-out of what it may have ended.
 
 use super::advance::Advance;
 use super::track::{Segment, State, Timeouts, Track, flag};
