@@ -215,31 +215,45 @@ pub struct Rewrite {
 }
 
 /// Where in an upper header a port stands, and which checksum covers it and the addresses.
+///
+/// A partial checksum ([`crate::Checksum::Partial`]) covers the pseudo-header only: addresses count
+/// in it, without the complement; a port does not, for it is among the bytes still to be summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sum {
     /// No upper header here: a later fragment, or a protocol of which nothing is known.
     Nothing,
-    /// TCP. A partial checksum covers the pseudo-header only.
+    /// TCP.
     Tcp {
-        /// Whether it is partial.
+        /// Whether its checksum is partial.
         partial: bool,
     },
-    /// UDP: as TCP; over IPv4 a zero stays (RFC 768), and what becomes zero is sent as ones.
+    /// UDP: as TCP, but a zero stays, since it means that there is none (RFC 768, RFC 6935 section
+    /// 5), and what becomes zero is sent as ones.
     Udp {
-        /// Whether it is partial.
+        /// Whether its checksum is partial.
         partial: bool,
     },
-    /// SCTP: CRC32c over header and payload, which is linear: the difference of the ports is
-    /// enough. No address is in it.
+    /// SCTP: CRC32c over header and payload, which is linear: the difference of the ports and the
+    /// packet's length are enough. No address is in it. Of a first fragment nobody knows the whole
+    /// length: with another port its checksum is wrong, and the receiver discards it.
     Sctp,
     /// An ICMP echo: the identifier; no address is in the checksum (RFC 792).
-    Echo,
+    Echo {
+        /// Whether its checksum is partial.
+        partial: bool,
+    },
     /// An ICMPv6 echo: the identifier, and the pseudo-header (RFC 4443 section 2.3).
-    Echo6,
+    Echo6 {
+        /// Whether its checksum is partial.
+        partial: bool,
+    },
     /// An ICMP message without identifier: nothing follows (RFC 792).
     Icmp,
     /// An ICMPv6 message without identifier: the pseudo-header.
-    Icmp6,
+    Icmp6 {
+        /// Whether its checksum is partial.
+        partial: bool,
+    },
 }
 
 /// One end of the packet that an ICMP error quotes, changed. The quoted IPv4 header's checksum
@@ -249,6 +263,8 @@ pub enum Sum {
 pub struct Quotation {
     /// Where the ICMP header starts, in bytes from the frame's begin.
     pub icmp: u16,
+    /// Whether the message's own checksum is partial: the quotation is still to be summed.
+    pub partial: bool,
     /// Where the quoted IP header starts.
     pub offset: u16,
     /// The quoted end. [`Rewrite::at`] is where the quoted upper header starts.
