@@ -106,6 +106,8 @@ fn number(ip: &Ip, reason: DropReason) -> (u8, u8) {
         (DropReason::LinkScope, false) => (1, 2),
         (DropReason::NeighborFailed, false) => (1, 3),
         (DropReason::NeighborFailed | DropReason::Blackhole, true) => (3, 1),
+        (DropReason::ServiceNoBackend | DropReason::ServicePortUnknown, true) => (3, 3),
+        (DropReason::ServiceNoBackend | DropReason::ServicePortUnknown, false) => (1, 4),
         (_, true) => (3, 0),
         (_, false) => (1, 0),
     }

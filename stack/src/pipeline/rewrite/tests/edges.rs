@@ -1,4 +1,4 @@
-//! Single cases: both zeros, what has no checksum, what is out of reach, and which sum a packet has.
+//! Single cases: both zeros, what has no checksum, lengths, versions, and which sum a packet has.
 
 use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, Ipv4Packet, TcpPacket, UdpPacket};
 
