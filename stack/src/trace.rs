@@ -81,6 +81,11 @@ pub enum AnswerKind {
         /// The MTU told, 0 if none.
         mtu: u16,
     },
+    /// A TCP reset for this reason.
+    Reset {
+        /// Why the segment got no further.
+        reason: DropReason,
+    },
 }
 
 /// Why the switch kept silent though the packet could not go on.
@@ -198,6 +203,24 @@ pub enum Edit {
         /// The checksum is partial: the type is among the bytes still to be summed.
         partial: bool,
     },
+}
+
+impl Edit {
+    /// Whether it translates an end of the packet: what a sender is answered about is the packet
+    /// without these.
+    #[must_use]
+    pub const fn translates(&self) -> bool {
+        match self {
+            Self::Destination(_)
+            | Self::Source(_)
+            | Self::QuotedDestination(_)
+            | Self::QuotedSource(_) => true,
+            Self::Macs { .. }
+            | Self::HopLimit(_)
+            | Self::SwapAddresses
+            | Self::EchoReply { .. } => false,
+        }
+    }
 }
 
 /// One end of a packet, changed. IPv4's header checksum follows by difference (RFC 1624), and the

@@ -7,8 +7,9 @@
 
 use stack::counters::{Counters, PortCounters};
 use stack::input::{EndpointId, Frame, Input, Offload, Outbox, PortId};
-use stack::pipeline::packet::{Inner, Packet};
+use stack::pipeline::packet::{Inner, L4, Packet};
 use stack::pipeline::parse::parse;
+use stack::wire::build::flags;
 use stack::{AnswerKind, Hop, Instant, PortKind, Switch, Trace, Verdict};
 
 mod bytes;
@@ -206,6 +207,17 @@ fn answered(switch: &Switch, given: &Frame, kind: AnswerKind, out: &Outbox) {
             assert!(!ip.is_icmp_error(), "no error about an error");
             bytes::valid(answer);
             bytes::quotes(given, answer.bytes());
+            assert_eq!((reply.dst, reply.src), (request.src, switch.tables().node().gateway_mac));
+        }
+        AnswerKind::Reset { .. } => {
+            let (Inner::Ip(to), Inner::Ip(from)) = (request.inner, reply.inner) else {
+                panic!("a reset is about an IP packet")
+            };
+            assert_eq!((from.src, from.dst), (to.dst, to.src), "from whom it was sent to");
+            assert_eq!(from.ports(), to.ports().map(|(src, dst)| (dst, src)));
+            let L4::Tcp { flags, .. } = to.l4 else { panic!("a reset is about a segment") };
+            assert_eq!(flags & flags::RST, 0, "no reset about a reset");
+            bytes::valid(answer);
             assert_eq!((reply.dst, reply.src), (request.src, switch.tables().node().gateway_mac));
         }
     }

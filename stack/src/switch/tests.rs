@@ -29,6 +29,7 @@ mod answers;
 mod laws;
 mod paths;
 mod refusals;
+mod rejects;
 
 const GATEWAY: EthernetAddress = NodeConfig::GATEWAY_MAC;
 const ENDPOINT: PortId = PortId(0);

@@ -89,6 +89,7 @@ fn answer(f: &mut dyn fmt::Write, kind: &AnswerKind) -> fmt::Result {
             write!(f, "{}: ICMP type {icmp_type} code {code}", reason.text())?;
             if *mtu > 0 { write!(f, " mtu {mtu}") } else { Ok(()) }
         }
+        AnswerKind::Reset { reason } => write!(f, "{}: TCP reset", reason.text()),
     }
 }
 
