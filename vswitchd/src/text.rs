@@ -1,4 +1,39 @@
-//! Addresses in files and messages, as text: smoltcp's types have no serde.
+//! Addresses in files and messages, as text: smoltcp's types have no serde, and its parsers take
+//! leading zeros, which others read as octal (CVE-2021-29923).
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use smoltcp::wire::IpCidr;
+
+/// Parses a prefix and clears what lies behind it; a bare address is a prefix of one.
+pub(crate) fn prefix(text: &str) -> Option<IpCidr> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (IpAddr::from_str(address).ok()?, Some(length(bits)?)),
+        None => (IpAddr::from_str(text).ok()?, None),
+    };
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.unwrap_or(width);
+    if bits > width {
+        return None;
+    }
+    let host = u32::from(width - bits);
+    let masked = match address {
+        IpAddr::V4(v4) => {
+            IpAddr::V4((u32::from(v4) & u32::MAX.checked_shl(host).unwrap_or(0)).into())
+        }
+        IpAddr::V6(v6) => {
+            IpAddr::V6((u128::from(v6) & u128::MAX.checked_shl(host).unwrap_or(0)).into())
+        }
+    };
+    Some(IpCidr::new(masked.into(), bits))
+}
+
+/// A prefix's length in bits, as plain digits.
+fn length(text: &str) -> Option<u8> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| plain)
+}
 
 /// A list of what can be written and read as text.
 pub(crate) mod list {
@@ -90,5 +125,26 @@ pub(crate) mod routes {
             Ok((to.parse().map_err(|()| none(to))?, gateway))
         };
         Vec::<(String, Option<String>)>::deserialize(from)?.iter().map(read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_cleared_behind_its_length() {
+        for (text, shown) in [
+            ("10.244.1.7/24", "10.244.1.0/24"),
+            ("10.244.1.7", "10.244.1.7/32"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("fd00::1/64", "fd00::/64"),
+            ("fd00::1", "fd00::1/128"),
+        ] {
+            assert_eq!(prefix(text).unwrap().to_string(), shown);
+        }
+        for none in ["", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/08", "10.0.0.0/", "10.0.00.0/8"] {
+            assert_eq!(prefix(none), None, "{none}");
+        }
     }
 }

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use smoltcp::wire::IpCidr;
 
-use super::objects::{Desired, prefix};
+use super::objects::Desired;
+use crate::text::prefix;
 
 /// The file.
 #[must_use]

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::Deserialize;
 use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Cidr};
 
+use crate::text::prefix;
+
 /// Annotation with further prefixes a pod may send from, separated by commas.
 pub const ALLOWED_ADDRESSES: &str = "hopscope.dev/allowed-addresses";
 
@@ -113,29 +115,6 @@ pub struct ObjectError {
 
 fn fault(object: &str, field: &str, why: impl Into<String>) -> ObjectError {
     ObjectError { object: object.to_owned(), field: field.to_owned(), why: why.into() }
-}
-
-/// Parses a prefix and clears what lies behind it; a bare address is a prefix of one.
-pub(super) fn prefix(text: &str) -> Option<IpCidr> {
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (IpAddr::from_str(address).ok()?, Some(bits.parse::<u8>().ok()?)),
-        None => (IpAddr::from_str(text).ok()?, None),
-    };
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.unwrap_or(width);
-    if bits > width {
-        return None;
-    }
-    let host = u32::from(width - bits);
-    let masked = match address {
-        IpAddr::V4(v4) => {
-            IpAddr::V4((u32::from(v4) & u32::MAX.checked_shl(host).unwrap_or(0)).into())
-        }
-        IpAddr::V6(v6) => {
-            IpAddr::V6((u128::from(v6) & u128::MAX.checked_shl(host).unwrap_or(0)).into())
-        }
-    };
-    Some(IpCidr::new(masked.into(), bits))
 }
 
 /// What the objects mean for the node of that name.
