@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use smoltcp::wire::IpCidr;
+use smoltcp::wire::{IpAddress, IpCidr};
 
 /// Parses a prefix and clears what lies behind it; a bare address is a prefix of one.
 pub(crate) fn prefix(text: &str) -> Option<IpCidr> {
@@ -33,6 +33,14 @@ pub(crate) fn prefix(text: &str) -> Option<IpCidr> {
 fn length(text: &str) -> Option<u8> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| plain)
+}
+
+/// The prefix of one address.
+pub(crate) fn single(address: IpAddress) -> IpCidr {
+    match address {
+        IpAddress::Ipv4(_) => IpCidr::new(address, 32),
+        IpAddress::Ipv6(_) => IpCidr::new(address, 128),
+    }
 }
 
 /// A list of what can be written and read as text.

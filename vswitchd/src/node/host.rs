@@ -16,6 +16,7 @@ use super::netlink::{Family, Netlink, PROTOCOL};
 use super::pod::QUEUE_LENGTH;
 use super::{HostLink, NodeError, Problem, rules, settings, sysctl};
 use crate::port::tap::Tap;
+use crate::text;
 
 /// The kernel's name for the kind of link a TAP is.
 const TAP_KIND: &str = "tun";
@@ -26,7 +27,7 @@ const TAP_KIND: &str = "tun";
 ///
 /// # Errors
 /// [`NodeError::Setting`] when a stranger's interface has the name or the node lacks one of its
-/// addresses, [`NodeError::Exists`] when a stranger's route has a prefix of ours; the kernel's.
+/// addresses, [`NodeError::Exists`] when a stranger's route has a range of ours; the kernel's.
 pub(crate) fn wire(link: &HostLink, before: &Path, held: Option<Tap>) -> Result<Tap, NodeError> {
     let name = &link.ifname;
     let mut netlink = Netlink::open()?;
@@ -147,7 +148,14 @@ fn configure_routes(
         let same =
             |have: &Route| have.destination == route.destination && have.table == route.table;
         let present = if ours.iter().any(same) { IfPresent::Replace } else { IfPresent::Refuse };
-        netlink.add_route(found, route, present)?;
+        match netlink.add_route(found, route, present) {
+            // A single address is a Service's, and whoever may write one shall not keep the node
+            // from all else: `check` tells that its route is missing.
+            Err(NodeError::Exists { what }) if is_single(&route.destination) => {
+                tracing::warn!("{what} is there already, so the node does not reach the Service");
+            }
+            added => added?,
+        }
     }
     for old in
         ours.iter().filter(|have| !wanted.iter().any(|route| route.destination == have.destination))
@@ -155,6 +163,10 @@ fn configure_routes(
         netlink.delete_route(found, old)?;
     }
     Ok(())
+}
+
+fn is_single(prefix: &IpCidr) -> bool {
+    *prefix == text::single(prefix.address())
 }
 
 /// Removes the node's port and all that belongs to it; what is gone is no error. Whether anything

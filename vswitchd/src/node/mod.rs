@@ -100,7 +100,8 @@ pub struct HostLink {
     /// The gateways, one a family at most.
     #[serde(with = "text::list")]
     pub gateways: Vec<IpAddress>,
-    /// What lies behind the switch: the pod ranges.
+    /// What lies behind the switch: the ranges of pods and Services, and single addresses of
+    /// Services outside of these.
     #[serde(with = "text::list")]
     pub prefixes: Vec<IpCidr>,
     /// The node's own addresses: `src` of the routes.

@@ -13,6 +13,8 @@ use crate::node::{END_PREFIX, HostLink, LinkKind, PodLink};
 
 /// Addresses, gateways and routes of one interface, each.
 const LIST_MAX: usize = 1024;
+/// Ranges behind the switch, and routes to single addresses of Services: a message holds them.
+const PREFIXES_MAX: usize = 6_000;
 /// Names of ends that stay in a sweep: more than ports of a switch.
 const KEEP_MAX: usize = 8192;
 /// Bytes of a path (PATH_MAX).
@@ -108,7 +110,7 @@ fn look(wanted: &Wanted, host_port: &str) -> Result<(), String> {
 
 /// A default route by the switch would take all of the node's packets.
 fn prefixes(prefixes: &[IpCidr]) -> Result<(), String> {
-    count("prefixes", prefixes.len(), LIST_MAX)?;
+    count("prefixes", prefixes.len(), PREFIXES_MAX)?;
     match prefixes.iter().find(|prefix| prefix.prefix_len() == 0) {
         Some(everything) => Err(format!("{everything} is everything, not a range of pods")),
         None => Ok(()),

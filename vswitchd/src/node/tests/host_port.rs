@@ -1,5 +1,7 @@
 //! The node's own port.
 
+use smoltcp::wire::IpCidr;
+
 use super::{Lab, connect, host_link, once_free, sentences};
 use crate::node::{HostLink, Kernel, NodeError};
 
@@ -137,6 +139,19 @@ fn strangers_are_respected_and_a_failure_leaves_nothing_behind() {
     assert_eq!(what, "a route to 10.1.2.0/24");
     assert_eq!(node.state(), before);
     node.run("ip route del 10.1.2.0/24");
+
+    node.run("ip route add 203.0.113.9 via 192.0.2.1");
+    let mut link = host_link();
+    link.prefixes
+        .extend(["203.0.113.8/32", "203.0.113.9/32"].map(|vip| -> IpCidr { vip.parse().unwrap() }));
+    drop(once_free(|| linux.wire_host(&link)));
+    let theirs = node.run("ip route show 203.0.113.9");
+    assert!(theirs.contains("via 192.0.2.1"), "a Service's address takes nobody's route: {theirs}");
+    assert!(node.run("ip route show 203.0.113.8").contains("dev hop0"));
+    let missing = sentences(linux.check_host(&link));
+    assert!(missing.len() == 1 && missing[0].contains("203.0.113.9"), "{missing:?}");
+    lab.daemon(&node).cleanup("hop0").unwrap();
+    node.run("ip route del 203.0.113.9");
 
     let foreign = HostLink { node_addresses: vec!["198.51.100.7".parse().unwrap()], ..host_link() };
     let before = node.state();
