@@ -6,6 +6,36 @@ use std::str::FromStr;
 
 use smoltcp::wire::{IpAddress, IpCidr};
 
+/// Parses an address.
+///
+/// # Errors
+/// A clause that quotes it, and says what it should be.
+pub(crate) fn address(text: &str) -> Result<IpAddress, String> {
+    let padded = |part: &str| {
+        part.len() > 1 && part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit())
+    };
+    match IpAddr::from_str(text) {
+        Ok(address) => Ok(address.into()),
+        Err(_) if text.split('.').count() == 4 && text.split('.').any(padded) => Err(format!(
+            "{} has leading zeros, which some take for octal; write it without them",
+            quoted(text)
+        )),
+        Err(_) => Err(format!("{} is no IP address", quoted(text))),
+    }
+}
+
+/// What somebody else wrote, in a sentence: without control characters, and of bounded length.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(QUOTED_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(QUOTED_MAX).is_some() {
+        shown.push_str("..");
+    }
+    format!("`{shown}`")
+}
+
+/// Characters of a quotation.
+const QUOTED_MAX: usize = 64;
+
 /// Parses a prefix and clears what lies behind it; a bare address is a prefix of one.
 pub(crate) fn prefix(text: &str) -> Option<IpCidr> {
     let (address, bits) = match text.split_once('/') {
@@ -41,6 +71,11 @@ pub(crate) fn single(address: IpAddress) -> IpCidr {
         IpAddress::Ipv4(_) => IpCidr::new(address, 32),
         IpAddress::Ipv6(_) => IpCidr::new(address, 128),
     }
+}
+
+/// Whether two ranges have an address in common.
+pub(crate) fn overlap(one: &IpCidr, other: &IpCidr) -> bool {
+    one.contains_subnet(other) || other.contains_subnet(one)
 }
 
 /// A list of what can be written and read as text.
@@ -139,6 +174,27 @@ pub(crate) mod routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_has_one_way_to_be_read() {
+        assert_eq!(address("10.0.0.1").unwrap(), IpAddress::v4(10, 0, 0, 1));
+        assert_eq!(address("fd00::10").unwrap().to_string(), "fd00::10");
+        for padded in ["010.0.0.1", "10.00.0.1", "10.0.0.01"] {
+            assert!(address(padded).unwrap_err().contains("octal"), "{padded}");
+        }
+        for none in ["", "10.0.0", "10.0.0.256", "10.0.0.1/32", " 10.0.0.1", "fe80::1%eth0", "web"]
+        {
+            assert_eq!(address(none).unwrap_err(), format!("`{none}` is no IP address"));
+        }
+    }
+
+    #[test]
+    fn a_quotation_is_harmless_and_short() {
+        assert_eq!(quoted("web"), "`web`");
+        assert_eq!(quoted("a\u{1b}[31m\n"), "`a\\u{1b}[31m\\n`");
+        assert_eq!(quoted(&"x".repeat(64)), format!("`{}`", "x".repeat(64)));
+        assert_eq!(quoted(&"x".repeat(65)), format!("`{}..`", "x".repeat(64)));
+    }
 
     #[test]
     fn a_prefix_is_cleared_behind_its_length() {

@@ -3,9 +3,11 @@
 use std::fmt::Debug;
 
 use super::*;
+use crate::kube::objects::HOST_ROUTES_MAX;
 use crate::node::LinkKind;
 use crate::node::preflight::Outcome;
 use crate::settings::Given;
+use crate::supervisor::channel::MESSAGE_MAX;
 
 fn pod() -> PodLink {
     PodLink {
@@ -164,6 +166,13 @@ fn what_a_worker_asks_for_in_good_faith_is_within_bounds() {
             look(&request).unwrap();
         }
     }
+    // As many addresses of Services as the daemon asks for at most, each as long as can be.
+    let address = |n: usize| format!("2001:db8:aaaa:bbbb:cccc:dddd:eeee:{n:x}/128");
+    let several = (0..HOST_ROUTES_MAX).map(|n| address(0xf000 - n).parse().unwrap());
+    let link = HostLink { prefixes: several.collect(), ..host() };
+    let request = Request::WireHost { link };
+    look(&request).unwrap();
+    assert!(encode(&request).unwrap().len() < MESSAGE_MAX);
 }
 
 #[test]
