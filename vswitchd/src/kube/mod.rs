@@ -1,7 +1,7 @@
 //! Kubernetes objects to desired state: from a directory of manifests, later from the API server.
 //!
 //! [`objects`] is pure, as are its parts: [`services`], [`ranges`], and the types of [`service`]
-//! and [`slice`]; [`numbers`] remembers. [`manifests`] reads files, [`watch`] tells when to;
+//! and [`mod@slice`]; [`numbers`] remembers. [`manifests`] reads files, [`watch`] tells when to;
 //! [`last`] keeps what was good.
 
 mod faults;
