@@ -1,4 +1,5 @@
-//! Addresses in files and messages, as text: smoltcp's types have no serde.
+//! Addresses and L4 ports in files and messages, as text: smoltcp's types and the core's have no
+//! serde.
 
 /// A list of what can be written and read as text.
 pub(crate) mod list {
@@ -90,5 +91,36 @@ pub(crate) mod routes {
             Ok((to.parse().map_err(|()| none(to))?, gateway))
         };
         Vec::<(String, Option<String>)>::deserialize(from)?.iter().map(read).collect()
+    }
+}
+
+/// Ranges of L4 ports: `30000-32767` each.
+pub(crate) mod l4_ports {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use stack::PortRange;
+
+    /// Writes a list of strings.
+    ///
+    /// # Errors
+    /// The serialiser's.
+    pub(crate) fn serialize<S: Serializer>(ranges: &[PortRange], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(ranges.iter().map(|range| format!("{}-{}", range.first, range.last)))
+    }
+
+    /// Reads a list of strings.
+    ///
+    /// # Errors
+    /// When one of them is no range.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<PortRange>, D::Error> {
+        let read = |text: &String| {
+            let range = text.split_once('-').and_then(|(first, last)| {
+                Some(PortRange { first: first.parse().ok()?, last: last.parse().ok()? })
+            });
+            range.ok_or_else(|| D::Error::custom(format!("{text:?} is no range of ports")))
+        };
+        Vec::<String>::deserialize(from)?.iter().map(read).collect()
     }
 }

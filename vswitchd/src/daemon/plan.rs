@@ -93,8 +93,10 @@ pub fn plan(
         mtu,
         gateway_mac: node.gateway_mac,
         gateways,
-        prefixes: desired.pod_cidrs.clone(),
+        prefixes: desired.pod_cidrs.iter().chain(&node.service_cidrs).copied().collect(),
         node_addresses,
+        diverted: vec![node.node_ports, node.snat_ports],
+        loopback_ports: Vec::new(),
     };
     Ok(Plan { node, host, pod_cidrs: desired.pod_cidrs.clone(), mtu })
 }
@@ -177,6 +179,7 @@ mod tests {
         assert_eq!(plan.node.gateway6.unwrap().to_string(), "fd00:1::1/64");
         assert_eq!((plan.mtu, plan.node.addresses.len()), (9_000, 1));
         assert_eq!(plan.routes().len(), 4);
+        assert_eq!(plan.host.diverted, [plan.node.node_ports, plan.node.snat_ports]);
     }
 
     #[test]

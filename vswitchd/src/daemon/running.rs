@@ -20,8 +20,8 @@ use crate::event_loop::{self, Ended, Herald, Taken};
 use crate::gate::Gate;
 use crate::kube::last;
 use crate::kube::objects::Desired;
-use crate::node::Kernel;
 use crate::node::uplink::Uplink;
+use crate::node::{HostPort, Kernel};
 use crate::settings::Settings;
 use crate::supervisor::protocol::{Predecessor, Report};
 use crate::triggers::{Keeper, keeper::Parts};
@@ -76,7 +76,8 @@ impl Running {
         };
         let opened = cni::Opened::new(options, cni)?;
         // From here on the node is changed.
-        handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
+        let HostPort { device, sides: _ } = kernel.wire_host(&plan.host)?;
+        handle.attach(HOST_PORT, device)?;
         let cni = opened.take_back(kernel.clone(), handle.clone(), directory.clone()).await;
         recorded::serve(&handle, &directory).await?;
         let takeover = match herald.zip(before) {
@@ -209,7 +210,8 @@ impl Running {
         self.context.handle.change(plan.changes()).await??;
         if host_too {
             self.context.handle.detach(HOST_PORT).await?;
-            self.context.handle.attach(HOST_PORT, self.kernel.wire_host(&plan.host)?)?;
+            let HostPort { device, sides: _ } = self.kernel.wire_host(&plan.host)?;
+            self.context.handle.attach(HOST_PORT, device)?;
             self.state.set_host(plan.host.clone());
         }
         self.state.cni().reload(&plan.pod_cidrs).map_err(PlanError::from)?;

@@ -105,6 +105,13 @@ pub enum Reply {
     },
     /// A device, whose descriptors come along.
     Port(Description),
+    /// The node's port, whose descriptors come along, the device's own first.
+    Host {
+        /// Its device.
+        device: Description,
+        /// Those that are only read.
+        sides: Vec<Description>,
+    },
     /// It is done.
     Done,
     /// What is not as it shall be.

@@ -2,9 +2,12 @@
 
 use std::fmt::Debug;
 
+use stack::PortRange;
+
 use super::*;
 use crate::node::LinkKind;
 use crate::node::preflight::Outcome;
+use crate::port::icmp::Copies;
 use crate::settings::Given;
 
 fn pod() -> PodLink {
@@ -32,6 +35,8 @@ fn host() -> HostLink {
         gateways: vec!["10.1.2.1".parse().unwrap()],
         prefixes: vec!["10.1.2.0/24".parse().unwrap()],
         node_addresses: vec!["192.0.2.10".parse().unwrap()],
+        diverted: vec![PortRange { first: 30_000, last: 32_767 }],
+        loopback_ports: vec![8080],
     }
 }
 
@@ -70,10 +75,15 @@ fn replies() -> Vec<Reply> {
         detail: "small".to_owned(),
         mend: Some("set it".to_owned()),
     };
+    let copies = Copies { node: host().mac, gateway: host().gateway_mac };
     vec![
         Reply::Netns { inode: u64::MAX },
         Reply::Port(Description::Tap { offloads: 0x6f, index: 3, lost_before: u64::MAX }),
         Reply::Port(Description::Packet { udp_gso: true }),
+        Reply::Host {
+            device: Description::Tap { offloads: 1, index: 2, lost_before: 3 },
+            sides: vec![Description::Icmp { v6: true, copies }],
+        },
         Reply::Done,
         Reply::Problems(vec![Problem("eth0 is down".to_owned())]),
         Reply::Swept(vec!["hv1".to_owned()]),
@@ -190,6 +200,11 @@ fn requests_beyond_their_bounds_are_refused_each_for_its_reason() {
         HostLink { ifname: "eth0".to_owned(), ..host() },
         HostLink { prefixes: everything.clone(), ..host() },
         HostLink { prefixes: many, ..host() },
+        HostLink { loopback_ports: vec![1; 2000], ..host() },
+        HostLink { diverted: vec![PortRange { first: 1, last: 2 }; 9], ..host() },
+        HostLink { diverted: vec![PortRange { first: 0, last: 2 }], ..host() },
+        HostLink { diverted: vec![PortRange { first: 3, last: 2 }], ..host() },
+        HostLink { diverted: vec![PortRange { first: 3, last: 65_535 }], ..host() },
     ] {
         bad.push(Request::WireHost { link: link.clone() });
         bad.push(Request::MayWireHost { link: link.clone() });
