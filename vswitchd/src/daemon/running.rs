@@ -113,7 +113,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Does what the parent says on the way to another vswitchd that takes over.
+    /// Does what the parent says, most of it on the way to another vswitchd that takes over.
     pub(super) async fn heed(&mut self, told: Told, parent: &Parent) -> Result<(), DaemonError> {
         let report = match told {
             Told::Quiet => {
@@ -130,6 +130,10 @@ impl Running {
                 left.map_err(io("cannot leave the ports to the next worker"))?;
                 self.yielded = true;
                 Report::Yielded
+            }
+            Told::Upkeep(upkeep) => {
+                self.state.set_upkeep(upkeep);
+                return Ok(());
             }
             Told::Resume | Told::Stop => {
                 self.quiet = false;

@@ -117,6 +117,9 @@ fn every_message_arrives_as_it_was_sent() {
     for word in [Word::Stop, Word::Quiet, Word::Resume, Word::Yield { with_state: true }] {
         there_and_back(&word);
     }
+    let last = Some("a rule".to_owned());
+    let upkeep = Upkeep { mended: 2, last, last_ago_ms: Some(3), wrong: Some("it".to_owned()) };
+    there_and_back(&Word::Upkeep(upkeep));
     let given = Given { manifests: Some("/m".into()), ..Given::default() };
     for mtu in [None, Some(crate::settings::Mtu::Bytes(1400))] {
         let given = Given { mtu, uplink: Some("eth0".to_owned()), ..given.clone() };
