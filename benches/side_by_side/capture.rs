@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
-use vswitchd::admin::objects::{Attachment, Check, Lease, Problem, Worker};
+use vswitchd::admin::objects::{Attachment, Check, Lease, Problem, Upkeep, Worker};
 use vswitchd::admin::{self, Captures, Context, Sources, record, socket};
 use vswitchd::cli::{self, Node, local};
 use vswitchd::directory::{self, Directory, Label};
@@ -85,6 +85,10 @@ impl Sources for Nothing {
 
     fn worker(&self) -> Worker {
         Worker::default()
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        Upkeep::default()
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -14,10 +14,12 @@ use crate::input::{EndpointId, PortId};
 use crate::time::Duration;
 
 mod service;
+mod timeouts;
 
 pub use service::{
     Backend, Frontend, FrontendKind, Method, ServiceConfig, ServiceId, ServiceProtocol,
 };
+pub use timeouts::Timeouts;
 
 /// Seeds, recorded with everything else that goes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,10 @@ pub struct Seeds {
     /// Keys the hashes that make choices.
     pub choice: u64,
 }
+
+/// Backends of one Service under whatever limits: their places are numbers of 16 bits, the highest
+/// of which is none's.
+const SERVICE_BACKENDS_MOST: u16 = u16::MAX - 1;
 
 /// What the switch may hold and do at most. Allocated at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +45,18 @@ pub struct Limits {
     pub allowed_max: usize,
     /// Routes.
     pub routes_max: usize,
+    /// Ports of Services, each family counted.
+    pub services_max: usize,
+    /// Frontends of all Services.
+    pub frontends_max: usize,
+    /// Backends of all Services.
+    pub backends_max: usize,
+    /// Frontends of one Service; it may have as many source ranges.
+    pub service_frontends_max: usize,
+    /// Backends of one Service.
+    pub service_backends_max: usize,
+    /// Clients whose backend is remembered (session affinity), of all Services.
+    pub affinities_max: usize,
     /// ICMP errors a port may cause in a burst; a pod that asks for more is not answered.
     pub errors_burst: u32,
     /// Time after which one more error may be caused by a port.
@@ -48,6 +66,12 @@ pub struct Limits {
     pub flood_burst: u32,
     /// Time after which a port has one more token for floods.
     pub flood_interval: Duration,
+    /// Connections of each family.
+    pub connections_max: usize,
+    /// Connections that one pod began.
+    pub pod_connections_max: u32,
+    /// How long connections are kept.
+    pub timeouts: Timeouts,
 }
 
 impl Limits {
@@ -55,12 +79,23 @@ impl Limits {
     /// in a gigabyte, on 32 bits too.
     #[must_use]
     pub fn is_possible(&self) -> bool {
-        let Self { ports_max, addresses_max, allowed_max, routes_max, .. } = self;
+        let Self { ports_max, addresses_max, allowed_max, routes_max, connections_max, .. } = self;
         let addresses = addresses_max.checked_add(1).and_then(|most| most.checked_mul(*ports_max));
         *ports_max <= 65_536
             && addresses.is_some_and(|most| most <= 1 << 22)
             && *allowed_max <= 4_096
             && *routes_max <= 1 << 22
+            && *connections_max <= 1 << 21
+            && self.services_are_possible()
+    }
+
+    fn services_are_possible(&self) -> bool {
+        self.services_max <= 1 << 17
+            && self.frontends_max <= 1 << 20
+            && self.backends_max <= 1 << 20
+            && self.service_frontends_max <= self.frontends_max
+            && self.service_backends_max <= usize::from(SERVICE_BACKENDS_MOST)
+            && self.affinities_max <= 1 << 20
     }
 }
 
@@ -71,10 +106,19 @@ impl Default for Limits {
             addresses_max: 16,
             allowed_max: 32,
             routes_max: 65_536,
+            services_max: 65_536,
+            frontends_max: 262_144,
+            backends_max: 524_288,
+            service_frontends_max: 1_000,
+            service_backends_max: 10_000,
+            affinities_max: 65_536,
             errors_burst: 64,
             errors_interval: Duration::from_millis(10),
             flood_burst: 256,
             flood_interval: Duration::from_millis(1),
+            connections_max: 262_144,
+            pod_connections_max: 65_536,
+            timeouts: Timeouts::default(),
         }
     }
 }

@@ -147,6 +147,14 @@ drop_reasons! {
         "loopback, unspecified, class E or multicast where a host's address belongs";
     318 ConfigurationPending Transient "desired state has not been loaded whole"
         "wait for hopctl status --wait; nothing is forwarded on half a configuration";
+    401 ConntrackInvalid Malformed "the packet fits no state of its connection"
+        "a stray, late or forged segment; capture at the pod's port, look at flags and numbers";
+    402 ConntrackFull Exhausted "the table of connections is full"
+        "hopctl get conntrack shows whose they are; look for scans and for clients that leak";
+    403 PodConnectionsFull Exhausted "the pod has as many connections as one may have"
+        "hopctl get conntrack; find out why the pod opens so many";
+    404 RelatedUnknown Unsupported "an ICMP error about no known connection"
+        "late or forged; harmless unless path MTU discovery fails";
     501 NoRoute Unreachable "no route to the destination"
         "hopctl get routes; the sender was told by ICMP";
     502 Blackhole Unreachable "the route leads nowhere on purpose"
@@ -169,6 +177,20 @@ drop_reasons! {
         "the gateway serves nobody; find out what the pod wants of it";
     601 OverlayFromPod Spoofed "a pod sends to the node's overlay port"
         "only nodes speak VXLAN to each other; a tunnel of the pod's own needs another port";
+    701 ServiceNoBackend Unreachable "the service has no backend"
+        "hopctl get backends; no pod of it is ready; the sender was told by RST or ICMP";
+    702 ServiceNoneLocal Unreachable "the service's policy is Local, and no backend is on this node"
+        "run a backend here, or have the load balancer ask for the node's health";
+    703 ServicePortUnknown Unreachable "the service has no such port"
+        "hopctl get services shows its ports; the sender was told by RST or ICMP";
+    704 ServiceAddressUnallocated Unreachable "no service has this address"
+        "the service is gone and the client kept its address: hopctl get services";
+    705 ServiceSourceRefused Unreachable "the service does not admit the source"
+        "spec.loadBalancerSourceRanges of the service says who may; add the client's range";
+    706 ServiceMidStream Unreachable "a segment amid a stream to a service, of no known connection"
+        "the connection timed out or its backend is gone; the sender was told by RST";
+    801 SnatExhausted Exhausted "no port of the node is left for the destination"
+        "widen snat-ports, or let clients keep their connections to one destination";
     901 Bug Bug "the switch contradicts itself"
         "please report it with a recording";
 }

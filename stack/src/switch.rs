@@ -13,7 +13,7 @@ use crate::pipeline::packet::Packet;
 use crate::pipeline::{Walk, answer, rewrite, walk};
 use crate::table::{Digests, Effects, RestoreError, Tables};
 use crate::time::Instant;
-use crate::trace::{AnswerKind, Trace, Verdict};
+use crate::trace::{AnswerKind, Edit, Trace, Verdict};
 use crate::wire::ETHERNET_HEADER;
 
 /// The switch: everything it does follows from its state, the given time and the input.
@@ -52,9 +52,9 @@ impl Switch {
             Input::Frame { port, frame } => self.frame(port, frame, out),
             Input::Deliver { endpoint, frame } => self.deliver(endpoint, &frame, out),
             Input::Change(change) => self.change(&change, out),
-            // Nothing has timers yet: every state that ages is read against the clock when it is
-            // used.
-            Input::Tick => {}
+            // Every state that ages is read against the clock when it is used; only room is given
+            // back here.
+            Input::Tick => self.tables.sweep(),
             Input::Import(state) => {
                 if let Err(error) = self.tables.import(&state) {
                     out.events.push(Event::NotImported(error));
@@ -66,7 +66,7 @@ impl Switch {
     /// When the switch wants a [`Input::Tick`] at the latest; `None` while nothing waits for time.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        None
+        self.tables.sweep_due()
     }
 
     /// The walk this frame would take now. Changes nothing and builds no frame.
@@ -217,7 +217,7 @@ impl Switch {
     ) {
         match decision.verdict {
             Verdict::Forward(port) => {
-                edit(&mut frame, walk, out);
+                edit(&mut frame, walk, out, |_| true);
                 // A router takes the packet out of its frame, so padding is not carried on.
                 if let Some(len) = decision.routed_len {
                     frame.set_len(frame.len().min(ETHERNET_HEADER + len));
@@ -233,11 +233,12 @@ impl Switch {
             }
             Verdict::Deliver(endpoint) => out.deliveries.push((endpoint, frame)),
             Verdict::Answer(AnswerKind::Echo) => {
-                edit(&mut frame, walk, out);
+                edit(&mut frame, walk, out, |_| true);
                 self.transmit(walk, ingress, frame, out);
             }
             Verdict::Answer(kind) => {
-                edit(&mut frame, walk, out);
+                // The sender is told of the packet as it knows it, whatever it was on the way to.
+                edit(&mut frame, walk, out, |edit| !edit.translates());
                 let answer = decision
                     .packet
                     .as_ref()
@@ -302,11 +303,11 @@ impl Switch {
     }
 }
 
-/// Applies the walk's edits to the frame itself.
-fn edit(frame: &mut Frame, walk: u32, out: &Outbox) {
+/// Applies those of the walk's edits to the frame itself that `takes` says.
+fn edit(frame: &mut Frame, walk: u32, out: &Outbox, takes: fn(&Edit) -> bool) {
     let Some(trace) = out.walked.get(walk as usize) else { return };
     let window = frame.window_mut();
-    for (_, edit) in trace.edits() {
+    for (_, edit) in trace.edits().iter().filter(|(_, edit)| takes(edit)) {
         rewrite::apply(window, edit);
     }
 }

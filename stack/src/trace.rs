@@ -9,8 +9,13 @@ use core::fmt;
 
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
+use crate::config::ServiceId;
 use crate::drop::DropReason;
 use crate::input::{EndpointId, PortId};
+
+mod connection;
+
+pub use connection::{Masquerade, Side, State, Tracked, Why};
 
 /// Hops of one walk at most. A walk with every stage has fewer.
 pub const HOPS_MAX: usize = 16;
@@ -18,7 +23,7 @@ pub const HOPS_MAX: usize = 16;
 pub const EDITS_MAX: usize = 12;
 
 /// A stage of the walk, in walk order. The numbers are stable; gaps are for stages to come (decap
-/// 2, conntrack 4, service 5, nat 8, encap 9).
+/// 2, encap 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Stage {
@@ -26,10 +31,16 @@ pub enum Stage {
     Parse = 1,
     /// Source guard, neighbors, bridged or routed.
     L2 = 3,
+    /// Which connection it is of.
+    Conntrack = 4,
+    /// Services, and masquerade undone: destinations.
+    Service = 5,
     /// Route, hop limit, MTU.
     L3 = 6,
     /// Whether the packet may pass.
     Policy = 7,
+    /// Masquerade, and Services undone: sources.
+    Nat = 8,
     /// The switch replies itself.
     Answer = 10,
     /// Out, or the end.
@@ -38,8 +49,17 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in walk order.
-    pub const ALL: &'static [Self] =
-        &[Self::Parse, Self::L2, Self::L3, Self::Policy, Self::Answer, Self::Egress];
+    pub const ALL: &'static [Self] = &[
+        Self::Parse,
+        Self::L2,
+        Self::Conntrack,
+        Self::Service,
+        Self::L3,
+        Self::Policy,
+        Self::Nat,
+        Self::Answer,
+        Self::Egress,
+    ];
 
     /// The name in lower case: the first word of a hop's line and of `if_name` `hop/STAGE`.
     #[must_use]
@@ -47,8 +67,11 @@ impl Stage {
         match self {
             Self::Parse => "parse",
             Self::L2 => "l2",
+            Self::Conntrack => "conntrack",
+            Self::Service => "service",
             Self::L3 => "l3",
             Self::Policy => "policy",
+            Self::Nat => "nat",
             Self::Answer => "answer",
             Self::Egress => "egress",
         }
@@ -80,6 +103,11 @@ pub enum AnswerKind {
         code: u8,
         /// The MTU told, 0 if none.
         mtu: u16,
+    },
+    /// A TCP reset for this reason.
+    Reset {
+        /// Why the segment got no further.
+        reason: DropReason,
     },
 }
 
@@ -120,6 +148,27 @@ pub enum Hop {
     Group(u16),
     /// l2: ARP or ND asked for an address. The line reads it off the recorded window.
     Asked,
+    /// conntrack: which connection it is of.
+    Tracked(Tracked),
+    /// service: a backend was chosen.
+    Balanced {
+        /// Of this Service.
+        service: ServiceId,
+        /// By what.
+        why: Why,
+        /// Of so many that could be.
+        of: u16,
+    },
+    /// service: there is nobody to choose.
+    Unbalanced(ServiceId),
+    /// service: the destination is what its connection says.
+    Readdressed,
+    /// service: the node's own, back to the node.
+    GivenBack,
+    /// nat: the source gives way to an address of this node.
+    Masqueraded(Masquerade),
+    /// nat: the source is what its connection says.
+    SourceRestored,
     /// l3: bridged, nothing to route.
     Local,
     /// l3: the packet is for the gateway itself.
@@ -157,6 +206,11 @@ impl Hop {
         match self {
             Self::Parsed => Stage::Parse,
             Self::Bridged(_) | Self::Gateway | Self::Group(_) | Self::Asked => Stage::L2,
+            Self::Tracked(_) => Stage::Conntrack,
+            Self::Balanced { .. } | Self::Unbalanced(_) | Self::Readdressed | Self::GivenBack => {
+                Stage::Service
+            }
+            Self::Masqueraded(_) | Self::SourceRestored => Stage::Nat,
             Self::Local
             | Self::Own
             | Self::Routed { .. }
@@ -200,6 +254,24 @@ pub enum Edit {
     },
 }
 
+impl Edit {
+    /// Whether it translates an end of the packet: what a sender is answered about is the packet
+    /// without these.
+    #[must_use]
+    pub const fn translates(&self) -> bool {
+        match self {
+            Self::Destination(_)
+            | Self::Source(_)
+            | Self::QuotedDestination(_)
+            | Self::QuotedSource(_) => true,
+            Self::Macs { .. }
+            | Self::HopLimit(_)
+            | Self::SwapAddresses
+            | Self::EchoReply { .. } => false,
+        }
+    }
+}
+
 /// One end of a packet, changed. IPv4's header checksum follows by difference (RFC 1624), and the
 /// upper header's as [`Rewrite::sum`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,31 +287,45 @@ pub struct Rewrite {
 }
 
 /// Where in an upper header a port stands, and which checksum covers it and the addresses.
+///
+/// A partial checksum ([`crate::Checksum::Partial`]) covers the pseudo-header only: addresses count
+/// in it, without the complement; a port does not, for it is among the bytes still to be summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sum {
     /// No upper header here: a later fragment, or a protocol of which nothing is known.
     Nothing,
-    /// TCP. A partial checksum covers the pseudo-header only.
+    /// TCP.
     Tcp {
-        /// Whether it is partial.
+        /// Whether its checksum is partial.
         partial: bool,
     },
-    /// UDP: as TCP; over IPv4 a zero stays (RFC 768), and what becomes zero is sent as ones.
+    /// UDP: as TCP, but a zero stays, since it means that there is none (RFC 768, RFC 6935 section
+    /// 5), and what becomes zero is sent as ones.
     Udp {
-        /// Whether it is partial.
+        /// Whether its checksum is partial.
         partial: bool,
     },
-    /// SCTP: CRC32c over header and payload, which is linear: the difference of the ports is
-    /// enough. No address is in it.
+    /// SCTP: CRC32c over header and payload, which is linear: the difference of the ports and the
+    /// packet's length are enough. No address is in it. Of a first fragment nobody knows the whole
+    /// length: with another port its checksum is wrong, and the receiver discards it.
     Sctp,
     /// An ICMP echo: the identifier; no address is in the checksum (RFC 792).
-    Echo,
+    Echo {
+        /// Whether its checksum is partial.
+        partial: bool,
+    },
     /// An ICMPv6 echo: the identifier, and the pseudo-header (RFC 4443 section 2.3).
-    Echo6,
+    Echo6 {
+        /// Whether its checksum is partial.
+        partial: bool,
+    },
     /// An ICMP message without identifier: nothing follows (RFC 792).
     Icmp,
     /// An ICMPv6 message without identifier: the pseudo-header.
-    Icmp6,
+    Icmp6 {
+        /// Whether its checksum is partial.
+        partial: bool,
+    },
 }
 
 /// One end of the packet that an ICMP error quotes, changed. The quoted IPv4 header's checksum
@@ -249,6 +335,8 @@ pub enum Sum {
 pub struct Quotation {
     /// Where the ICMP header starts, in bytes from the frame's begin.
     pub icmp: u16,
+    /// Whether the message's own checksum is partial: the quotation is still to be summed.
+    pub partial: bool,
     /// Where the quoted IP header starts.
     pub offset: u16,
     /// The quoted end. [`Rewrite::at`] is where the quoted upper header starts.
@@ -275,6 +363,14 @@ pub trait Names {
     /// # Errors
     /// Those of the formatter.
     fn port(&self, port: PortId, f: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Writes a Service's name.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    fn service(&self, service: ServiceId, f: &mut dyn fmt::Write) -> fmt::Result {
+        write!(f, "service {}", service.0)
+    }
 }
 
 /// Names every port by its number.

@@ -84,7 +84,25 @@ macro_rules! words_of {
     };
 }
 
-pub(crate) use words_of;
+/// Enumerations without fields, by number.
+macro_rules! enums {
+    ($($type:ident { $($variant:ident = $number:literal),+ $(,)? })+) => {$(
+        impl $crate::words::Words for $type {
+            fn put(&self, out: &mut ::alloc::vec::Vec<u64>) {
+                out.push(match self { $(Self::$variant => $number,)+ });
+            }
+
+            fn take(words: &mut $crate::words::Take<'_>) -> Option<Self> {
+                match words.word()? {
+                    $($number => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    )+};
+}
+
+pub(crate) use {enums, words_of};
 
 /// Numbers that fit a word.
 macro_rules! numbers {
@@ -194,7 +212,8 @@ impl Words for Ipv6Address {
     }
 }
 
-fn halves(value: u128) -> (u64, u64) {
+/// The upper and the lower half.
+pub(crate) fn halves(value: u128) -> (u64, u64) {
     let [a, b, c, d, e, f, g, h, rest @ ..] = value.to_be_bytes();
     (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest))
 }
@@ -381,10 +400,19 @@ words_of!(Limits {
     addresses_max,
     allowed_max,
     routes_max,
+    services_max,
+    frontends_max,
+    backends_max,
+    service_frontends_max,
+    service_backends_max,
+    affinities_max,
     errors_burst,
     errors_interval,
     flood_burst,
     flood_interval,
+    connections_max,
+    pod_connections_max,
+    timeouts,
 });
 words_of!(NodeConfig {
     gateway_mac,
@@ -430,6 +458,6 @@ impl Words for PortCounters {
     }
 }
 
-mod service;
+pub(crate) mod service;
 #[cfg(test)]
 mod tests;

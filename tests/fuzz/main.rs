@@ -106,7 +106,9 @@ fn the_maker_reaches_far_into_the_walk() {
             Verdict::Answer(AnswerKind::Arp(_)) => "arp",
             Verdict::Answer(AnswerKind::Neighbor(_)) => "neighbor",
             Verdict::Answer(AnswerKind::Echo) => "echo",
-            Verdict::Answer(AnswerKind::Error { reason, .. }) => reason.name(),
+            Verdict::Answer(AnswerKind::Error { reason, .. } | AnswerKind::Reset { reason }) => {
+                reason.name()
+            }
         };
         *verdicts.entry(verdict).or_insert(0) += 1;
     }

@@ -7,8 +7,9 @@
 
 use stack::counters::{Counters, PortCounters};
 use stack::input::{EndpointId, Frame, Input, Offload, Outbox, PortId};
-use stack::pipeline::packet::{Inner, Packet};
+use stack::pipeline::packet::{Inner, L4, Packet};
 use stack::pipeline::parse::parse;
+use stack::wire::build::flags;
 use stack::{AnswerKind, Hop, Instant, PortKind, Switch, Trace, Verdict};
 
 mod bytes;
@@ -169,14 +170,28 @@ fn forwarded(switch: &Switch, ingress: PortId, given: &Frame, out: &Outbox) {
     {
         assert!(ip.total_len <= u32::from(egress.mtu), "{} bytes leave", ip.total_len);
     }
-    if routed(trace) {
+    let translated = trace.edits().iter().any(|(_, edit)| edit.translates());
+    let given_back = trace.hops().contains(&Hop::GivenBack);
+    let (before, after) = if translated {
+        let parts = [given, &sent.frame].map(bytes::without_ends);
+        let [before, after] = parts;
+        (before, after)
+    } else {
+        (given.bytes().to_vec(), sent.frame.bytes().to_vec())
+    };
+    if given_back {
+        assert_eq!(sent.port, ingress, "back to where it came from");
+        assert_eq!(sent.frame.bytes()[12..], given.bytes()[12..], "as it came, MACs apart");
+    } else if routed(trace) {
         assert_eq!(egress.mac, understood(&sent.frame).dst, "to the egress port's MAC");
         let gateway = switch.tables().node().gateway_mac;
-        let packet = bytes::unpadded(given);
-        bytes::one_hop_less(packet, sent.frame.bytes(), gateway, egress.mac);
+        let len = bytes::unpadded(given).len();
+        let is_valid = bytes::header_is_valid(&sent.frame);
+        assert!(is_valid, "IPv4 header checksum");
+        bytes::one_hop_less(&before[..len], &after, gateway, egress.mac);
     } else {
         assert_ne!(sent.port, ingress, "a bridged frame does not go back");
-        assert_eq!(sent.frame.bytes(), given.bytes(), "bridged untouched");
+        assert_eq!(after, before, "bridged untouched, translated ends apart");
     }
     bytes::still_valid(given, &sent.frame);
 }
@@ -206,6 +221,17 @@ fn answered(switch: &Switch, given: &Frame, kind: AnswerKind, out: &Outbox) {
             assert!(!ip.is_icmp_error(), "no error about an error");
             bytes::valid(answer);
             bytes::quotes(given, answer.bytes());
+            assert_eq!((reply.dst, reply.src), (request.src, switch.tables().node().gateway_mac));
+        }
+        AnswerKind::Reset { .. } => {
+            let (Inner::Ip(to), Inner::Ip(from)) = (request.inner, reply.inner) else {
+                panic!("a reset is about an IP packet")
+            };
+            assert_eq!((from.src, from.dst), (to.dst, to.src), "from whom it was sent to");
+            assert_eq!(from.ports(), to.ports().map(|(src, dst)| (dst, src)));
+            let L4::Tcp { flags, .. } = to.l4 else { panic!("a reset is about a segment") };
+            assert_eq!(flags & flags::RST, 0, "no reset about a reset");
+            bytes::valid(answer);
             assert_eq!((reply.dst, reply.src), (request.src, switch.tables().node().gateway_mac));
         }
     }

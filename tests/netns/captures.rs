@@ -55,7 +55,8 @@ fn wireshark_finds_no_fault_and_ids_tie_the_hops() {
             let points: Vec<&str> = ids[id].iter().map(|(name, _)| name.as_str()).collect();
             let hops: Vec<&str> =
                 points.iter().filter(|name| name.starts_with("hop/")).copied().collect();
-            assert_eq!(hops, ["hop/parse", "hop/l2", "hop/l3", "hop/policy", "hop/egress"]);
+            let stages = ["parse", "l2", "conntrack", "l3", "policy", "egress"];
+            assert_eq!(hops, stages.map(|stage| format!("hop/{stage}")));
             let (_, verdict) = &ids[id][points.len() - 1];
             assert!(verdict.contains("forward to pod/default/b"), "{verdict}");
             let walks: BTreeSet<&str> =

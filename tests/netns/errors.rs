@@ -277,6 +277,16 @@ fn errors_equal_the_kernels() {
     world.settle(&["HopLimitExceeded", "MtuExceeded", "NeighborFailed", "LinkScope"]);
 }
 
+/// Whether traceroute or tracepath shows that address as the hop of that number.
+pub(crate) fn shows(output: &str, number: u32, address: &str) -> bool {
+    output.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        // Lines begin with the hop's number; tracepath writes `1:`.
+        let hop = words.next().and_then(|word| word.trim_end_matches(':').parse().ok());
+        hop == Some(number) && words.any(|word| word == address)
+    })
+}
+
 #[test]
 fn traceroute_and_tracepath_show_the_gateway() {
     let world = World::new("tap");
@@ -286,16 +296,8 @@ fn traceroute_and_tracepath_show_the_gateway() {
             [("traceroute", &["-n", "-q", "1", "-w", "2", node][..]), ("tracepath", &["-n", node])]
         {
             let output = pod.run(program, args).unwrap().stdout;
-            // Lines begin with the hop's number; tracepath writes `1:`.
-            let shows = |number: &str, address: &str| {
-                output.lines().any(|line| {
-                    let mut words = line.split_whitespace();
-                    let hop = words.next().is_some_and(|word| word.trim_end_matches(':') == number);
-                    hop && words.any(|word| word == address)
-                })
-            };
-            assert!(shows("1", gateway), "{program}: the first hop is the gateway: {output}");
-            assert!(shows("2", node), "{program}: the second is the node: {output}");
+            assert!(shows(&output, 1, gateway), "{program}: the first is the gateway: {output}");
+            assert!(shows(&output, 2, node), "{program}: the second is the node: {output}");
         }
         // The probe that gets there, as a trace tells it.
         let how = (How::Udp(33_434), node.contains(':'));

@@ -151,9 +151,9 @@ fn tshark_captures_from_the_interfaces_that_it_lists() {
     assert_eq!(points(&file), ["hop/egress", "hop/l2"].map(str::to_owned).into());
 
     let file =
-        home.capture("all.pcapng", "-i hopscope:all-hops -f icmp -c 10", || ping(&a, &b, "1"));
-    let five = ["hop/egress", "hop/l2", "hop/l3", "hop/parse", "hop/policy"];
-    assert_eq!(points(&file), five.map(str::to_owned).into());
+        home.capture("all.pcapng", "-i hopscope:all-hops -f icmp -c 12", || ping(&a, &b, "1"));
+    let six = ["hop/conntrack", "hop/egress", "hop/l2", "hop/l3", "hop/parse", "hop/policy"];
+    assert_eq!(points(&file), six.map(str::to_owned).into());
     assert_eq!(tshark::judge(&file).unwrap(), 10);
 
     let dropped = "-i hopscope:node -o extcap.hopscope_node.droppedonly:true -f arp -c 1";

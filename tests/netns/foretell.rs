@@ -226,7 +226,7 @@ fn walks(file: &Path) -> Vec<Lines> {
     walks.into_values().collect()
 }
 
-/// Every walk that begins as predicted goes on as predicted, and there is one.
+/// The first walk that begins as predicted goes on as predicted, and the others end as it does.
 fn agree(question: &Question<'_>, predicted: &Lines, walks: &[Lines]) {
     let known = |lines: &Lines| -> Lines {
         lines.iter().map(|(stage, line)| (stage.clone(), known(line))).collect()
@@ -235,8 +235,16 @@ fn agree(question: &Question<'_>, predicted: &Lines, walks: &[Lines]) {
     let walks: Vec<Lines> = walks.iter().map(known).collect();
     let same: Vec<&Lines> = walks.iter().filter(|walk| walk.first() == expected.first()).collect();
     assert!(!same.is_empty(), "{question:?} was never seen: {expected:#?}\n{walks:#?}");
-    for walk in same {
-        assert_eq!(*walk, expected, "{question:?}");
+    let (first, again) = same.split_first().unwrap();
+    assert_eq!(**first, expected, "{question:?}");
+    // Sent again, it is of the connection that the first one began.
+    for walk in again {
+        let is_tracked = |(stage, _): &&(String, String)| stage == "conntrack";
+        if expected.iter().any(|hop| is_tracked(&hop)) {
+            assert_eq!(walk.last(), expected.last(), "{question:?}");
+        } else {
+            assert_eq!(**walk, expected, "{question:?}");
+        }
     }
 }
 
@@ -249,8 +257,11 @@ fn known(line: &str) -> String {
         let before = index.checked_sub(1).and_then(|index| words.get(index));
         let chosen = before.is_some_and(|before| ["seq", "id"].contains(before));
         let source = words.get(index + 1) == Some(&">") && with_ports;
-        known.push(match word.rsplit_once(':') {
+        // A masqueraded source gets a port that follows from the one it had.
+        let masqueraded = words.first() == Some(&"nat") && before == Some(&"->");
+        known.push(match word.trim_end_matches(':').rsplit_once(':') {
             _ if chosen => "?".to_owned(),
+            Some((address, _)) if masqueraded => format!("{address}:?"),
             Some((address, _)) if source => format!("{address}:?"),
             _ => (*word).to_owned(),
         });

@@ -134,8 +134,8 @@ const ANSWERED: [Case; 25] = [
     (&["status", "-o", "json"], 0, "\"ready\": true", ""),
     (&["check"], 0, "ok ", ""),
     (&["check", "-o", "json"], 0, "\"passed\": true", ""),
-    (&["trace", "default/a", "node"], 0, "egress  forward to host", ""),
-    (&["-n", "default", "trace", "a", "node", "-6"], 0, "egress  forward to host", ""),
+    (&["trace", "default/a", "node"], 0, "egress     forward to host", ""),
+    (&["-n", "default", "trace", "a", "node", "-6"], 0, "egress     forward to host", ""),
     (&["trace", "default/a", "10.244.1.99"], 1, "drop NeighborUnknown", "hint: "),
     (&["trace", "default/a", "10.244.1.99", "-o", "yaml"], 1, "passed: false", ""),
     (&["trace", "default/a", "default/none"], 2, "", "no pod default/none"),
@@ -306,7 +306,7 @@ fn a_slow_reader_is_told_how_much_it_missed_and_slows_nobody() {
         assert_eq!(matched.len(), 8_000, "4000 there and back");
         assert!(captured.is_subset(&matched));
         assert_eq!(captured.len() as u64 + lost, matched.len() as u64);
-        assert_eq!(packets, captured.len() as u64 * 5, "each with all its hops");
+        assert_eq!(packets, captured.len() as u64 * 6, "each with all its hops");
         world.settle(&[]);
     }
 }

@@ -47,6 +47,8 @@ mod refusals;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod services;
+#[cfg(test)]
 mod state;
 #[cfg(test)]
 mod trace;

@@ -6,7 +6,7 @@
 //! ```
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::binaries;
 use lab::pod::{lab_run, lab_serve};
@@ -17,7 +17,7 @@ use crate::foretell::{How, passes};
 use crate::{KINDS, World};
 
 /// The clients that a server has seen.
-fn peers(server: &Process) -> Vec<String> {
+pub(crate) fn peers(server: &Process) -> Vec<String> {
     let output = server.output();
     output.stdout.lines().filter_map(|line| line.strip_prefix("peer ").map(str::to_owned)).collect()
 }
@@ -63,7 +63,7 @@ fn node_and_pods_see_each_others_true_addresses() {
 }
 
 /// Starts a session of five seconds with a listener and waits for its banner.
-fn session(from: &Namespace, to: &str) -> Process {
+pub(crate) fn session(from: &Namespace, to: &str) -> Process {
     let mut command = Command::new(binaries::lab().unwrap());
     command.args(["session", "--to", to, "--lines", "250"]);
     let mut process = from.spawn(command).unwrap();
@@ -110,4 +110,77 @@ fn listeners_on_the_nodes_own_address_are_untouched() {
     assert_eq!(world.netns.ip(&["rule"]).unwrap(), rules);
     assert_eq!(world.netns.ip(&["-6", "rule"]).unwrap(), rules6);
     assert_eq!(world.netns.interfaces().unwrap(), ["lo", "up0"]);
+}
+
+/// Rules and routes of the node that are the switch's, in no order.
+fn taken_care_of(world: &World) -> Vec<String> {
+    let mut all = String::new();
+    for family in ["-4", "-6"] {
+        all += &world.netns.ip(&[family, "rule"]).unwrap();
+        all += &world.netns.ip(&[family, "route", "show", "table", "all", "proto", "104"]).unwrap();
+    }
+    let mut lines: Vec<String> = all.lines().map(|line| line.trim().to_owned()).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// Takes something away and waits until it is back. How long that took.
+fn taken_away(world: &World, damage: &[&str]) -> Duration {
+    let before = taken_care_of(world);
+    let begin = Instant::now();
+    world.netns.ip(damage).unwrap();
+    while taken_care_of(world) != before {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{damage:?}: {before:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    begin.elapsed()
+}
+
+#[test]
+fn what_somebody_takes_from_the_node_comes_back_and_is_told() {
+    let world = World::new("tap");
+    let status = || world.hopctl_json(&["status"]).unwrap();
+    assert_eq!(status()["upkeep"]["mended"], 0);
+    let damages: [&[&str]; 4] = [
+        &["rule", "del", "pref", "100"],
+        &["-6", "rule", "del", "pref", "56"],
+        &["route", "flush", "table", "77"],
+        &["-6", "route", "del", "default", "table", "77"],
+    ];
+    for damage in damages {
+        let took = taken_away(&world, damage);
+        println!("{damage:?}: {} ms", took.as_millis());
+        assert!(took < Duration::from_secs(2), "{damage:?} is back after {took:?}");
+    }
+    // The node itself goes on, and the switch too.
+    let [pod] = world.pods(["a"]);
+    pod.run("ping", &["-c", "1", "-W", "2", "192.0.2.11"]).unwrap();
+    let told = status();
+    assert_eq!(told["upkeep"]["mended"], damages.len());
+    let last = told["upkeep"]["last"].as_str().unwrap();
+    assert!(last.contains("the route ::/0 via") && last.contains("table 77"), "{last}");
+    assert_eq!(told["problems"].as_array().map(Vec::len), Some(0), "{told}");
+    assert!(world.hopctl(&["status"]).unwrap().contains("put right 4 times"));
+    world.hopctl(&["check"]).unwrap();
+
+    // Who does it again and again is not fought without end.
+    let mut rounds = 0;
+    while status()["problems"].as_array().is_none_or(Vec::is_empty) {
+        assert!(rounds < 20, "{}", status());
+        rounds += 1;
+        drop(world.netns.ip(&["rule", "del", "pref", "40"]));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let told = status();
+    let wrong = told["problems"][0]["message"].as_str().unwrap();
+    assert!(wrong.contains("again and again") && wrong.contains("rule 40"), "{wrong}");
+    let failed = world.hopctl(&["check"]).unwrap_err().to_string();
+    assert!(failed.contains("upkeep") && failed.contains("again and again"), "{failed}");
+    // And yet it comes back, later.
+    let begin = Instant::now();
+    while !world.netns.ip(&["rule"]).unwrap().contains("iif hop0") {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    world.settle(&[]);
 }

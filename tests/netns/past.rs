@@ -164,7 +164,7 @@ fn a_drop_is_explained_with_the_tables_as_they_were() {
         for part in [
             &*format!("walk {id} at 2"),
             "frame from pod/default/a: arp who has 10.244.1.200",
-            "egress  drop NeighborUnknown: ARP or ND asks for an address that nobody has",
+            "egress     drop NeighborUnknown: ARP or ND asks for an address that nobody has",
             "came in by pod/default/a:",
             "neighbor 10.244.1.200: there was none",
         ] {

@@ -329,7 +329,7 @@ fn a_bad_reload_keeps_the_last_good_state() {
         let expected = if stranger_too { &before_stranger } else { &before };
         fs::write(&own, text).unwrap();
         let said = status(&world, |said| parts.iter().all(|part| said.contains(part)));
-        assert!(said.contains("Service"), "what nobody acts on is still told: {said}");
+        assert!(said.contains("Service"), "what of before is refused is still told: {said}");
         state::same(expected, &state::kernel(&world.netns), &said);
         assert_eq!(state::left(&world), leases);
         for (from, to) in [(&a, b.v4().unwrap().to_string()), (&b, a.v6().unwrap().to_string())] {

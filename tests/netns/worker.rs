@@ -24,7 +24,7 @@ fn status(world: &World) -> Value {
     world.hopctl_json(&["status"]).unwrap()
 }
 
-fn worker(world: &World) -> u32 {
+pub(crate) fn worker(world: &World) -> u32 {
     u32::try_from(status(world)["worker"]["pid"].as_u64().unwrap()).unwrap()
 }
 
@@ -57,7 +57,7 @@ fn eventually(what: &str, done: impl Fn() -> bool) {
 }
 
 /// Kills the worker and waits until the next one answers.
-fn replace(world: &World, old: u32) -> u32 {
+pub(crate) fn replace(world: &World, old: u32) -> u32 {
     signal(old, "-KILL");
     let new = worker(world);
     assert_ne!(old, new);
@@ -107,7 +107,7 @@ fn the_worker_has_no_privileges_and_pods_are_wired_all_the_same() {
 }
 
 /// Resets that a namespace has sent or seen: `OutRsts` and `EstabResets` of TCP.
-fn resets(netns: &Namespace) -> u64 {
+pub(crate) fn resets(netns: &Namespace) -> u64 {
     let text = netns.within(|| fs::read_to_string("/proc/thread-self/net/snmp").unwrap()).unwrap();
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());

@@ -100,6 +100,11 @@ pub(crate) fn node(node: u8) -> NodeConfig {
         gateway4: Some(Ipv4Cidr::new(four, 24)),
         gateway6: Some(Ipv6Cidr::new(six, 64)),
         addresses: vec![v4(id(node, 0)).into(), v6(id(node, 0)).into()],
+        // The hosts that stand for nodes have no rules that divert what is masqueraded.
+        non_masquerade: vec![
+            IpCidr::new(Ipv4Address::UNSPECIFIED.into(), 0),
+            IpCidr::new(Ipv6Address::UNSPECIFIED.into(), 0),
+        ],
         ..NodeConfig::default()
     }
 }

@@ -10,7 +10,13 @@ use crate::restored::{changed, fresh, input};
 fn is_desired(table: Table) -> bool {
     match table {
         Table::Limits | Table::Node | Table::Route => true,
-        Table::State | Table::Gone | Table::Port => false,
+        Table::State
+        | Table::Gone
+        | Table::Port
+        | Table::Service
+        | Table::Affinity
+        | Table::Connection4
+        | Table::Connection6 => false,
     }
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod exported;
+mod fields;
 mod restored;
 mod scratch;
 

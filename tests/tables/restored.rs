@@ -5,9 +5,12 @@ use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 use stack::table::Table;
 use stack::wire::build::Link;
 use stack::{
-    Change, Config, Frame, Input, Instant, Limits, NodeConfig, Outbox, PortConfig, PortId,
-    PortKind, Route, RouteTarget, Seeds, Switch,
+    Backend, Change, Config, Duration, Frame, Input, Instant, Limits, Method, NodeConfig, Outbox,
+    PortConfig, PortId, PortKind, Route, RouteTarget, Seeds, ServiceConfig, ServiceId,
+    ServiceProtocol, Switch,
 };
+
+use crate::fields::{export, list, number, record};
 
 /// A pod's port and MAC.
 const A: (PortId, EthernetAddress) = (PortId(1), EthernetAddress([2, 0, 0, 0, 0, 1]));
@@ -31,6 +34,71 @@ fn route(target: RouteTarget) -> Change {
     Change::Routes(vec![Route { prefix: IpCidr::new(v4(0).into(), 24), target }])
 }
 
+fn service() -> ServiceConfig {
+    let backend = Backend {
+        address: v4(2).into(),
+        port: 80,
+        weight: 1,
+        local: true,
+        ready: true,
+        serving: true,
+        terminating: false,
+        for_node: None,
+        for_zone: None,
+    };
+    ServiceConfig {
+        id: ServiceId(4),
+        name: "default/web:http".to_owned(),
+        protocol: ServiceProtocol::Tcp,
+        frontends: Vec::new(),
+        method: Method::RoundRobin,
+        affinity: Some(Duration::from_secs(10_800)),
+        internal_local: false,
+        external_local: false,
+        source_ranges: Vec::new(),
+        backends: vec![backend],
+    }
+}
+
+/// What another build had of that Service: connections, and a client.
+fn of_service() -> Vec<u8> {
+    let address = |name, n| record(name, &number("v4", u32::from(v4(n)).into()));
+    let backend = [address("address", 2), number("port", 80), number("total", 7)].concat();
+    let service = [number("id", 4), number("turn-local", 1), list("backends", &[backend])];
+    let client = [
+        number("service", 4),
+        address("client", 3),
+        address("backend", 2),
+        number("port", 80),
+        number("deadline", 1 << 50),
+    ];
+    export(&[list("services", &[service.concat()]), list("affinities", &[client.concat()])])
+}
+
+/// A connection over IPv6 that another build had.
+fn of_connection() -> Vec<u8> {
+    let flow = |name, src: u64, dst: u64, ports: [u64; 2]| {
+        let addresses = [
+            number("src-high", 0xfd00 << 48),
+            number("src", src),
+            number("dst-high", 0xfd00 << 48),
+            number("dst", dst),
+        ];
+        let ports = [number("src-port", ports[0]), number("dst-port", ports[1])];
+        let protocol = number("protocol", 17);
+        record(name, &[addresses.concat(), ports.concat(), protocol].concat())
+    };
+    let connection = [
+        flow("originator", 2, 3, [1_000, 53]),
+        flow("responder", 3, 2, [53, 1_000]),
+        number("originator-port", 1),
+        number("responder-port", 2),
+        number("deadline", 1 << 50),
+        number("state", 17),
+    ];
+    export(&[list("connections", &[connection.concat()])])
+}
+
 pub(crate) fn input(switch: &mut Switch, input: Input) {
     let now = Instant(switch.tables().now().0 + 1_000);
     let mut out = Outbox::default();
@@ -51,6 +119,7 @@ fn switch(limits: Limits) -> Switch {
         pod(A, 2),
         pod(B, 3),
         route(RouteTarget::Connected),
+        Change::Service(service()),
         Change::Complete(true),
     ];
     changes.into_iter().for_each(|change| input(&mut switch, Input::Change(change)));
@@ -68,9 +137,15 @@ pub(crate) fn fresh(config: Config, limits: Limits) -> Switch {
 pub(crate) fn changed(table: Table) -> Switch {
     let mut switch = match table {
         Table::Limits => return switch(Limits { errors_burst: 5, ..Limits::default() }),
-        Table::State | Table::Node | Table::Port | Table::Route | Table::Gone => {
-            switch(Limits::default())
-        }
+        Table::State
+        | Table::Node
+        | Table::Port
+        | Table::Route
+        | Table::Gone
+        | Table::Service
+        | Table::Affinity
+        | Table::Connection4
+        | Table::Connection6 => switch(Limits::default()),
     };
     match table {
         Table::Limits => {}
@@ -82,6 +157,13 @@ pub(crate) fn changed(table: Table) -> Switch {
         Table::Port => input(&mut switch, Input::Frame { port: B.0, frame: asks() }),
         Table::Route => input(&mut switch, Input::Change(route(RouteTarget::Blackhole))),
         Table::Gone => input(&mut switch, Input::Change(Change::PortRemoved(A.0))),
+        Table::Service | Table::Affinity => input(&mut switch, Input::Import(of_service())),
+        Table::Connection4 => {
+            let link = Link { src: A.1, dst: B.1 };
+            let frame = Frame::from_bytes(&link.ipv4(v4(2), v4(3)).udp(3, 4, b"?"));
+            input(&mut switch, Input::Frame { port: A.0, frame });
+        }
+        Table::Connection6 => input(&mut switch, Input::Import(of_connection())),
     }
     switch
 }

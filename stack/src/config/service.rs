@@ -98,6 +98,21 @@ pub enum Method {
     Maglev,
 }
 
+impl Method {
+    /// The name, as annotations and tables write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::RoundRobin => "round-robin",
+            Self::WeightedRoundRobin => "weighted-round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::SourceHash => "source-hash",
+            Self::Maglev => "maglev",
+        }
+    }
+}
+
 /// Who answers for a Service, with its conditions as EndpointSlices tell them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Backend {

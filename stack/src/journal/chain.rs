@@ -256,6 +256,7 @@ fn verdict(trace: &Trace) -> u64 {
                 let told = u64::from(icmp_type) << 16 | u64::from(code) << 24;
                 (8, u64::from(reason.code()) | told | u64::from(mtu) << 32)
             }
+            AnswerKind::Reset { reason } => (9, u64::from(reason.code())),
         },
     };
     value << 8 | kind

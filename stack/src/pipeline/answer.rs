@@ -1,6 +1,8 @@
-//! answer: what the switch says itself: ARP and ND replies, echo replies, ICMP and ICMPv6 errors.
+//! answer: what the switch says itself: ARP and ND replies, echo replies, ICMP and ICMPv6 errors,
+//! TCP resets.
 //!
-//! RFC 1812 section 4.3, RFC 1122 section 3.2.2, RFC 4443 section 2.4, RFC 4861 section 7.2.4.
+//! RFC 1812 section 4.3, RFC 1122 section 3.2.2, RFC 4443 section 2.4, RFC 4861 section 7.2.4, RFC
+//! 9293 section 3.10.7.1.
 //! Whether and what to answer is decided in the walk ([`decide`]); the frame is built afterwards
 //! ([`frame`]), so a dry run builds none. Deviation: an error quotes at most what the header window
 //! holds, 242 bytes, where RFC 1812 asks for up to 576 octets in all.
@@ -13,6 +15,7 @@ use crate::drop::DropReason;
 use crate::input::{Checksum, Frame};
 use crate::table::{Effect, Tables};
 use crate::trace::{AnswerKind, Edit, Hop, Silence, Verdict};
+use crate::wire::build::{Link, flags};
 
 mod emit;
 
@@ -30,6 +33,8 @@ pub(crate) enum Reply {
         /// The MTU to tell, 0 if that is not the reason.
         mtu: u16,
     },
+    /// The TCP segment can go no further, and neither can its connection.
+    Reset(DropReason),
 }
 
 /// Hop limit of everything the switch sends itself.
@@ -44,7 +49,10 @@ pub(crate) fn decide(cx: &mut Walk<'_>, packet: Option<&Packet>, reply: Reply) -
         (Reply::Neighbor(mac), Inner::Ip(_)) => answered(cx, AnswerKind::Neighbor(mac)),
         (Reply::Echo, Inner::Ip(ip)) => echo(cx, packet, ip),
         (Reply::Error { reason, mtu }, Inner::Ip(ip)) => error(cx, ip, reason, mtu),
-        (Reply::Echo | Reply::Error { .. }, Inner::Arp(_)) => Verdict::Drop(DropReason::Bug),
+        (Reply::Reset(reason), Inner::Ip(ip)) => reset(cx, ip, reason),
+        (Reply::Echo | Reply::Error { .. } | Reply::Reset(_), Inner::Arp(_)) => {
+            Verdict::Drop(DropReason::Bug)
+        }
     }
 }
 
@@ -64,23 +72,36 @@ fn echo(cx: &mut Walk<'_>, packet: &Packet, ip: &Ip) -> Verdict {
     verdict
 }
 
+fn silent(cx: &mut Walk<'_>, reason: DropReason, silence: Silence) -> Verdict {
+    cx.hop(Hop::Silent(silence));
+    Verdict::Drop(reason)
+}
+
 fn error(cx: &mut Walk<'_>, ip: &Ip, reason: DropReason, mtu: u16) -> Verdict {
-    let silent = |cx: &mut Walk<'_>, silence| {
-        cx.hop(Hop::Silent(silence));
-        Verdict::Drop(reason)
-    };
     let source = source(cx.tables, ip);
     let ingress = cx.tables.ports().slot(cx.ingress);
     let (Some(_), Some(slot), false) = (source, ingress, forbidden(ip)) else {
-        return silent(cx, Silence::Forbidden);
+        return silent(cx, reason, Silence::Forbidden);
     };
-    let Some(port) = cx.tables.ports().get(slot) else { return silent(cx, Silence::Forbidden) };
+    let Some(port) = cx.tables.ports().get(slot) else {
+        return silent(cx, reason, Silence::Forbidden);
+    };
     if !port.errors.has(cx.now, cx.tables.error_rate(), 1) {
-        return silent(cx, Silence::RateLimited);
+        return silent(cx, reason, Silence::RateLimited);
     }
     cx.effect(Effect::SpendError(slot));
     let (icmp_type, code) = number(ip, reason);
     answered(cx, AnswerKind::Error { reason, icmp_type, code, mtu })
+}
+
+/// One small segment for one: there is nothing to gain by having others reset, so no share of the
+/// port's limits it. A reset is never answered by another (RFC 9293 section 3.10.7.1).
+fn reset(cx: &mut Walk<'_>, ip: &Ip, reason: DropReason) -> Verdict {
+    let is_due = matches!(ip.l4, L4::Tcp { flags, .. } if flags & flags::RST == 0);
+    if !is_due || forbidden(ip) {
+        return silent(cx, reason, Silence::Forbidden);
+    }
+    answered(cx, AnswerKind::Reset { reason })
 }
 
 /// Packets about which no error may be sent, beyond those the source guard stops (RFC 1122 section
@@ -106,6 +127,8 @@ fn number(ip: &Ip, reason: DropReason) -> (u8, u8) {
         (DropReason::LinkScope, false) => (1, 2),
         (DropReason::NeighborFailed, false) => (1, 3),
         (DropReason::NeighborFailed | DropReason::Blackhole, true) => (3, 1),
+        (DropReason::ServiceNoBackend | DropReason::ServicePortUnknown, true) => (3, 3),
+        (DropReason::ServiceNoBackend | DropReason::ServicePortUnknown, false) => (1, 4),
         (_, true) => (3, 0),
         (_, false) => (1, 0),
     }
@@ -126,7 +149,9 @@ fn source(tables: &Tables, ip: &Ip) -> Option<IpAddress> {
 
 /// Builds the frame of an answer that is not the edited request itself.
 ///
-/// `refused` is the frame as it stood when it got no further: an error quotes its header window.
+/// `packet` is what came in, and `refused` its frame as it stood when it got no further, but not
+/// translated: its sender knows no other ends than those it wrote. An error quotes its header
+/// window.
 pub(crate) fn frame(
     tables: &Tables,
     packet: &Packet,
@@ -147,8 +172,13 @@ pub(crate) fn frame(
             let header = emit::Header { gateway, dst: packet.src, icmp_type, code, mtu };
             emit::error(&header, addresses, ip, refused)
         }
-        (AnswerKind::Echo, _)
-        | (AnswerKind::Arp(_), Inner::Ip(_))
-        | (AnswerKind::Neighbor(_) | AnswerKind::Error { .. }, Inner::Arp(_)) => None,
+        (AnswerKind::Reset { .. }, Inner::Ip(ip)) => {
+            emit::reset(Link { src: gateway, dst: packet.src }, ip, refused)
+        }
+        (AnswerKind::Echo, _) | (AnswerKind::Arp(_), Inner::Ip(_)) => None,
+        (
+            AnswerKind::Neighbor(_) | AnswerKind::Error { .. } | AnswerKind::Reset { .. },
+            Inner::Arp(_),
+        ) => None,
     }
 }

@@ -2,11 +2,9 @@
 
 use core::ops::ControlFlow::{Break, Continue};
 
-use smoltcp::wire::IpProtocol;
-
 use super::answer::Reply;
 use super::l3::Next;
-use super::packet::{Inner, L4, Packet};
+use super::packet::{Inner, Packet};
 use super::policy::Cleared;
 use super::{Step, Stop, Walk};
 use crate::config::PortKind;
@@ -31,7 +29,9 @@ pub(crate) fn emit(
             }
         }
         Next::Group(receivers) => Continue(Verdict::Flood(receivers)),
-        Next::Own(_) if echo_request(packet) => Break(Stop::Reply(Reply::Echo)),
+        Next::Own(_) if matches!(&packet.inner, Inner::Ip(ip) if ip.is_echo_request()) => {
+            Break(Stop::Reply(Reply::Echo))
+        }
         Next::Own(slot) => match cx.tables.ports().get(slot).map(|port| port.config.kind) {
             Some(PortKind::Endpoint(id)) => deliver(cx, id),
             _ => Break(Stop::Drop(DropReason::Bug)),
@@ -50,10 +50,4 @@ fn deliver(cx: &mut Walk<'_>, endpoint: EndpointId) -> Step<Verdict> {
     }
     cx.effect(Effect::SpendError(slot));
     Continue(Verdict::Deliver(endpoint))
-}
-
-fn echo_request(packet: &Packet) -> bool {
-    let Inner::Ip(ip) = &packet.inner else { return false };
-    let L4::Icmp { icmp_type, code: 0, .. } = ip.l4 else { return false };
-    icmp_type == if ip.protocol == IpProtocol::Icmp { 8 } else { 128 }
 }

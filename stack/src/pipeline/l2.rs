@@ -34,6 +34,8 @@ pub(crate) enum Path {
     Routed,
     /// To a group: so many pods.
     Group(u16),
+    /// Back to the node, whose own it is (see [`super::service`]).
+    GivenBack,
 }
 
 fn refuse<T>(reason: DropReason) -> Step<T> {

@@ -9,6 +9,7 @@ use core::ops::ControlFlow::{Break, Continue};
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
 use super::answer::Reply;
+use super::flow::Flow;
 use super::l2::Path;
 use super::packet::{Fragment, Inner, Ip, Packet};
 use super::{Step, Stop, Walk};
@@ -37,14 +38,20 @@ fn unreachable<T>(reason: DropReason, mtu: u16) -> Step<T> {
 }
 
 /// Finds the egress port and what must change on the way.
-pub(crate) fn route(cx: &mut Walk<'_>, packet: &Packet, path: Path) -> Step<Next> {
+pub(crate) fn route(
+    cx: &mut Walk<'_>,
+    packet: &Packet,
+    path: Path,
+    flow: Option<&Flow>,
+) -> Step<Next> {
     match (path, &packet.inner) {
+        (Path::GivenBack, _) => given_back(cx, packet.carried_len(cx.frame)),
         (Path::Group(receivers), _) => {
             cx.hop(Hop::Local);
             Continue(Next::Group(receivers))
         }
         (Path::Bridged(slot), _) => bridged(cx, slot, packet.carried_len(cx.frame)),
-        (Path::Routed, Inner::Ip(ip)) => routed(cx, ip),
+        (Path::Routed, Inner::Ip(ip)) => routed(cx, ip, flow.map_or(ip.dst, |flow| flow.out.dst)),
         (Path::Routed, Inner::Arp(_)) => refuse(DropReason::NeighborUnasked),
     }
 }
@@ -61,27 +68,41 @@ fn bridged(cx: &mut Walk<'_>, slot: Slot, len: u32) -> Step<Next> {
     Continue(Next::Port(slot, None))
 }
 
-fn routed(cx: &mut Walk<'_>, ip: &Ip) -> Step<Next> {
+/// Back to the node as it came, its hop limit too: it never left the node.
+fn given_back(cx: &mut Walk<'_>, len: u32) -> Step<Next> {
+    let ports = cx.tables.ports();
+    let slot = ports.slot(cx.ingress);
+    let Some((slot, port)) = slot.and_then(|slot| Some((slot, ports.get(slot)?))) else {
+        return refuse(DropReason::Bug);
+    };
+    if len > u32::from(port.config.mtu) {
+        return refuse(DropReason::MtuExceeded);
+    }
+    cx.edit(Edit::Macs { dst: port.config.mac, src: cx.tables.node().gateway_mac });
+    Continue(Next::Port(slot, None))
+}
+
+fn routed(cx: &mut Walk<'_>, ip: &Ip, dst: IpAddress) -> Step<Next> {
     let tables = cx.tables;
-    if let Some(slot) = own(cx, &ip.dst) {
+    if let Some(slot) = own(cx, &dst) {
         cx.hop(Hop::Own);
         return match ip.fragment {
             Fragment::Whole => Continue(Next::Own(slot)),
             Fragment::First | Fragment::Later => refuse(DropReason::FragmentUnsupported),
         };
     }
-    if group(cx, &ip.dst) {
+    if group(cx, &dst) {
         return refuse(DropReason::GroupRouted);
     }
-    if link_local(&ip.dst) {
+    if link_local(&dst) {
         return refuse(DropReason::LinkScope);
     }
-    let Some(route) = tables.fib().lookup(&ip.dst) else {
+    let Some(route) = tables.fib().lookup(&dst) else {
         return unreachable(DropReason::NoRoute, 0);
     };
     let prefix_len = route.prefix_len;
     let (attached, egress) = match route.target {
-        RouteTarget::Connected => (true, tables.neighbor(&ip.dst).map(|n| (n.slot, n.mac))),
+        RouteTarget::Connected => (true, tables.neighbor(&dst).map(|n| (n.slot, n.mac))),
         RouteTarget::Port(id) => (false, by_port(cx, id)),
         RouteTarget::Blackhole => {
             cx.hop(Hop::Unreachable { prefix_len });

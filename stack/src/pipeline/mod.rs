@@ -1,7 +1,7 @@
 //! The walk: the life of a frame on one screen.
 //!
 //! Order of all stages, those of later issues included, which have no code yet: parse, (decap), l2,
-//! (conntrack), (service), l3, policy, (nat), (encap), egress. DNAT comes before routing because a
+//! conntrack, service, l3, policy, nat, (encap), egress. DNAT comes before routing because a
 //! virtual address has no route; policy judges the bridged and the routed branch alike.
 //!
 //! Stages read [`Tables`] and push effects; only [`Tables::commit`] writes. So
@@ -17,13 +17,18 @@ use crate::time::Instant;
 use crate::trace::{Edit, Hop, Trace, Verdict};
 
 pub mod answer;
+pub mod conntrack;
 pub mod egress;
+pub mod flow;
 pub mod l2;
 pub mod l3;
+pub mod nat;
 pub mod packet;
 pub mod parse;
 pub mod policy;
 pub mod rewrite;
+pub mod segment;
+pub mod service;
 
 use packet::Packet;
 
@@ -70,8 +75,11 @@ pub(crate) fn walk(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
 fn stages(cx: &mut Walk<'_>, understood: &mut Option<Packet>) -> Step<Verdict> {
     let packet = understood.insert(parse::frame(cx)?);
     let path = l2::forward(cx, packet)?;
-    let next = l3::route(cx, packet, path)?;
-    let cleared = policy::check(cx, packet, &next)?;
+    let mut flow = conntrack::find(cx, packet, path)?;
+    let path = service::translate(cx, packet, path, &mut flow)?;
+    let next = l3::route(cx, packet, path, flow.as_ref())?;
+    let cleared = policy::check(cx, packet, flow.as_ref(), &next)?;
+    nat::translate(cx, packet, &next, &mut flow)?;
     egress::emit(cx, packet, next, cleared)
 }
 

@@ -203,6 +203,13 @@ impl Ip {
         }
     }
 
+    /// Whether it is an echo request.
+    #[must_use]
+    pub fn is_echo_request(&self) -> bool {
+        let L4::Icmp { icmp_type, code: 0, .. } = self.l4 else { return false };
+        icmp_type == if self.protocol == IpProtocol::Icmp { 8 } else { 128 }
+    }
+
     /// Whether it is an ICMP or ICMPv6 error: those are never answered by another.
     #[must_use]
     pub fn is_icmp_error(&self) -> bool {

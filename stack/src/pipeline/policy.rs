@@ -6,8 +6,9 @@
 
 use core::ops::ControlFlow::{Break, Continue};
 
+use super::flow::Flow;
 use super::l3::Next;
-use super::packet::{Inner, L4, Packet};
+use super::packet::{Inner, Ip, L4, Packet};
 use super::{Step, Stop, Walk};
 use crate::config::PortKind;
 use crate::drop::DropReason;
@@ -18,11 +19,20 @@ use crate::trace::Hop;
 pub(crate) struct Cleared(());
 
 /// Judges the packet.
-pub(crate) fn check(cx: &mut Walk<'_>, packet: &Packet, _next: &Next) -> Step<Cleared> {
-    if let Inner::Ip(ip) = &packet.inner
-        && let L4::Udp { dst_port, .. } = ip.l4
-        && dst_port == cx.tables.node().vxlan_port
-        && cx.tables.node().addresses.contains(&ip.dst)
+///
+/// It is judged by where it goes, not by the Service it asked for, and by who sent it, not by whom
+/// it will seem to come from.
+pub(crate) fn check(
+    cx: &mut Walk<'_>,
+    packet: &Packet,
+    flow: Option<&Flow>,
+    _next: &Next,
+) -> Step<Cleared> {
+    let node = cx.tables.node();
+    if let Inner::Ip(Ip { l4: L4::Udp { .. }, .. }) = packet.inner
+        && let Some(Flow { out, .. }) = flow
+        && out.dst_port == node.vxlan_port
+        && node.addresses.contains(&out.dst)
         && from_pod(cx)
     {
         return Break(Stop::Drop(DropReason::OverlayFromPod));

@@ -2,28 +2,89 @@
 //!
 //! The one place where a walk's decisions become bytes: on the frame that leaves, and on copies of
 //! the recorded window when hops are shown. Only headers that the packet's parse has seen are
-//! touched.
+//! touched. What a window is too short for stays as it is.
 
-use crate::trace::Edit;
+use smoltcp::wire::IpProtocol;
+
+use super::packet::{Ip, L4, Quoted};
+use crate::input::{Checksum, Frame};
+use crate::trace::{Edit, Sum};
 use crate::wire::ETHERNET_HEADER;
 use crate::wire::checksum::update16;
 
-const IPV4: usize = ETHERNET_HEADER;
+#[cfg(test)]
+mod tests;
+mod translate;
 
-/// Applies one edit. A window too short for it stays as it is.
+use translate::End;
+
+const IP: usize = ETHERNET_HEADER;
+
+/// Applies one edit.
 pub fn apply(window: &mut [u8], edit: &Edit) {
     match edit {
         Edit::Macs { dst, src } => {
             put(window, 0, &dst.0);
             put(window, 6, &src.0);
         }
-        Edit::Destination(_)
-        | Edit::Source(_)
-        | Edit::QuotedDestination(_)
-        | Edit::QuotedSource(_) => {}
+        Edit::Destination(rewrite) => {
+            translate::end(window, IP, End::Destination, rewrite);
+        }
+        Edit::Source(rewrite) => translate::end(window, IP, End::Source, rewrite),
+        Edit::QuotedDestination(quotation) => {
+            translate::quoted(window, End::Destination, quotation);
+        }
+        Edit::QuotedSource(quotation) => translate::quoted(window, End::Source, quotation),
         Edit::HopLimit(limit) => hop_limit(window, *limit),
         Edit::SwapAddresses => swap_addresses(window),
         Edit::EchoReply { at, partial } => echo_reply(window, usize::from(*at), *partial),
+    }
+}
+
+/// Which checksum follows when an end of the packet is translated.
+#[must_use]
+pub fn sum(packet: &Ip, frame: &Frame) -> Sum {
+    let partial = is_partial(packet, frame);
+    match packet.l4 {
+        L4::Tcp { .. } => Sum::Tcp { partial },
+        L4::Udp { .. } => Sum::Udp { partial },
+        L4::Sctp { .. } => Sum::Sctp,
+        L4::Icmp { icmp_type, .. } => match (packet.protocol, icmp_type) {
+            (IpProtocol::Icmpv6, 128 | 129) => Sum::Echo6 { partial },
+            (IpProtocol::Icmpv6, _) => Sum::Icmp6 { partial },
+            (_, 0 | 8) => Sum::Echo { partial },
+            _ => Sum::Icmp,
+        },
+        L4::Nd(_) => Sum::Icmp6 { partial },
+        L4::Opaque => Sum::Nothing,
+    }
+}
+
+/// Whether the upper header's own checksum is partial. Where a pod made a tunnel, a partial one may
+/// be that of a header further in; the outer one's is complete then.
+#[must_use]
+pub fn is_partial(packet: &Ip, frame: &Frame) -> bool {
+    match frame.offload().checksum {
+        Checksum::Partial { start, .. } => start == packet.l4_offset,
+        Checksum::Complete | Checksum::Valid => false,
+    }
+}
+
+/// Which checksum within a quotation follows when an end of the quoted packet is translated:
+/// nothing's where its ports are not there.
+///
+/// It counts as complete. It is not if the host that reports the error got the packet with a
+/// partial checksum, which the quotation does not tell; nobody verifies it (RFC 5508 section 4.1).
+#[must_use]
+pub fn quoted_sum(quoted: &Quoted) -> Sum {
+    let partial = false;
+    match (quoted.ports, quoted.protocol) {
+        (None, _) => Sum::Nothing,
+        (Some(_), IpProtocol::Tcp) => Sum::Tcp { partial },
+        (Some(_), IpProtocol::Udp) => Sum::Udp { partial },
+        (Some(_), IpProtocol::Icmp) => Sum::Echo { partial },
+        (Some(_), IpProtocol::Icmpv6) => Sum::Echo6 { partial },
+        (Some(_), _) => Sum::Sctp,
     }
 }
 
@@ -37,26 +98,27 @@ fn word(window: &[u8], at: usize) -> Option<u16> {
     window.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
-fn version(window: &[u8]) -> Option<u8> {
-    window.get(IPV4).map(|byte| byte >> 4)
+/// The version that the IP header at `ip` names.
+fn version(window: &[u8], ip: usize) -> Option<u8> {
+    window.get(ip).map(|byte| byte >> 4)
 }
 
 fn hop_limit(window: &mut [u8], limit: u8) {
-    if version(window) == Some(6) {
-        put(window, IPV4 + 7, &[limit]);
+    if version(window, IP) == Some(6) {
+        put(window, IP + 7, &[limit]);
         return;
     }
-    let (Some(old), Some(check)) = (word(window, IPV4 + 8), word(window, IPV4 + 10)) else {
+    let (Some(old), Some(check)) = (word(window, IP + 8), word(window, IP + 10)) else {
         return;
     };
     let [_, protocol] = old.to_be_bytes();
     let new = u16::from_be_bytes([limit, protocol]);
-    put(window, IPV4 + 8, &new.to_be_bytes());
-    put(window, IPV4 + 10, &update16(check, old, new).to_be_bytes());
+    put(window, IP + 8, &new.to_be_bytes());
+    put(window, IP + 10, &update16(check, old, new).to_be_bytes());
 }
 
 fn swap_addresses(window: &mut [u8]) {
-    let (at, len) = if version(window) == Some(6) { (IPV4 + 8, 16) } else { (IPV4 + 12, 4) };
+    let (at, len) = if version(window, IP) == Some(6) { (IP + 8, 16) } else { (IP + 12, 4) };
     if let Some(both) = window.get_mut(at..at + 2 * len) {
         let (src, dst) = both.split_at_mut(len);
         src.swap_with_slice(dst);
@@ -65,12 +127,23 @@ fn swap_addresses(window: &mut [u8]) {
 
 /// Only the type differs between request and reply.
 fn echo_reply(window: &mut [u8], at: usize, partial: bool) {
-    let reply = if version(window) == Some(6) { 129 } else { 0 };
+    let reply = if version(window, IP) == Some(6) { 129 } else { 0 };
     let (Some(old), Some(check)) = (word(window, at), word(window, at + 2)) else { return };
     let [_, code] = old.to_be_bytes();
     put(window, at, &[reply]);
     if !partial {
         let new = u16::from_be_bytes([reply, code]);
-        put(window, at + 2, &update16(check, old, new).to_be_bytes());
+        put_echo_check(window, at, update16(check, old, new));
     }
+}
+
+/// Puts the checksum of the echo whose header starts at `at` into its place.
+///
+/// A reply may be zeros all through, over which only ones are a checksum (RFC 1071 section 1), but
+/// a difference comes to zero. The payload may be out of sight, so ones stand wherever it could be
+/// so: if it is not so, they are the same number.
+fn put_echo_check(window: &mut [u8], at: usize, check: u16) {
+    let may_be_zeros = word(window, at) == Some(0) && word(window, at + 4) == Some(0);
+    let check = if check == 0 && may_be_zeros { 0xffff } else { check };
+    put(window, at + 2, &check.to_be_bytes());
 }

@@ -1,15 +1,21 @@
 //! A journal of a busy switch, replayed: equal to the last digest, and differing where it must.
 
+use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 
 use super::*;
-use crate::config::{Change, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds};
+use crate::config::{
+    Backend, Change, Frontend, FrontendKind, Limits, Method, NodeConfig, PortConfig, PortKind,
+    Route, RouteTarget, Seeds, ServiceConfig, ServiceId, ServiceProtocol,
+};
 use crate::journal::{Begin, Recorder, Tape, records};
 use crate::table::RestoreError;
+use crate::time::Duration;
 use crate::wire::build::Link;
+use crate::words::Words;
 
 const A: PortId = PortId(2);
 const B: PortId = PortId(3);
@@ -45,8 +51,36 @@ fn config() -> Change {
         Change::Port(pod(A, 2)),
         Change::Port(pod(B, 3)),
         Change::Routes(vec![connected]),
+        Change::Service(service()),
         Change::Complete(true),
     ])
+}
+
+fn service() -> ServiceConfig {
+    let (address, kind) = (Some(Ipv4Address::new(10, 96, 0, 1).into()), FrontendKind::ClusterIp);
+    let backend = |n| Backend {
+        address: Ipv4Address::new(10, 1, 0, n).into(),
+        port: 8_080,
+        weight: 1 + u16::from(n),
+        local: true,
+        ready: true,
+        serving: true,
+        terminating: false,
+        for_node: None,
+        for_zone: Some(true),
+    };
+    ServiceConfig {
+        id: ServiceId(1),
+        name: "default/web".to_string(),
+        protocol: ServiceProtocol::Tcp,
+        frontends: vec![Frontend { kind, address, port: 80 }],
+        method: Method::Maglev,
+        affinity: Some(Duration::from_secs(10)),
+        internal_local: true,
+        external_local: false,
+        source_ranges: Vec::new(),
+        backends: vec![backend(2), backend(3)],
+    }
 }
 
 /// A switch with its journal.
@@ -188,6 +222,13 @@ fn a_begin_that_asks_for_the_impossible_is_refused() {
         (false, Limits { addresses_max: 1 << 40, ..Limits::default() }),
         (false, Limits { allowed_max: 1 << 40, ..Limits::default() }),
         (false, Limits { routes_max: 1 << 40, ..Limits::default() }),
+        (false, Limits { services_max: 1 << 40, ..Limits::default() }),
+        (false, Limits { frontends_max: 1 << 40, ..Limits::default() }),
+        (false, Limits { backends_max: 1 << 40, ..Limits::default() }),
+        (false, Limits { service_frontends_max: 1 << 19, ..Limits::default() }),
+        (true, Limits { service_backends_max: 65_534, ..Limits::default() }),
+        (false, Limits { service_backends_max: 65_535, ..Limits::default() }),
+        (false, Limits { affinities_max: 1 << 40, ..Limits::default() }),
     ] {
         let mut recorder = Recorder::new(Tape::default(), Chain::new(), false);
         recorder.begin(Instant(1), &Begin::new(limits, Seeds { table: 1, choice: 1 }));
@@ -391,16 +432,17 @@ fn words_that_lie_are_no_snapshot() {
         let head = [table, words.len() as u64, slot];
         head.iter().chain(words).for_each(|word| out.extend(word.to_le_bytes()));
     };
-    let begin: Vec<u8> = u64::from_le_bytes(*b"hopstate")
-        .to_le_bytes()
-        .into_iter()
-        .chain(2_u64.to_le_bytes())
-        .collect();
+    let begin: Vec<u8> = [*b"hopstate", 3_u64.to_le_bytes()].concat();
     let error = |bytes: &[u8]| Switch::restore(bytes, 1).unwrap_err();
+    let words_of = |ports_max| {
+        let mut words = Vec::new();
+        Limits { ports_max, ..Limits::default() }.put(&mut words);
+        words
+    };
     let mut bytes = begin.clone();
-    row(1, 0, &[u64::MAX, 1, 1, 1, 1, 1, 1, 1], &mut bytes);
+    row(1, 0, &words_of(usize::MAX), &mut bytes);
     assert_eq!(error(&bytes), RestoreError::Limits);
-    let limits = [4, 1, 1, 1, 1, 1, 1, 1];
+    let limits = words_of(4);
     bytes.clone_from(&begin);
     row(1, 0, &limits, &mut bytes);
     let known = bytes.clone();
@@ -417,7 +459,7 @@ fn words_that_lie_are_no_snapshot() {
     row(u16::MAX.into(), 0, &end, &mut bytes);
     // Rows that every state has are missing: what they come to is another state.
     assert_eq!(error(&bytes), RestoreError::Digest);
-    bytes[8] = 3;
-    assert_eq!(error(&bytes), RestoreError::Version { theirs: 3, ours: 2 });
+    bytes[8] = 4;
+    assert_eq!(error(&bytes), RestoreError::Version { theirs: 4, ours: 3 });
     assert_eq!(error(b"something else entirely"), RestoreError::Begin);
 }

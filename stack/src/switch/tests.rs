@@ -19,7 +19,7 @@ use super::Switch;
 use crate::config::{
     Change, Config, Limits, NodeConfig, PortConfig, PortKind, Route, RouteTarget, Seeds,
 };
-use crate::drop::DropReason;
+use crate::drop::{DropReason, seen};
 use crate::input::{EndpointId, Event, Frame, Gso, GsoKind, Input, Offload, Outbox, PortId};
 use crate::time::{Duration, Instant};
 use crate::trace::{AnswerKind, Numbered, Trace, Verdict};
@@ -29,6 +29,8 @@ mod answers;
 mod laws;
 mod paths;
 mod refusals;
+mod rejects;
+mod services;
 
 const GATEWAY: EthernetAddress = NodeConfig::GATEWAY_MAC;
 const ENDPOINT: PortId = PortId(0);
@@ -70,6 +72,11 @@ fn config() -> Config {
         gateway4: Some(Ipv4Cidr::new(v4(1), 24)),
         gateway6: Some(Ipv6Cidr::new(v6(1), 64)),
         addresses: vec![NODE4.into(), NODE6.into()],
+        // Pods keep their addresses everywhere, unless a test is about that.
+        non_masquerade: vec![
+            IpCidr::new(Ipv4Address::UNSPECIFIED.into(), 0),
+            IpCidr::new(Ipv6Address::UNSPECIFIED.into(), 0),
+        ],
         ..NodeConfig::default()
     };
     let host = PortConfig {
@@ -143,6 +150,12 @@ impl Bed {
         predicted.number = walked.number;
         assert_eq!(&predicted, walked, "the dry run is the walk");
         assert_eq!(self.switch.counters().imbalances(), [], "what came in is accounted for");
+        if let Verdict::Drop(reason)
+        | Verdict::Answer(AnswerKind::Error { reason, .. } | AnswerKind::Reset { reason }) =
+            walked.verdict
+        {
+            seen::note(reason);
+        }
         walked.verdict
     }
 

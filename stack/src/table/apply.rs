@@ -29,8 +29,14 @@ impl Tables {
             Change::PortRemoved(id) => self.remove_port(*id, log),
             Change::PortUp(id, up) => self.set_up(*id, *up, log),
             Change::Routes(routes) => self.set_routes(routes, log),
-            Change::Service(service) => Err(ConfigError::ServiceUnknown(service.id)),
-            Change::ServiceRemoved(id) => Err(ConfigError::ServiceUnknown(*id)),
+            Change::Service(service) => {
+                log.push(Undo::Service(Box::new(self.services.set(service)?)));
+                Ok(())
+            }
+            Change::ServiceRemoved(id) => {
+                log.push(Undo::Service(Box::new(self.services.remove(*id)?)));
+                Ok(())
+            }
             Change::Complete(complete) => {
                 log.push(Undo::Complete(core::mem::replace(&mut self.complete, *complete)));
                 Ok(())

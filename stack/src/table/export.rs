@@ -4,20 +4,26 @@
 //! A snapshot is of its build: words by place. An export names its fields ([`form`]). What an older
 //! build does not know it passes over, and what a newer one misses has a value; only another
 //! [`MAJOR`] is refused. Ports are known by their numbers, since slots follow from a history.
-//! Limits, node, routes and the ports' configuration are not in it: whoever imports has made them
-//! from desired state.
+//! Limits, node, routes and the configuration of ports and Services are not in it: whoever imports
+//! has made them from desired state. Nor are the connections that a Service's backends have open:
+//! who takes connections over counts them anew.
 //!
 //! [`form`]: super::form
 
 use alloc::vec::Vec;
 
 use super::form::{Damaged, Fields, Writer};
+use super::service::Affinity;
 use super::{Port, Table, Tables};
 use crate::counters::{COUNT_MAX, PortCounters};
 use crate::drop::DropReason;
 use crate::input::{ImportError, PortId};
 use crate::table::bucket::Bucket;
+use crate::table::conntrack::Connection;
 use crate::time::Instant;
+
+mod connections;
+mod service;
 
 /// First bytes of an export.
 const MAGIC: [u8; 8] = *b"hopxport";
@@ -39,6 +45,9 @@ struct Carried {
     choice: Option<u64>,
     gone: PortCounters,
     ports: Vec<CarriedPort>,
+    connections: Vec<Connection>,
+    services: Vec<service::Carried>,
+    clients: Vec<Affinity>,
 }
 
 #[derive(Debug)]
@@ -67,7 +76,10 @@ impl Tables {
             fdb: _,
             neighbors: _,
             fib: _,
+            connections: _,
+            sweep: _,
             gone,
+            services,
             open: _,
         } = self;
         let mut form = Writer::default();
@@ -81,14 +93,20 @@ impl Tables {
                     form.number("epoch", *epoch);
                     form.number("choice", seeds.choice);
                 }
+                // Both families at once.
+                Table::Connection4 => connections::put(&mut form, self),
+                Table::Connection6 => {}
                 Table::Gone => form.record("gone", |form| put_counters(form, gone)),
                 Table::Port => form.list("ports", ports.iter(), |form, (_, port)| {
-                    let Port { config, errors, floods, counters } = port;
+                    // Connections are counted anew as they come in.
+                    let Port { config, errors, floods, connections: _, counters } = port;
                     form.number("id", u64::from(config.id.0));
                     form.number("errors-full-at", errors.full_at().0);
                     form.number("floods-full-at", floods.full_at().0);
                     form.record("counters", |form| put_counters(form, counters));
                 }),
+                Table::Service => service::put_services(&mut form, services),
+                Table::Affinity => service::put_clients(&mut form, services),
             }
         }
         let mut bytes = MAGIC.to_vec();
@@ -103,7 +121,8 @@ impl Tables {
     /// # Errors
     /// See [`ImportError`].
     pub fn import(&mut self, bytes: &[u8]) -> Result<(), ImportError> {
-        let Carried { now, walks, epoch, choice, gone, ports } = read(bytes)?;
+        let Carried { now, walks, epoch, choice, gone, ports, services, clients, connections } =
+            read(bytes)?;
         self.advance(Instant(now));
         self.walks = self.walks.max(walks);
         self.epoch = self.epoch.max(epoch);
@@ -120,6 +139,15 @@ impl Tables {
                 None => self.gone.add(&counters),
             }
         }
+        self.services.lay_out(self.seeds.choice, self.now);
+        services.into_iter().for_each(|carried| carried.give(&mut self.services));
+        for client in clients {
+            let service = self.services.by_id(client.service);
+            if service.is_some_and(|service| service.config.affinity.is_some()) {
+                self.services.clients_mut().put(client, self.now);
+            }
+        }
+        self.import_connections(connections);
         Ok(())
     }
 }
@@ -148,6 +176,9 @@ fn read(bytes: &[u8]) -> Result<Carried, ImportError> {
         choice: fields.number_if_there("choice")?,
         gone: take_counters(fields.record("gone")?)?,
         ports: fields.list("ports")?.into_iter().map(port).collect::<Result<_, _>>()?,
+        connections: connections::take(&fields)?,
+        services: service::take_services(&fields)?,
+        clients: service::take_clients(&fields)?,
     })
 }
 

@@ -19,18 +19,16 @@ pub(super) struct Free {
 impl Free {
     /// `slots` slots, all free.
     pub(super) fn new(slots: usize) -> Self {
-        let mut free = Self { levels: Vec::new() };
+        let mut levels = Vec::new();
         let mut bits = slots;
         loop {
-            let words = bits.div_ceil(WORD).max(1);
-            free.levels.push(vec![0; words]);
-            if words == 1 {
-                break;
+            let level = ones(bits);
+            bits = level.len();
+            levels.push(level);
+            if bits == 1 {
+                return Self { levels };
             }
-            bits = words;
         }
-        (0..slots).for_each(|slot| free.give(slot));
-        free
     }
 
     /// The lowest free slot.
@@ -72,6 +70,16 @@ impl Free {
             at /= WORD;
         }
     }
+}
+
+/// So many bits that are set, and those that fill the last word up are not; a word at least.
+fn ones(bits: usize) -> Vec<u64> {
+    let mut words = vec![u64::MAX; bits / WORD];
+    let rest = bits % WORD;
+    if rest > 0 || words.is_empty() {
+        words.push((1 << rest) - 1);
+    }
+    words
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The one hash map: fixed capacity, seeded layout, no raw iteration.
 //!
 //! hashbrown lays items out by a seed and grows only by configuration; walks look up, never
-//! iterate. [`Map::sorted`] is for dumps, digests and floods, whose order must not depend on the
-//! layout.
+//! iterate. Room is there from the start ([`Map::new`]), or made as it is needed where only
+//! configuration adds items and most nodes have few ([`Map::growing`]). [`Map::sorted`] is for
+//! dumps, digests and floods, whose order must not depend on the layout.
 
 #![expect(
     clippy::disallowed_types,
@@ -28,6 +29,12 @@ impl<K: Copy + Eq + Hash + Ord, V: Copy> Map<K, V> {
     pub fn new(seed: u64, items_max: usize) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self { items: HashMap::with_capacity_and_hasher(items_max, hasher), items_max }
+    }
+
+    /// The same, whose room is made as it is needed.
+    #[must_use]
+    pub fn growing(seed: u64, items_max: usize) -> Self {
+        Self { items: HashMap::with_hasher(FixedState::with_seed(seed)), items_max }
     }
 
     /// The item of that key.
@@ -84,6 +91,14 @@ mod tests {
         assert!(!map.insert(3, 'c'));
         assert!(map.insert(2, 'd'));
         assert_eq!(map.sorted(), [(1, 'a'), (2, 'd')]);
+    }
+
+    #[test]
+    fn one_that_grows_is_full_at_the_same_size() {
+        let mut map = Map::growing(1, 1_000);
+        assert!((0..1_000).all(|key| map.insert(key, key)));
+        assert!(!map.insert(1_000, 0));
+        assert_eq!((map.len(), map.get(&999), map.get(&1_000)), (1_000, Some(&999), None));
     }
 
     #[test]

@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
-use crate::config::{Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, Seeds};
+use crate::config::{
+    Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, Seeds, ServiceConfig,
+};
 use crate::counters::{Counters, PortCounters};
 use crate::input::PortId;
 use crate::time::Instant;
@@ -23,8 +25,10 @@ pub mod lpm;
 pub mod map;
 pub mod port;
 pub mod rows;
+pub mod service;
 pub mod slab;
 pub mod snapshot;
+mod sweep;
 mod undo;
 
 pub use bucket::Rate;
@@ -32,8 +36,11 @@ pub use port::{Port, Ports, Slot};
 pub use rows::{Digests, Table};
 pub use snapshot::RestoreError;
 
+use conntrack::{Connection, ConnectionId, Connections, Track, Tuple};
 use fib::Fib;
 use map::Map;
+use service::{Chosen, Found, Refusal, ServiceSlot, Services};
+use sweep::Sweep;
 
 /// Where an address is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +58,23 @@ pub enum Effect {
     SpendError(Slot),
     /// So many tokens of the port's share of floods are used.
     SpendFlood(Slot, u32),
+    /// A connection begins.
+    Track {
+        /// The connection.
+        connection: Connection,
+        /// Those that go for it: what stood in its place, or for its room.
+        instead_of: [Option<ConnectionId>; 3],
+    },
+    /// A connection has come so far.
+    Advance(ConnectionId, Track),
+    /// A connection begins that a Service gave a backend.
+    Chosen(Chosen),
+    /// A Service refused a connection.
+    Refused(ServiceSlot, Refusal),
 }
 
 /// The effects of one walk.
-pub type Effects = heapless::Vec<Effect, 4>;
+pub type Effects = heapless::Vec<Effect, 6>;
 
 /// All state.
 #[derive(Clone, Debug)]
@@ -73,7 +93,10 @@ pub struct Tables {
     fdb: Map<EthernetAddress, Slot>,
     neighbors: Map<IpAddress, Neighbor>,
     fib: Fib,
+    connections: Connections,
+    sweep: Sweep,
     gone: PortCounters,
+    services: Services,
     /// A snapshot that is being taken.
     open: Option<snapshot::Open>,
 }
@@ -95,7 +118,10 @@ impl Tables {
             fdb: Map::new(seeds.table, limits.ports_max),
             neighbors: Map::new(seeds.table, addresses_max),
             fib: Fib::default(),
+            connections: Connections::new(seeds.table, limits.connections_max),
+            sweep: Sweep::default(),
             gone: PortCounters::default(),
+            services: Services::new(seeds, &limits),
             open: None,
         }
     }
@@ -174,6 +200,34 @@ impl Tables {
         &self.fib
     }
 
+    /// The Services.
+    #[must_use]
+    #[inline]
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// The connections.
+    #[must_use]
+    #[inline]
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// The key of hashes that make choices.
+    #[must_use]
+    pub fn choice_seed(&self) -> u64 {
+        self.seeds.choice
+    }
+
+    /// Which Service's frontend a flow asks for.
+    #[must_use]
+    #[inline]
+    pub fn frontend(&self, flow: &Tuple) -> Found {
+        let is_own = self.node.addresses.contains(&flow.dst);
+        self.services.find(&flow.dst, flow.dst_port, flow.protocol, is_own)
+    }
+
     /// Rate of ICMP errors a port may cause.
     #[must_use]
     pub fn error_rate(&self) -> Rate {
@@ -204,11 +258,18 @@ impl Tables {
                         port.errors.spend(now, errors, 1);
                     }
                 }
+                Effect::Track { connection, instead_of } => {
+                    instead_of.iter().flatten().for_each(|id| self.end_connection(*id));
+                    self.begin_connection(connection);
+                }
+                Effect::Advance(id, track) => self.connections.advance(*id, *track),
                 Effect::SpendFlood(slot, tokens) => {
                     if let Some(port) = self.ports.change(*slot) {
                         port.floods.spend(now, floods, *tokens);
                     }
                 }
+                Effect::Chosen(chosen) => self.services.began(now, chosen),
+                Effect::Refused(slot, refusal) => self.services.refused(*slot, *refusal),
             }
         }
     }
@@ -231,23 +292,28 @@ impl Tables {
         Counters { ports, gone: self.gone.clone() }
     }
 
-    /// What follows from other rows and is in no snapshot: FDB and neighbors, as the ports behind.
+    /// What follows from other rows and is in no snapshot: FDB and neighbors, as the ports behind,
+    /// and where Services are found.
     #[cfg(test)]
     pub(crate) fn derived(&self) -> alloc::string::String {
-        alloc::format!("{:?} {:?}", self.fdb.sorted(), self.neighbors.sorted())
+        let (fdb, neighbors) = (self.fdb.sorted(), self.neighbors.sorted());
+        alloc::format!("{fdb:?} {neighbors:?} {}", self.services.derived())
     }
 
-    /// The desired state in force, ports and routes sorted.
+    /// The desired state in force, ports, routes and Services sorted.
     #[must_use]
     pub fn config(&self) -> Config {
         let mut ports: Vec<PortConfig> =
             self.ports.iter().map(|(_, port)| port.config.clone()).collect();
         ports.sort_by_key(|port| port.id);
+        let mut services: Vec<ServiceConfig> =
+            self.services.iter().map(|(_, service)| service.config.clone()).collect();
+        services.sort_by_key(|service| service.id);
         Config {
             node: self.node.clone(),
             ports,
             routes: self.fib.routes().to_vec(),
-            services: Vec::new(),
+            services,
             complete: self.complete,
         }
     }

@@ -26,6 +26,8 @@ pub struct Port {
     pub errors: Bucket,
     /// Share of floods it may cause.
     pub floods: Bucket,
+    /// Connections that it began.
+    pub connections: u32,
     /// What it received and sent.
     pub counters: PortCounters,
 }
@@ -69,7 +71,7 @@ impl Port {
     }
 }
 
-words_of!(Port { config, errors, floods, counters });
+words_of!(Port { config, errors, floods, connections, counters });
 
 /// All ports.
 #[derive(Clone, Debug)]
@@ -139,6 +141,7 @@ impl Ports {
             config,
             errors: Bucket::default(),
             floods: Bucket::default(),
+            connections: 0,
             counters: PortCounters::default(),
         })?;
         let slot = Slot(u32::try_from(place).ok()?);

@@ -2,8 +2,8 @@
 //!
 //! Every table is in [`Table`] and has its rows in [`Tables::row`], which takes [`Tables`] apart by
 //! name: a new table does not compile until it is shown, and what is shown is in all three. What
-//! follows from other rows (FDB, neighbors, the ports' index) is not shown; a restored switch
-//! makes it anew.
+//! follows from other rows (FDB, neighbors, the index of ports and that of Services) is not shown;
+//! a restored switch makes it anew.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -44,6 +44,10 @@ tables! {
     6 Gone "gone" "What removed ports had counted; one row.";
     5 Route "route" "Routes in the order of their prefixes.";
     4 Port "port" "Ports by slot: configuration, shares, counters.";
+    7 Service "service" "Services by slot: configuration, counts, whose turn it is.";
+    8 Affinity "affinity" "Clients of Services by place, each with its backend.";
+    9 Connection4 "connection4" "Connections of IPv4 by slot.";
+    10 Connection6 "connection6" "Connections of IPv6 by slot.";
 }
 
 impl Table {
@@ -136,6 +140,10 @@ impl Tables {
             Table::Limits | Table::State | Table::Node | Table::Gone => 1,
             Table::Port => self.ports.slots(),
             Table::Route => self.fib.routes().len(),
+            Table::Service => self.services.rows().slots(),
+            Table::Affinity => self.services.clients().rows().slots(),
+            Table::Connection4 => self.connections.v4.rows.slots(),
+            Table::Connection6 => self.connections.v6.rows.slots(),
         }
     }
 
@@ -155,13 +163,17 @@ impl Tables {
             fdb: _,
             neighbors: _,
             fib,
+            connections,
+            sweep,
             gone,
+            services,
             open: _,
         } = self;
         match table {
             Table::Limits => limits.put(words),
             Table::State => {
                 now.put(words);
+                sweep.put(words);
                 words.extend([*walks, *epoch, u64::from(*complete), seeds.choice]);
             }
             Table::Node => node.put(words),
@@ -174,6 +186,22 @@ impl Tables {
                 None => return false,
             },
             Table::Gone => gone.put(words),
+            Table::Connection4 => match connections.v4.rows.get(slot) {
+                Some(row) => row.put(words),
+                None => return false,
+            },
+            Table::Connection6 => match connections.v6.rows.get(slot) {
+                Some(row) => row.put(words),
+                None => return false,
+            },
+            Table::Service => match services.rows().get(slot) {
+                Some(service) => service.put(words),
+                None => return false,
+            },
+            Table::Affinity => match services.clients().rows().get(slot) {
+                Some(affinity) => affinity.put(words),
+                None => return false,
+            },
         }
         true
     }

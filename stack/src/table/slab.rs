@@ -144,6 +144,12 @@ impl<T: Words> Slab<T> {
         self.len
     }
 
+    /// Whether no row has room any more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len >= self.rows_max
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,21 +1,21 @@
 //! Snapshots: all rows as bytes, piece by piece while frames go on, and the tables made of them.
 //!
-//! The small tables are shown when a snapshot begins, routes and ports in steps. A port about to
-//! change before its turn is put aside by its [`Slab`]; before the routes are replaced, what is
-//! left of them is shown at once. So a snapshot holds the state of its begin, and so does the
+//! The small tables are shown when a snapshot begins, the others in steps. A row about to change
+//! before its turn is put aside by its [`Slab`]; before the routes are replaced, what is left of
+//! them is shown at once. So a snapshot holds the state of its begin, and so does the
 //! digest at its end.
 //!
 //! All is words, little-endian. First [`MAGIC`] and [`VERSION`]; then rows: three words of head
 //! (table, count of words, slot) and the row's words. The last row is no table's ([`END`]): it
 //! holds the digest of each table and how many rows there were.
-//!
-//! [`Slab`]: super::slab::Slab
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::fib::Fib;
 use super::rows::{Digests, Table};
+use super::service::{Affinity, Service};
+use super::slab::Slab;
 use super::{Port, Tables};
 use crate::config::{Limits, NodeConfig, Route, Seeds};
 use crate::counters::PortCounters;
@@ -26,7 +26,7 @@ use crate::words::{self, Take, Words};
 const END: u16 = u16::MAX;
 
 /// Version of snapshots; another one is not read.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// First word of a snapshot: "hopstate".
 const MAGIC: u64 = u64::from_le_bytes(*b"hopstate");
@@ -49,6 +49,17 @@ impl Open {
         self.rows += 1;
         put_row(out, table.number(), slot, words);
     }
+}
+
+/// Shows the next rows of a table. True when all were.
+fn show_rows<T: Words>(
+    open: &mut Open,
+    table: Table,
+    rows: &mut Slab<T>,
+    slots: usize,
+    out: &mut Vec<u8>,
+) -> bool {
+    rows.step(slots, &mut |slot, words| open.show(table, slot, words, out))
 }
 
 fn put_row(out: &mut Vec<u8>, table: u16, slot: usize, words: &[u64]) {
@@ -89,6 +100,10 @@ impl Tables {
                 // In steps, see `snapshot_step`.
                 Table::Route => {}
                 Table::Port => self.ports.rows().begin(),
+                Table::Service => self.services.rows_mut().begin(),
+                Table::Affinity => self.services.clients_mut().rows_mut().begin(),
+                Table::Connection4 => self.connections.v4.rows.begin(),
+                Table::Connection6 => self.connections.v6.rows.begin(),
             }
         }
         self.open = Some(open);
@@ -108,10 +123,19 @@ impl Tables {
                     self.show_routes(&mut open, slots, out);
                     open.route >= self.fib.routes().len()
                 }
-                Table::Port => self
-                    .ports
-                    .rows()
-                    .step(slots, &mut |slot, words| open.show(*table, slot, words, out)),
+                Table::Port => show_rows(&mut open, *table, self.ports.rows(), slots, out),
+                Table::Service => {
+                    show_rows(&mut open, *table, self.services.rows_mut(), slots, out)
+                }
+                Table::Affinity => {
+                    show_rows(&mut open, *table, self.services.clients_mut().rows_mut(), slots, out)
+                }
+                Table::Connection4 => {
+                    show_rows(&mut open, *table, &mut self.connections.v4.rows, slots, out)
+                }
+                Table::Connection6 => {
+                    show_rows(&mut open, *table, &mut self.connections.v6.rows, slots, out)
+                }
             };
         }
         if done {
@@ -126,6 +150,10 @@ impl Tables {
     pub fn snapshot_give_up(&mut self) {
         self.open = None;
         self.ports.rows().give_up();
+        self.services.rows_mut().give_up();
+        self.services.clients_mut().rows_mut().give_up();
+        self.connections.v4.rows.give_up();
+        self.connections.v6.rows.give_up();
     }
 
     /// Whether a snapshot is open.
@@ -223,6 +251,30 @@ impl Tables {
                     return Err(wrong);
                 }
             }
+            Table::Connection4 => {
+                let row = whole(table, slot, words)?;
+                if !self.connections.v4.restore(slot, row) {
+                    return Err(wrong);
+                }
+            }
+            Table::Connection6 => {
+                let row = whole(table, slot, words)?;
+                if !self.connections.v6.restore(slot, row) {
+                    return Err(wrong);
+                }
+            }
+            Table::Service => {
+                let service = whole::<Service>(table, slot, words)?;
+                if !self.services.restore(slot, service) {
+                    return Err(wrong);
+                }
+            }
+            Table::Affinity => {
+                let affinity = whole::<Affinity>(table, slot, words)?;
+                if !self.services.clients_mut().restore(slot, affinity) {
+                    return Err(wrong);
+                }
+            }
             Table::Route => {
                 if routes.len() >= self.limits.routes_max {
                     return Err(wrong);
@@ -235,10 +287,12 @@ impl Tables {
 
     fn restore_state(&mut self, take: &mut Take<'_>) -> Option<()> {
         self.now = Instant::take(take)?;
+        self.sweep = Words::take(take)?;
         self.walks = u64::take(take)?;
         self.epoch = u64::take(take)?;
         self.complete = bool::take(take)?;
         self.seeds.choice = u64::take(take)?;
+        self.services.lay_out(self.seeds.choice, self.now);
         Some(())
     }
 }

@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::fib::Fib;
+use super::service::Before;
 use super::{Port, PortId, Slot, Tables};
 use crate::config::{ConfigError, NodeConfig, PortConfig};
 use crate::counters::PortCounters;
@@ -27,6 +28,8 @@ pub(super) enum Undo {
     Up(PortId, bool),
     /// The routes were others.
     Routes(Fib),
+    /// There was no such Service, or another one, with the clients it knew.
+    Service(Box<Before>),
     /// Desired state was loaded whole, or not.
     Complete(bool),
 }
@@ -79,6 +82,7 @@ impl Tables {
                 }
             }
             Undo::Routes(fib) => self.fib = fib,
+            Undo::Service(before) => self.services.put_back(*before),
             Undo::Complete(complete) => self.complete = complete,
         }
     }

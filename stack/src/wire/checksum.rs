@@ -34,13 +34,27 @@ pub fn fold(sums: u32) -> u16 {
     fold64(u64::from(sums))
 }
 
-/// The checksum after one 16-bit word it covers changed from `old` to `new`.
+/// What a change adds to a sum: `old` and `new` are the sums of what was there and of what is there
+/// now, from the same place on. Differences may be added like sums.
+#[must_use]
+pub fn difference(old: u32, new: u32) -> u16 {
+    fold(u32::from(!fold(old)) + u32::from(fold(new)))
+}
+
+/// The checksum after what it covers changed by a [`difference`].
 ///
 /// RFC 1624 section 3, equation 3: `HC' = ~(~HC + ~m + m')`. Equation 2 of that RFC is wrong when
-/// the result is zero.
+/// the result is zero. Equation 3 is wrong when all that is covered is zero: no header that names
+/// its version or protocol is, but an ICMP message may be.
+#[must_use]
+pub fn update(checksum: u16, difference: u16) -> u16 {
+    !fold(u32::from(!checksum) + u32::from(difference))
+}
+
+/// The checksum after one 16-bit word it covers changed from `old` to `new`: see [`update`].
 #[must_use]
 pub fn update16(checksum: u16, old: u16, new: u16) -> u16 {
-    !fold(u32::from(!checksum) + u32::from(!old) + u32::from(new))
+    update(checksum, difference(old.into(), new.into()))
 }
 
 /// The sum of the pseudo-header that TCP, UDP (RFC 9293 section 3.1, RFC 768) and, over IPv6,
@@ -150,6 +164,25 @@ mod tests {
             let new = if at == 0 { new | 0x4000 } else { new };
             header[at * 2..at * 2 + 2].copy_from_slice(&new.to_be_bytes());
             prop_assert_eq!(update16(before, u16::from_be_bytes(word), new), !fold(sum(&header)));
+        }
+
+        #[test]
+        fn a_difference_of_many_words_is_a_recomputation(
+            mut packet in any::<[u8; 64]>(), at in 0..24_usize, new in any::<[u8; 16]>(),
+            zeros in any::<bool>(),
+        ) {
+            // Whatever stands before the place, and be it at an edge, the packet is not all zero.
+            packet[0] |= 0x40;
+            if zeros {
+                packet[1..].fill(0);
+            }
+            let before = !fold(sum(&packet));
+            let place = at * 2 + 1..at * 2 + 17;
+            // An odd place is summed from the even one before it, as words lie in the whole.
+            let old = sum(&packet[at * 2..]);
+            packet[place].copy_from_slice(&new);
+            let changed = difference(old, sum(&packet[at * 2..]));
+            prop_assert_eq!(update(before, changed), !fold(sum(&packet)));
         }
 
         #[test]

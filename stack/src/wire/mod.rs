@@ -1,5 +1,5 @@
-//! Only what `smoltcp::wire` lacks: the Internet checksum as sums and differences, whole frames
-//! from addresses, and MACs as operators write them.
+//! Only what `smoltcp::wire` lacks: checksums as sums and differences, whole frames from addresses,
+//! and MACs as operators write them.
 
 use core::fmt;
 
@@ -7,6 +7,7 @@ use smoltcp::wire::EthernetAddress;
 
 pub mod build;
 pub mod checksum;
+pub mod crc32c;
 
 /// Bytes of an Ethernet header without a tag.
 pub const ETHERNET_HEADER: usize = 14;

@@ -9,7 +9,7 @@ use crate::config::{
 };
 
 /// Bytes of a name at most: no object of Kubernetes has a longer one.
-const NAME_MAX: usize = 4_096;
+pub(crate) const NAME_MAX: usize = 4_096;
 
 /// The count of bytes, then eight of them a word.
 impl Words for String {
@@ -35,24 +35,6 @@ impl Words for String {
         bytes.truncate(len);
         Self::from_utf8(bytes).ok().filter(|_| filled)
     }
-}
-
-/// Enumerations without fields, by number.
-macro_rules! enums {
-    ($($type:ident { $($variant:ident = $number:literal),+ $(,)? })+) => {$(
-        impl Words for $type {
-            fn put(&self, out: &mut Vec<u64>) {
-                out.push(match self { $(Self::$variant => $number,)+ });
-            }
-
-            fn take(words: &mut Take<'_>) -> Option<Self> {
-                match words.word()? {
-                    $($number => Some(Self::$variant),)+
-                    _ => None,
-                }
-            }
-        }
-    )+};
 }
 
 enums! {

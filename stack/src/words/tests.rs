@@ -1,10 +1,12 @@
 //! What was put is taken, and nothing else.
 
+use alloc::string::ToString;
 use alloc::vec;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{Backend, Frontend, FrontendKind, Method, ServiceConfig, ServiceProtocol};
 
 fn back<T: Words>(value: &T) -> Option<T> {
     let mut words = Vec::new();
@@ -41,9 +43,40 @@ fn change() -> Change {
             Route { prefix, target: RouteTarget::Port(PortId(9)) },
             Route { prefix, target: RouteTarget::Blackhole },
         ]),
+        Change::Service(service()),
+        Change::ServiceRemoved(ServiceId(8)),
         Change::Complete(true),
         Change::All(vec![]),
     ])
+}
+
+fn service() -> ServiceConfig {
+    let address = Some(Ipv6Address::LOCALHOST.into());
+    ServiceConfig {
+        id: ServiceId(7),
+        name: "default/web:http-of-it".to_string(),
+        protocol: ServiceProtocol::Sctp,
+        frontends: vec![
+            Frontend { kind: FrontendKind::ExternalIp, address, port: 80 },
+            Frontend { kind: FrontendKind::NodePort, address: None, port: 30_000 },
+        ],
+        method: Method::Maglev,
+        affinity: Some(Duration::from_secs(10_800)),
+        internal_local: true,
+        external_local: false,
+        source_ranges: vec![IpCidr::new(Ipv6Address::LOCALHOST.into(), 64)],
+        backends: vec![Backend {
+            address: Ipv6Address::LOCALHOST.into(),
+            port: 8_080,
+            weight: 9,
+            local: true,
+            ready: false,
+            serving: true,
+            terminating: true,
+            for_node: None,
+            for_zone: Some(false),
+        }],
+    }
 }
 
 #[test]
@@ -93,6 +126,8 @@ proptest! {
             prop_assert_eq!(back(&value), Some(value));
         }
         drop(whole::<PortConfig>(&words));
-        prop_assert_eq!(whole::<Limits>(&words).is_some(), words.len() == 8);
+        let mut limits = Vec::new();
+        Limits::default().put(&mut limits);
+        prop_assert_eq!(whole::<Limits>(&words).is_some(), words.len() == limits.len());
     }
 }

@@ -43,14 +43,18 @@ fn bridged6() -> Vec<Seen> {
     script(conversation(there, || from(3, mac(2)).ipv6(v6(3), v6(2))))
 }
 
+/// The identifiers under which the pod's pings leave: they follow from the seed of choices.
+const LEFT_AS: [u16; 2] = [63_578, 62_984];
+
 fn ping_outside() -> Vec<Seen> {
+    let [four, six] = LEFT_AS;
     let payload: Vec<u8> = (0..56).collect();
     let outward4 = |seq| to_gateway(2).ipv4(v4(2), OUTSIDE4).echo(true, 7, seq, &payload);
     let inward4 =
-        |seq| to_gateway(250).ipv4(OUTSIDE4, v4(2)).hop_limit(57).echo(false, 7, seq, &payload);
+        |seq| to_gateway(250).ipv4(OUTSIDE4, NODE4).hop_limit(57).echo(false, four, seq, &payload);
     let outward6 = |seq| to_gateway(2).ipv6(v6(2), OUTSIDE6).echo(true, 8, seq, &payload);
     let inward6 =
-        |seq| to_gateway(250).ipv6(OUTSIDE6, v6(2)).hop_limit(57).echo(false, 8, seq, &payload);
+        |seq| to_gateway(250).ipv6(OUTSIDE6, NODE6).hop_limit(57).echo(false, six, seq, &payload);
     let pings = (1..3).flat_map(|seq| {
         [(A, outward4(seq)), (NODE, inward4(seq)), (A, outward6(seq)), (NODE, inward6(seq))]
     });

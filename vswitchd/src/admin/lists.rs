@@ -42,6 +42,7 @@ pub async fn status(State(context): State<Context>) -> Result<Json<Object<Status
         ready: ready.is_ok(),
         reason: ready.err(),
         worker: context.sources.worker(),
+        upkeep: context.sources.upkeep(),
         uptime_seconds: context.sources.uptime().as_secs(),
         problems,
         recordings: recordings::summary(&context.keeper).await,

@@ -28,7 +28,7 @@ pub mod socket;
 pub mod trace;
 
 pub use capture::Captures;
-use objects::{Attachment, Check, Lease, Problem, Worker};
+use objects::{Attachment, Check, Lease, Problem, Upkeep, Worker};
 
 /// Bytes of a request at most: a filter of 4,096 instructions is the largest.
 const REQUEST_MAX: usize = 512 << 10;
@@ -49,6 +49,9 @@ pub trait Sources: Send + Sync {
     /// # Errors
     /// A clause that says what is still missing.
     fn ready(&self) -> Result<(), String>;
+
+    /// What was put right on the node because somebody else had changed it.
+    fn upkeep(&self) -> Upkeep;
 
     /// What the operator should mend: manifests that do not parse, changes the switch refused.
     fn problems(&self) -> Vec<Problem>;

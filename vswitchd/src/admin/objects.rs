@@ -124,6 +124,24 @@ objects! {
         /// Recordings that rules keep.
         #[serde(default)]
         recordings: Recordings,
+        /// What was put right on the node.
+        #[serde(default)]
+        upkeep: Upkeep,
+    }
+
+    /// What was put right on the node because somebody else had changed it.
+    Upkeep {
+        /// How often, since the daemon started.
+        mended: u64,
+        /// What was wrong the last time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<String>,
+        /// Seconds since then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_seconds: Option<u64>,
+        /// What is wrong and stays so for now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wrong: Option<String>,
     }
 
     /// Recordings that rules keep, together.
@@ -536,6 +554,16 @@ pub enum Protocol {
     Tcp,
     /// A UDP datagram.
     Udp,
+}
+
+impl Upkeep {
+    /// What was put right, as a clause; `None` when nothing was.
+    #[must_use]
+    pub fn sentence(&self) -> Option<String> {
+        let (last, seconds) = (self.last.as_ref()?, self.last_seconds.unwrap_or(0));
+        let times = if self.mended == 1 { "time" } else { "times" };
+        Some(format!("put right {} {times}, {seconds} s ago the last: {last}", self.mended))
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use stack::{Frame, Instant, PortId};
 use tokio::sync::oneshot;
 
 use super::capture::{Captures, ID_HEADER};
-use super::objects::{Attachment, Check, Lease, Object, Problem, Worker};
+use super::objects::{Attachment, Check, Lease, Object, Problem, Upkeep, Worker};
 use super::record::{ExcerptError, Excerpts, RecordRequest};
 use super::{Context, Sources, serve, socket};
 use crate::capture::pcapng::read::{Block, Reader};
@@ -76,6 +76,10 @@ impl Sources for Parts {
             last_end: Some("killed by SIGKILL".into()),
             takeover: None,
         }
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        Upkeep { mended: 2, last: Some("a rule".into()), last_seconds: Some(3), wrong: None }
     }
 
     fn uptime(&self) -> Duration {

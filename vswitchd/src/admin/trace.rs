@@ -62,7 +62,9 @@ pub fn hops(trace: &Trace, window: &[u8], names: &Directory) -> Vec<Hop> {
 pub fn passed(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) => true,
-        Verdict::Answer(AnswerKind::Error { .. }) | Verdict::Drop(_) => false,
+        Verdict::Answer(AnswerKind::Error { .. } | AnswerKind::Reset { .. }) | Verdict::Drop(_) => {
+            false
+        }
         Verdict::Answer(AnswerKind::Arp(_) | AnswerKind::Neighbor(_) | AnswerKind::Echo) => true,
     }
 }
@@ -74,7 +76,9 @@ pub fn verdict(verdict: &Verdict, names: &Directory) -> objects::Verdict {
         Verdict::Forward(port) => ("forward", Some(name_of(*port, names)), None),
         Verdict::Flood(_) => ("flood", None, None),
         Verdict::Deliver(_) => ("deliver", None, None),
-        Verdict::Answer(AnswerKind::Error { reason, .. }) => ("answer", None, Some(*reason)),
+        Verdict::Answer(AnswerKind::Error { reason, .. } | AnswerKind::Reset { reason }) => {
+            ("answer", None, Some(*reason))
+        }
         Verdict::Answer(AnswerKind::Arp(_) | AnswerKind::Neighbor(_) | AnswerKind::Echo) => {
             ("answer", None, None)
         }

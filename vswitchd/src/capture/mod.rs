@@ -97,8 +97,11 @@ pub fn describe(stage: Stage) -> &'static str {
     match stage {
         Stage::Parse => "the frame as it came in",
         Stage::L2 => "after source guard and neighbors",
+        Stage::Conntrack => "with its connection found",
+        Stage::Service => "after the destination's translation",
         Stage::L3 => "after routing",
         Stage::Policy => "after policy",
+        Stage::Nat => "after the source's translation",
         Stage::Answer => "what the switch replied",
         Stage::Egress => "the frame at its end",
     }

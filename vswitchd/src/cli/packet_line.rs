@@ -61,15 +61,15 @@ mod tests {
             time: 86_400_000_000_000 * 7 + 3_723_000_000_042,
             original_len: 60,
             flags: OUTBOUND,
-            comment: "egress  forward to host; walk 3".into(),
+            comment: "egress     forward to host; walk 3".into(),
             ..Packet::default()
         };
         let text = line(&packet, "pod/demo/a");
         assert!(text.starts_with("01:02:03.000000042 pod/demo/a out 60 bytes: "), "{text}");
         assert!(text.ends_with("| forward to host; walk 3"), "{text}");
         packet.flags = 0;
-        packet.comment = "l2      routed\x07".into();
+        packet.comment = "l2         routed\x07".into();
         let text = line(&packet, "hop/l2");
-        assert_eq!(text, "01:02:03.000000042 hop/l2      l2      routed\u{fffd}");
+        assert_eq!(text, "01:02:03.000000042 hop/l2      l2         routed\u{fffd}");
     }
 }

@@ -13,6 +13,7 @@ use super::progress::Progress;
 use super::{Answer, Failure, Outcome, capture, get};
 use crate::admin::objects::{List, Object};
 use crate::capture::{Options as Captured, Points, Selection};
+use crate::kube::place::Known;
 use crate::kube::{manifests, objects as kube};
 use crate::replay::objects::{Crash, Replay};
 use crate::replay::show::{Part, Show};
@@ -133,7 +134,9 @@ fn fed(args: &Args, directory: &Path, output: &Output) -> Result<Vec<u8>, Failur
     let usage = |message: String| Failure::Usage(message, String::new());
     let objects = manifests::read(directory).map_err(|error| usage(error.to_string()))?;
     let name = node_name(args, &objects)?;
-    let desired = kube::desired(&objects, &name).map_err(|error| usage(error.to_string()))?;
+    let desired = kube::desired(&objects, &Known::alone(&name));
+    let desired = desired.map_err(|error| usage(error.to_string()))?;
+    desired.faults.iter().for_each(|fault| output.notice(&printable(&fault.to_string())));
     let bytes = std::fs::read(&args.file).map_err(|error| unreadable(&args.file, &error))?;
     let path = args.file.display();
     let capture = Capture::read(&bytes).map_err(|error| negative(format!("{path}: {error}")))?;

@@ -100,6 +100,9 @@ fn print(status: &Status, output: &Output) -> std::io::Result<()> {
     if status.captures > 0 {
         line(Tone::Plain, "captures", &status.captures.to_string())?;
     }
+    if let Some(kept) = status.upkeep.sentence() {
+        line(Tone::Warning, "upkeep", &kept)?;
+    }
     for port in &status.imbalances {
         line(Tone::Bad, "bug", &format!("the counts of {port} contradict each other"))?;
     }

@@ -100,24 +100,27 @@ fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 /// # Errors
 /// See [`DaemonError`]. A start that is refused leaves node and files as they were.
 pub fn run(worker: Worker) -> Result<(), DaemonError> {
-    let settings = &worker.settings;
     // Watched before they are read: what changes in between is taken in right after the start.
-    let watcher = Watcher::new(&settings.manifests)?;
-    let desired = read_manifests(settings);
+    let watcher = Watcher::new(&worker.settings.manifests)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(io("cannot start the control side"))?;
-    let served = runtime.block_on(serve(worker, desired, watcher));
+    let served = runtime.block_on(serve(worker, watcher));
     // Neither a client that does not read nor a job that does not end may hold the process: what an
     // ADD has half made by now is removed by the next start.
     runtime.shutdown_timeout(STOP_PATIENCE);
     served
 }
 
-fn read_manifests(settings: &Settings) -> Result<Desired, DaemonError> {
+fn read_manifests(settings: &Settings, uplink: Option<&Uplink>) -> Result<Desired, DaemonError> {
     let objects = manifests::read(&settings.manifests)?;
-    Ok(objects::desired(&objects, &settings.node_name)?)
+    let desired = objects::desired(&objects, &plan::known(settings, uplink))?;
+    if let Some(first) = desired.faults.first() {
+        let faults = desired.faults.len();
+        tracing::warn!(faults, %first, "of the manifests this is refused; all else is in force");
+    }
+    Ok(desired)
 }
 
 /// Desired state with what it means for this node, and what is wrong with it.
@@ -146,13 +149,10 @@ fn planned(
     }
 }
 
-async fn serve(
-    worker: Worker,
-    desired: Result<Desired, DaemonError>,
-    mut watcher: Watcher,
-) -> Result<(), DaemonError> {
+async fn serve(worker: Worker, mut watcher: Watcher) -> Result<(), DaemonError> {
     let Worker { settings, kernel, cni, admin, mut words, succession, parent } = worker;
     let uplink = kernel.uplink(settings.uplink.as_deref())?;
+    let desired = read_manifests(&settings, uplink.as_ref());
     let (desired, plan, wrong) = planned(desired, &settings, &*kernel, uplink.as_ref())?;
     kernel.may_wire_host(&plan.host)?;
     let parent = Arc::new(parent);

@@ -1,13 +1,14 @@
 //! From settings, objects and what the kernel said: what this node's switch and kernel shall be.
 //! Pure.
 
-use std::net::IpAddr;
-
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
-use stack::{Change, NodeConfig, PortConfig, PortId, PortKind, Route, RouteTarget, Switch};
+use stack::{
+    Change, NodeConfig, PortConfig, PortId, PortKind, Route, RouteTarget, ServiceConfig, Switch,
+};
 
 use crate::cni::ipam::{Range, RangeError};
 use crate::kube::objects::Desired;
+use crate::kube::place::Known;
 use crate::node::HostLink;
 use crate::node::uplink::Uplink;
 use crate::settings::{MTU_MAX, Mtu, Settings};
@@ -32,6 +33,8 @@ pub struct Plan {
     pub pod_cidrs: Vec<IpCidr>,
     /// MTU of pods.
     pub mtu: u16,
+    /// Services, not numbered yet.
+    pub services: Vec<ServiceConfig>,
 }
 
 /// What cannot be.
@@ -61,7 +64,7 @@ pub fn plan(
     desired: &Desired,
     uplink: Option<&Uplink>,
 ) -> Result<Plan, PlanError> {
-    let node_addresses = node_addresses(settings, desired, uplink);
+    let node_addresses = known(settings, uplink).own_addresses(&desired.node_addresses);
     for range in &desired.pod_cidrs {
         if let Some(address) = node_addresses.iter().find(|address| range.contains_addr(address)) {
             return Err(PlanError::Overlap { range: *range, address: *address });
@@ -70,6 +73,10 @@ pub fn plan(
     let mut node = NodeConfig {
         addresses: node_addresses.clone(),
         vxlan_port: settings.vxlan_port,
+        service_cidrs: desired.service_cidrs.clone(),
+        non_masquerade: non_masquerade(settings, desired),
+        snat_ports: settings.snat_ports.0,
+        node_ports: settings.node_port_range.0,
         ..NodeConfig::default()
     };
     let mut gateways = Vec::new();
@@ -93,32 +100,52 @@ pub fn plan(
         mtu,
         gateway_mac: node.gateway_mac,
         gateways,
-        prefixes: desired.pod_cidrs.clone(),
+        prefixes: desired.pod_cidrs.iter().copied().chain(desired.routed()).collect(),
         node_addresses,
+        diverted: vec![node.node_ports, node.snat_ports],
+        loopback_ports: Vec::new(),
     };
-    Ok(Plan { node, host, pod_cidrs: desired.pod_cidrs.clone(), mtu })
+    let (pod_cidrs, services) = (desired.pod_cidrs.clone(), desired.services.clone());
+    Ok(Plan { node, host, pod_cidrs, mtu, services })
 }
 
-/// The node's own addresses: as set, else as its object says, else as its uplink has.
-fn node_addresses(
-    settings: &Settings,
-    desired: &Desired,
-    uplink: Option<&Uplink>,
-) -> Vec<IpAddress> {
-    let given = settings.node_addresses.as_ref().unwrap_or(&desired.node_addresses);
-    let given: Vec<IpAddress> = given.iter().copied().map(IpAddr::into).collect();
-    match uplink {
-        Some(uplink) if given.is_empty() => uplink.addresses.clone(),
-        _ => given,
+/// What the objects are read with.
+pub(super) fn known<'a>(settings: &'a Settings, uplink: Option<&'a Uplink>) -> Known<'a> {
+    Known {
+        node_name: &settings.node_name,
+        node_addresses: settings.node_addresses.as_deref(),
+        uplink: uplink.map_or(&[], |uplink| &uplink.addresses),
+        service_cidrs: &settings.service_cidrs,
+        node_ports: settings.node_port_range.0,
     }
 }
 
+/// Pods, and what the operator names; in order, each once.
+fn non_masquerade(settings: &Settings, desired: &Desired) -> Vec<IpCidr> {
+    let mut ranges = desired.cluster_cidrs.clone();
+    ranges.extend(&settings.non_masquerade_cidrs);
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges
+}
+
 impl Plan {
-    /// The changes that bring the switch there, pods' ports apart. `complete` follows when pods are
-    /// back.
+    /// The changes that bring the switch there, Services and pods' ports apart. `complete` follows
+    /// when pods are back.
     #[must_use]
     pub fn changes(&self) -> Change {
-        let host = PortConfig {
+        Change::All(vec![
+            Change::Node(self.node.clone()),
+            Change::Port(Switch::gateway_port(&self.node, GATEWAY_PORT)),
+            Change::Port(self.host_port()),
+            Change::Routes(self.routes()),
+        ])
+    }
+
+    /// The node's own port, as the switch has it.
+    #[must_use]
+    pub fn host_port(&self) -> PortConfig {
+        PortConfig {
             id: HOST_PORT,
             kind: PortKind::Host,
             mac: self.host.mac,
@@ -126,13 +153,7 @@ impl Plan {
             allowed: Vec::new(),
             mtu: self.mtu,
             up: true,
-        };
-        Change::All(vec![
-            Change::Node(self.node.clone()),
-            Change::Port(Switch::gateway_port(&self.node, GATEWAY_PORT)),
-            Change::Port(host),
-            Change::Routes(self.routes()),
-        ])
+        }
     }
 
     /// Pods are attached here; all else is behind the node.
@@ -152,6 +173,10 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use stack::{
+        Frontend, FrontendKind, Method, PortRange, ServiceConfig, ServiceId, ServiceProtocol,
+    };
+
     use super::*;
     use crate::settings::Given;
 
@@ -177,6 +202,49 @@ mod tests {
         assert_eq!(plan.node.gateway6.unwrap().to_string(), "fd00:1::1/64");
         assert_eq!((plan.mtu, plan.node.addresses.len()), (9_000, 1));
         assert_eq!(plan.routes().len(), 4);
+        assert_eq!(plan.host.diverted, [plan.node.node_ports, plan.node.snat_ports]);
+    }
+
+    #[test]
+    fn services_are_routed_to_the_switch() {
+        let mut desired = desired(&["10.244.1.0/24"]);
+        let cidr = |text: &str| -> IpCidr { text.parse().unwrap() };
+        desired.cluster_cidrs = vec![cidr("10.244.1.0/24"), cidr("10.244.2.0/24")];
+        desired.service_cidrs = vec![cidr("10.96.0.0/16")];
+        let address = |text: &str| Some(text.parse().unwrap());
+        let frontend = |kind, address| Frontend { kind, address, port: 80 };
+        desired.services = vec![ServiceConfig {
+            id: ServiceId(0),
+            name: "default/web".to_owned(),
+            protocol: ServiceProtocol::Tcp,
+            frontends: vec![
+                frontend(FrontendKind::ClusterIp, address("10.96.0.7")),
+                frontend(FrontendKind::NodePort, None),
+                frontend(FrontendKind::LoadBalancer, address("203.0.113.9")),
+                frontend(FrontendKind::ExternalIp, address("192.0.2.77")),
+            ],
+            method: Method::Random,
+            affinity: None,
+            internal_local: false,
+            external_local: false,
+            source_ranges: Vec::new(),
+            backends: Vec::new(),
+        }];
+        let given = Given::parse(
+            "manifests: /m\nnon-masquerade-cidrs: [10.0.0.0/8, 10.244.2.0/24]\n\
+             snat-ports: 40000-40001\nnode-port-range: 20000-20001\n",
+        );
+        let settings = given.unwrap().resolve("n1").unwrap();
+        let plan = plan(&settings, &desired, Some(&uplink())).unwrap();
+        let shown = |ranges: &[IpCidr]| ranges.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let routed = ["10.244.1.0/24", "10.96.0.0/16", "192.0.2.77/32", "203.0.113.9/32"];
+        assert_eq!(shown(&plan.host.prefixes), routed);
+        assert_eq!(shown(&plan.node.service_cidrs), ["10.96.0.0/16"]);
+        let own = ["10.0.0.0/8", "10.244.1.0/24", "10.244.2.0/24"];
+        assert_eq!(shown(&plan.node.non_masquerade), own);
+        assert_eq!(plan.node.snat_ports, PortRange { first: 40_000, last: 40_001 });
+        assert_eq!(plan.node.node_ports, PortRange { first: 20_000, last: 20_001 });
+        assert_eq!(plan.services, desired.services);
     }
 
     #[test]

@@ -5,10 +5,12 @@ use stack::config::diff;
 use stack::{Change, Config, Limits, PortKind, Route, Seeds, Switch};
 use tokio::sync::oneshot;
 
-use super::{DaemonError, io as failed};
+use super::{DaemonError, Plan, io as failed};
 use crate::admin::objects::Problem;
 use crate::directory::Shared;
 use crate::event_loop::{self, Handle, Herald, Turn, Way};
+use crate::kube::last;
+use crate::kube::numbers::Numbers;
 use crate::port::precedence;
 use crate::recorder::follow::FollowError;
 use crate::recorder::{self, Begun, Follower, Home, Journal, Past, Unusable};
@@ -146,17 +148,48 @@ fn micros(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Brings the node, its own ports and the routes to what `plan` says; pods' ports follow as their
-/// interfaces are taken back.
-pub(super) async fn reconcile(handle: &Handle, plan: &Change) -> Result<(), DaemonError> {
-    let current = handle.ask(|view| view.switch.config()).await?;
-    let mut target = current.clone();
-    apply(&mut target, plan);
-    let changes = diff(&current, &target);
+/// The numbers of Services that are in force, or were kept.
+pub(super) async fn numbers(handle: &Handle, settings: &Settings) -> Result<Numbers, DaemonError> {
+    let in_force = handle.ask(|view| view.switch.config()).await?.services;
+    let kept = last::read(&settings.run_dir, &settings.node_name).unwrap_or_default().services;
+    Ok(Numbers::of(&in_force, &kept))
+}
+
+/// Brings the node, its own ports, routes and Services to what `plan` says, in one change of what
+/// differs; pods' ports follow as their interfaces are taken back.
+pub(super) async fn reconcile(handle: &Handle, plan: &Plan) -> Result<(), DaemonError> {
+    let changes = differing(handle, plan).await?;
     if changes.is_empty() {
         return Ok(());
     }
     Ok(handle.change(Change::All(changes)).await??)
+}
+
+/// The changes from what is in force to a plan.
+pub(super) async fn differing(handle: &Handle, plan: &Plan) -> Result<Vec<Change>, DaemonError> {
+    let current = handle.ask(|view| view.switch.config()).await?;
+    Ok(diff(&current, &target(&current, plan)))
+}
+
+/// The changes from a plan that is in force to another, without asking the switch: of very many
+/// Services it would have to copy each. `host_too`: the node's port is attached anew, so it is up
+/// whatever has happened to it.
+pub(super) fn between(from: &Plan, to: &Plan, host_too: bool) -> Vec<Change> {
+    let of = |plan: &Plan| target(&Config::default(), plan);
+    let mut changes = diff(&of(from), &of(to));
+    if host_too {
+        changes.push(Change::Port(to.host_port()));
+    }
+    changes
+}
+
+/// What a plan makes of desired state. Services with other numbers than objects' are not its own.
+fn target(current: &Config, plan: &Plan) -> Config {
+    let mut target = current.clone();
+    apply(&mut target, &plan.changes());
+    target.services.retain(|service| !Numbers::gives(service.id));
+    target.services.extend(plan.services.iter().cloned());
+    target
 }
 
 /// What a change makes of desired state.
@@ -214,9 +247,101 @@ pub(super) async fn serve(handle: &Handle, directory: &Shared) -> Result<(), Dae
 #[cfg(test)]
 mod tests {
     use smoltcp::wire::{IpCidr, Ipv4Address};
-    use stack::{NodeConfig, PortId, RouteTarget};
+    use stack::{NodeConfig, PortId, RouteTarget, ServiceConfig, ServiceId};
 
     use super::*;
+    use crate::kube::manifests::parse;
+    use crate::kube::numbers::OTHERS;
+    use crate::kube::objects::{Objects, desired};
+    use crate::kube::place::Known;
+    use crate::settings::Given;
+
+    const OBJECTS: &str = "
+kind: Node
+metadata: {name: n1}
+spec: {podCIDRs: [10.244.1.0/24, 'fd00:1::/64']}
+---
+kind: Service
+metadata: {name: a}
+spec: {clusterIPs: [10.96.0.1, 'fd00:96::1'], ports: [{name: x, port: 80}, {name: y, port: 81}]}
+---
+kind: Service
+metadata: {name: b}
+spec: {clusterIP: 10.96.0.2, ports: [{name: x, port: 80}]}
+---
+kind: EndpointSlice
+metadata: {name: a, labels: {kubernetes.io/service-name: a}}
+addressType: IPv4
+ports: [{name: x, port: 8080}]
+endpoints: [{addresses: [10.244.1.9]}]
+";
+
+    /// The plan of a directory that holds this, with its numbers.
+    fn planned(text: &str, numbers: &mut Numbers) -> Plan {
+        let mut objects = Objects::default();
+        parse("a.yaml", text, &mut objects).unwrap();
+        let desired = desired(&objects, &Known::alone("n1")).unwrap();
+        assert_eq!(desired.faults, []);
+        let given = Given { manifests: Some("/m".into()), ..Given::default() };
+        let settings = given.resolve("n1").unwrap();
+        let mut plan = super::super::plan(&settings, &desired, None).unwrap();
+        numbers.number(&mut plan.services);
+        plan
+    }
+
+    #[test]
+    fn a_changed_slice_is_one_changed_service() {
+        let mut numbers = Numbers::default();
+        let plan = planned(OBJECTS, &mut numbers);
+        let ids = |config: &Config| config.services.iter().map(|s| s.id.0).collect::<Vec<_>>();
+        let config = target(&Config::default(), &plan);
+        assert_eq!(ids(&config), [1, 2, 3, 4, 5]);
+        assert_eq!(diff(&config, &target(&config, &plan)), []);
+        assert_eq!(between(&plan, &plan, false), []);
+        let grown = OBJECTS.replace("[10.244.1.9]}", "[10.244.1.9]}, {addresses: [10.244.1.10]}");
+        let grown = planned(&grown, &mut numbers);
+        let changes = diff(&config, &target(&config, &grown));
+        assert_eq!(between(&plan, &grown, false), changes);
+        let [Change::Service(changed)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((changed.id, changed.name.as_str()), (ServiceId(1), "default/a:x"));
+        assert_eq!((changed.backends.len(), changed.frontends.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_port_of_the_node_that_is_attached_anew_is_up() {
+        let plan = planned(OBJECTS, &mut Numbers::default());
+        let changes = between(&plan, &plan, true);
+        let [Change::Port(host)] = &changes[..] else { panic!("{changes:?}") };
+        assert!(host.up && host.kind == PortKind::Host);
+    }
+
+    #[test]
+    fn a_service_that_is_gone_is_removed_and_host_ports_are_not() {
+        let mut numbers = Numbers::default();
+        let mut config = target(&Config::default(), &planned(OBJECTS, &mut numbers));
+        let host_port = ServiceConfig { id: ServiceId(OTHERS), ..config.services[4].clone() };
+        config.services.push(host_port.clone());
+        let without = OBJECTS.replace("name: b", "name: c");
+        let next = target(&config, &planned(&without, &mut numbers));
+        assert!(next.services.contains(&host_port));
+        let changes = diff(&config, &next);
+        let [Change::ServiceRemoved(gone), Change::Service(new)] = &changes[..] else {
+            panic!("{changes:?}")
+        };
+        assert_eq!((gone.0, new.id.0, new.name.as_str()), (5, 6, "default/c:x"));
+    }
+
+    #[test]
+    fn services_that_were_recovered_are_not_touched() {
+        let mut config = target(&Config::default(), &planned(OBJECTS, &mut Numbers::default()));
+        // As another worker has left them.
+        config.services.reverse();
+        for (service, id) in config.services.iter_mut().zip([40, 7, 9, 30, 8]) {
+            service.id = ServiceId(id);
+        }
+        let plan = planned(OBJECTS, &mut Numbers::of(&config.services, &[]));
+        assert_eq!(diff(&config, &target(&config, &plan)), []);
+    }
 
     #[test]
     fn what_is_as_desired_is_not_touched() {

@@ -16,12 +16,13 @@ use crate::admin::objects::{Problem, Takeover};
 use crate::admin::{self, Context};
 use crate::cni::{self, CniOptions};
 use crate::directory::{Directory, Label, Shared};
-use crate::event_loop::{self, Ended, Herald, Taken};
+use crate::event_loop::{self, Ended, Handle, Herald, Taken};
 use crate::gate::Gate;
 use crate::kube::last;
+use crate::kube::numbers::Numbers;
 use crate::kube::objects::Desired;
-use crate::node::Kernel;
 use crate::node::uplink::Uplink;
+use crate::node::{HostPort, Kernel};
 use crate::settings::Settings;
 use crate::supervisor::protocol::{Predecessor, Report};
 use crate::triggers::{Keeper, keeper::Parts};
@@ -34,6 +35,8 @@ const QUIET_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Running {
     plan: Plan,
     desired: Desired,
+    /// Of Services.
+    numbers: Numbers,
     kernel: Arc<dyn Kernel>,
     state: Arc<State>,
     pub(super) context: Context,
@@ -51,8 +54,8 @@ impl Running {
     /// Starts all parts; requests wait in the backlog of `cni` meanwhile.
     pub(super) async fn start(
         settings: &Settings,
-        desired: Desired,
-        plan: Plan,
+        mut desired: Desired,
+        mut plan: Plan,
         kernel: Arc<dyn Kernel>,
         cni: UnixListener,
         parent: Arc<Parent>,
@@ -65,7 +68,11 @@ impl Running {
                 .start()
                 .map_err(io("cannot start the data thread"))?;
         let directory = directory(&desired);
-        recorded::reconcile(&handle, &plan.changes()).await?;
+        let mut numbers = recorded::numbers(&handle, settings).await?;
+        numbers.number(&mut plan.services);
+        recorded::reconcile(&handle, &plan).await?;
+        numbers.keep(&plan.services);
+        desired.services.clone_from(&plan.services);
         let options = CniOptions {
             run_dir: settings.run_dir.clone(),
             state_dir: settings.state_dir.clone(),
@@ -76,7 +83,7 @@ impl Running {
         };
         let opened = cni::Opened::new(options, cni)?;
         // From here on the node is changed.
-        handle.attach(HOST_PORT, kernel.wire_host(&plan.host)?)?;
+        attach_host(&handle, kernel.wire_host(&plan.host)?)?;
         let cni = opened.take_back(kernel.clone(), handle.clone(), directory.clone()).await;
         recorded::serve(&handle, &directory).await?;
         let takeover = match herald.zip(before) {
@@ -105,14 +112,24 @@ impl Running {
             captures: admin::Captures::default(),
             keeper,
         };
-        state.set_problems(idle(&desired));
-        let (quiet, yielded) = (false, false);
-        let running = Self { plan, desired, kernel, state, context, data, gate, quiet, yielded };
+        state.set_problems(problems(&desired));
+        let running = Self {
+            plan,
+            desired,
+            numbers,
+            kernel,
+            state,
+            context,
+            data,
+            gate,
+            quiet: false,
+            yielded: false,
+        };
         running.keep(settings);
         Ok(running)
     }
 
-    /// Does what the parent says on the way to another vswitchd that takes over.
+    /// Does what the parent says, most of it on the way to another vswitchd that takes over.
     pub(super) async fn heed(&mut self, told: Told, parent: &Parent) -> Result<(), DaemonError> {
         let report = match told {
             Told::Quiet => {
@@ -130,6 +147,10 @@ impl Running {
                 self.yielded = true;
                 Report::Yielded
             }
+            Told::Upkeep(upkeep) => {
+                self.state.set_upkeep(upkeep);
+                return Ok(());
+            }
             Told::Resume | Told::Stop => {
                 self.quiet = false;
                 self.gate.open();
@@ -146,7 +167,7 @@ impl Running {
         settings: &Settings,
         uplink: Option<&Uplink>,
     ) -> Result<(), DaemonError> {
-        let next = read_manifests(settings)
+        let next = read_manifests(settings, uplink)
             .and_then(|desired| Ok((plan(settings, &desired, uplink)?, desired)))
             .and_then(|(plan, desired)| {
                 refuse_overlaps(&*self.kernel, settings, &plan)?;
@@ -159,7 +180,7 @@ impl Running {
         match result {
             Ok(()) => {
                 self.keep(settings);
-                self.state.set_problems(idle(&self.desired));
+                self.state.set_problems(problems(&self.desired));
             }
             Err(DaemonError::Ended(ended)) => return Err(ended.into()),
             Err(error) => self.keep_last_good(settings, &error),
@@ -173,7 +194,7 @@ impl Running {
         tracing::warn!(error = message, "the manifests are not taken; the last good state stays");
         let object = settings.manifests.display().to_string();
         // What holds still has the problems it had.
-        let mut problems = idle(&self.desired);
+        let mut problems = problems(&self.desired);
         problems.push(Problem { object, message });
         self.state.set_problems(problems);
     }
@@ -187,15 +208,20 @@ impl Running {
         }
     }
 
-    async fn adopt(&mut self, plan: Plan, desired: Desired) -> Result<(), DaemonError> {
+    async fn adopt(&mut self, mut plan: Plan, mut desired: Desired) -> Result<(), DaemonError> {
+        self.numbers.number(&mut plan.services);
+        desired.services.clone_from(&plan.services);
         if plan != self.plan {
             let host_too = plan.host != self.plan.host;
-            if let Err(error) = self.carry_out(&plan, host_too).await {
+            let changes = recorded::between(&self.plan, &plan, host_too);
+            if let Err(error) = self.carry_out(changes, &plan, host_too).await {
                 // Half of it may be done: the last good state has to be made again.
-                self.carry_out(&self.plan, host_too).await?;
+                let back = recorded::differing(&self.context.handle, &self.plan).await?;
+                self.carry_out(back, &self.plan, host_too).await?;
                 return Err(error);
             }
             self.plan = plan;
+            self.numbers.keep(&self.plan.services);
         }
         if desired.allowed != self.desired.allowed {
             self.open_guards(&desired).await?;
@@ -204,12 +230,20 @@ impl Running {
         Ok(())
     }
 
-    /// Makes switch and node what the plan says, and gives out addresses of its ranges.
-    async fn carry_out(&self, plan: &Plan, host_too: bool) -> Result<(), DaemonError> {
-        self.context.handle.change(plan.changes()).await??;
+    /// Makes switch and node what the plan says, and gives out addresses of its ranges. `changes`
+    /// bring the switch there.
+    async fn carry_out(
+        &self,
+        changes: Vec<Change>,
+        plan: &Plan,
+        host_too: bool,
+    ) -> Result<(), DaemonError> {
+        if !changes.is_empty() {
+            self.context.handle.change(Change::All(changes)).await??;
+        }
         if host_too {
             self.context.handle.detach(HOST_PORT).await?;
-            self.context.handle.attach(HOST_PORT, self.kernel.wire_host(&plan.host)?)?;
+            attach_host(&self.context.handle, self.kernel.wire_host(&plan.host)?)?;
             self.state.set_host(plan.host.clone());
         }
         self.state.cni().reload(&plan.pod_cidrs).map_err(PlanError::from)?;
@@ -254,13 +288,17 @@ async fn take_turn(
     Ok(Takeover { from_pid: before.parent, blind_us })
 }
 
-/// What the manifests ask for and nobody does: better said than found out.
-fn idle(desired: &Desired) -> Vec<Problem> {
-    let problem = |kind: &String| Problem {
+/// What the manifests ask for and is not done: better said than found out.
+fn problems(desired: &Desired) -> Vec<Problem> {
+    let refused = desired.faults.iter().map(|fault| Problem {
+        object: fault.object.clone(),
+        message: format!("{}: {}", fault.field, fault.why),
+    });
+    let idle = desired.idle.iter().map(|kind| Problem {
         object: kind.clone(),
         message: "this version does not act on objects of this kind".to_owned(),
-    };
-    desired.idle.iter().map(problem).collect()
+    });
+    refused.chain(idle).collect()
 }
 
 fn directory(desired: &Desired) -> Shared {
@@ -268,4 +306,14 @@ fn directory(desired: &Desired) -> Shared {
     names.ports.insert(GATEWAY_PORT, Label::Endpoint("gateway"));
     names.ports.insert(HOST_PORT, Label::Host);
     Arc::new(ArcSwap::from_pointee(names))
+}
+
+/// Attaches the node's own port: its device, and those that show what came past it.
+fn attach_host(handle: &Handle, port: HostPort) -> Result<(), DaemonError> {
+    let HostPort { device, sides } = port;
+    handle.attach(HOST_PORT, device)?;
+    for side in sides {
+        handle.attach_side(HOST_PORT, side)?;
+    }
+    Ok(())
 }

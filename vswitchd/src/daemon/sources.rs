@@ -1,15 +1,16 @@
 //! What the admin API asks of the daemon's parts.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::admin::Sources;
-use crate::admin::objects::{Attachment, Check, Lease, Problem, Takeover, Worker};
+use crate::admin::objects::{Attachment, Check, Lease, Problem, Takeover, Upkeep, Worker};
 use crate::cni;
 use crate::cni::attachment::Attachment as Attached;
 use crate::node::preflight::{self, Outcome, Wanted};
 use crate::node::{HostLink, Kernel, LinkKind, NodeError};
 use crate::settings::Settings;
+use crate::supervisor::protocol;
 use crate::worker::Parent;
 
 /// Shared by the daemon, which writes, and the admin API, which reads.
@@ -29,6 +30,9 @@ pub struct State {
 struct Inner {
     host: HostLink,
     problems: Vec<Problem>,
+    upkeep: protocol::Upkeep,
+    /// When it was told.
+    upkeep_at: Instant,
 }
 
 impl State {
@@ -43,7 +47,8 @@ impl State {
         found: Vec<Problem>,
         takeover: Option<Takeover>,
     ) -> Self {
-        let inner = Mutex::new(Inner { host, problems: Vec::new() });
+        let (problems, upkeep) = (Vec::new(), protocol::Upkeep::default());
+        let inner = Mutex::new(Inner { host, problems, upkeep, upkeep_at: Instant::now() });
         let (node_name, uplink) = (settings.node_name.clone(), settings.uplink.clone());
         Self { node_name, parent, kernel, uplink, cni, found, takeover, inner }
     }
@@ -57,6 +62,12 @@ impl State {
     /// The node's port has changed.
     pub fn set_host(&self, host: HostLink) {
         self.lock().host = host;
+    }
+
+    /// How the parent keeps the node, as it says.
+    pub fn set_upkeep(&self, upkeep: protocol::Upkeep) {
+        let mut inner = self.lock();
+        (inner.upkeep, inner.upkeep_at) = (upkeep, Instant::now());
     }
 
     /// What is wrong with desired state now; empty when nothing is.
@@ -116,8 +127,24 @@ impl Sources for State {
         self.cni.ready()
     }
 
+    fn upkeep(&self) -> Upkeep {
+        let inner = self.lock();
+        let protocol::Upkeep { mended, last, last_ago_ms, wrong } = inner.upkeep.clone();
+        let since = inner.upkeep_at.elapsed();
+        let last_seconds =
+            last_ago_ms.map(|ms| (Duration::from_millis(ms).saturating_add(since)).as_secs());
+        Upkeep { mended, last, last_seconds, wrong }
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.found.clone();
+        problems.extend(
+            self.lock()
+                .upkeep
+                .wrong
+                .clone()
+                .map(|message| Problem { object: self.node_name.clone(), message }),
+        );
         problems.extend(self.lock().problems.clone());
         let there = self.cni.attachments();
         let found = self.cni.reconciled();
@@ -182,6 +209,7 @@ impl Sources for State {
             Ok(problems) => checks.extend(problems.into_iter().map(|problem| failed(problem.0))),
             Err(error) => checks.push(failed(error.to_string())),
         }
+        checks.extend(kept(&self.upkeep()));
         checks
     }
 }
@@ -214,11 +242,24 @@ fn shown(check: preflight::Check) -> Check {
     }
 }
 
+/// Who takes away what the switch needs is worth a line, even where it was put right.
+fn kept(upkeep: &Upkeep) -> Option<Check> {
+    let name = "upkeep".to_owned();
+    match (&upkeep.wrong, upkeep.sentence()) {
+        (Some(wrong), _) => {
+            let mend = Some("find out who changes the node, and stop it".to_owned());
+            Some(Check { name, ok: false, message: wrong.clone(), mend })
+        }
+        (None, Some(message)) => Some(Check { name, ok: true, message, mend: None }),
+        (None, None) => None,
+    }
+}
+
 fn failed(message: String) -> Check {
     Check {
         name: "node".to_owned(),
         ok: false,
         message,
-        mend: Some("restart vswitchd: it puts the node right at its start".to_owned()),
+        mend: Some("wait a second, vswitchd puts it right by itself; else restart it".to_owned()),
     }
 }

@@ -86,7 +86,9 @@ pub(crate) enum Command {
     Change(Change, tokio::sync::oneshot::Sender<Result<(), ConfigError>>),
     /// Poll this device for this port from now on. The port itself is made by a change.
     Attach(PortId, Box<dyn PortIo>),
-    /// Close the port's device.
+    /// Poll this device as well for that port, whose frames go to another one.
+    AttachSide(PortId, Box<dyn PortIo>),
+    /// Close the port's devices.
     Detach(PortId, tokio::sync::oneshot::Sender<()>),
     /// Look at the switch.
     Ask(Question),
@@ -158,7 +160,16 @@ impl Handle {
         self.send(Command::Attach(port, io))
     }
 
-    /// Closes a port's device; returns when it is closed.
+    /// Hands a device over that is only read, and whose frames come in by a port that has a device
+    /// of its own. It goes with that one.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub fn attach_side(&self, port: PortId, io: Box<dyn PortIo>) -> Result<(), Ended> {
+        self.send(Command::AttachSide(port, io))
+    }
+
+    /// Closes a port's devices; returns when they are closed.
     ///
     /// # Errors
     /// When the loop is gone.

@@ -281,18 +281,21 @@ impl Loop {
     }
 
     /// A device that cannot be read is polled no more and its port is down; CNI DEL or a restart
-    /// clears it.
+    /// clears it. A port that has another one to write to stays up.
     fn broken(&mut self, port: usize, error: &io::Error) {
         let Some(attached) = self.ports.get_mut(port).and_then(Option::as_mut) else { return };
         let id = attached.id;
         let errno = error.raw_os_error().unwrap_or(0);
         *attached.counters.receive_failed.entry(errno).or_default() += 1;
-        tracing::warn!(port = id.0, %error, "cannot read the port's device: the port is down");
+        let down = self.index.get(&id) == Some(&port);
+        tracing::warn!(port = id.0, %error, down, "cannot read a device of the port");
         if let Err(error) = self.waiter.remove(attached.io.descriptor()) {
             tracing::warn!(port = id.0, %error, "cannot stop polling the port's device");
         }
-        self.feed(Input::Change(Change::PortUp(id, false)));
-        self.out.events.clear();
+        if down {
+            self.feed(Input::Change(Change::PortUp(id, false)));
+            self.out.events.clear();
+        }
     }
 
     /// Does what the control side asked. False: the loop ends.
@@ -304,6 +307,9 @@ impl Loop {
                     drop(reply.send(self.change(change)));
                 }
                 Command::Attach(id, io) => self.attach(id, io),
+                Command::AttachSide(id, io) => {
+                    self.place(Attached::new(id, io));
+                }
                 Command::Detach(id, reply) => {
                     self.detach(id);
                     let _cancelled = reply.send(());
@@ -374,19 +380,34 @@ impl Loop {
 
     fn attach(&mut self, id: PortId, io: Box<dyn PortIo>) {
         self.detach(id);
+        let place = self.place(Attached::new(id, io));
+        self.index.insert(id, place);
+    }
+
+    /// Reads a device from now on. Only what is in the index is written to.
+    fn place(&mut self, attached: Attached) -> usize {
         let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
-        let attached = Some(Attached::new(id, io));
         match self.ports.get_mut(free) {
-            Some(place) => *place = attached,
-            None => self.ports.push(attached),
+            Some(place) => *place = Some(attached),
+            None => self.ports.push(Some(attached)),
         }
-        self.index.insert(id, free);
         self.poll_devices();
+        free
     }
 
     fn detach(&mut self, id: PortId) {
-        let Some(port) = self.index.remove(&id) else { return };
-        let Some(mut attached) = self.ports.get_mut(port).and_then(Option::take) else { return };
+        self.index.remove(&id);
+        let mut ports = std::mem::take(&mut self.ports);
+        for place in &mut ports {
+            if let Some(attached) = place.take_if(|attached| attached.id == id) {
+                self.close(attached);
+            }
+        }
+        self.ports = ports;
+    }
+
+    fn close(&mut self, mut attached: Attached) {
+        let id = attached.id;
         if self.waiting.is_none()
             && let Ok(lost) = attached.io.losses()
         {
@@ -412,7 +433,8 @@ impl Loop {
             if !fresh && let Ok(lost) = attached.io.losses() {
                 attached.counters.lost = lost;
             }
-            drivers.insert(attached.id, attached.counters.clone());
+            let of_port: &mut DriverCounters = drivers.entry(attached.id).or_default();
+            of_port.add(&attached.counters);
         }
         let removed = |id: &PortId| self.switch.tables().ports().slot(*id).is_none();
         let (gone, kept) =

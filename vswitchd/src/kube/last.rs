@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use smoltcp::wire::IpCidr;
+use stack::words::{Words, whole};
 
-use super::objects::{Desired, prefix};
+use super::objects::{Desired, ObjectError};
+use crate::text::prefix;
 
 /// The file.
 #[must_use]
@@ -53,14 +55,18 @@ pub fn forget(run_dir: &Path) -> io::Result<()> {
     }
 }
 
-/// As it stands in the file; prefixes as text.
+/// As it stands in the file; prefixes as text, Services as words, as they stand in the journal.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Kept {
     node_name: String,
     pod_cidrs: Vec<String>,
+    cluster_cidrs: Vec<String>,
+    service_cidrs: Vec<String>,
     node_addresses: Vec<IpAddr>,
     allowed: Vec<Allowed>,
+    services: Vec<Vec<u64>>,
+    faults: Vec<ObjectError>,
     idle: BTreeSet<String>,
 }
 
@@ -74,18 +80,36 @@ struct Allowed {
 
 impl Kept {
     fn of(node_name: &str, desired: &Desired) -> Self {
-        let Desired { pod_cidrs, node_addresses, allowed, idle } = desired;
+        let Desired {
+            pod_cidrs,
+            cluster_cidrs,
+            service_cidrs,
+            node_addresses,
+            allowed,
+            services,
+            faults,
+            idle,
+        } = desired;
         let text = |prefixes: &Vec<IpCidr>| prefixes.iter().map(ToString::to_string).collect();
         let allowed = allowed.iter().map(|((namespace, name), prefixes)| Allowed {
             namespace: namespace.clone(),
             name: name.clone(),
             prefixes: text(prefixes),
         });
+        let services = services.iter().map(|service| {
+            let mut words = Vec::new();
+            service.put(&mut words);
+            words
+        });
         Self {
             node_name: node_name.to_owned(),
             pod_cidrs: text(pod_cidrs),
+            cluster_cidrs: text(cluster_cidrs),
+            service_cidrs: text(service_cidrs),
             node_addresses: node_addresses.clone(),
             allowed: allowed.collect(),
+            services: services.collect(),
+            faults: faults.clone(),
             idle: idle.clone(),
         }
     }
@@ -103,8 +127,12 @@ impl Kept {
         }
         Some(Desired {
             pod_cidrs: prefixes(&self.pod_cidrs)?,
+            cluster_cidrs: prefixes(&self.cluster_cidrs)?,
+            service_cidrs: prefixes(&self.service_cidrs)?,
             node_addresses: self.node_addresses,
             allowed,
+            services: self.services.iter().map(|words| whole(words)).collect::<Option<_>>()?,
+            faults: self.faults,
             idle: self.idle,
         })
     }
@@ -113,25 +141,64 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::manifests;
+    use crate::kube::objects::{self, Objects};
+    use crate::kube::place::Known;
+
+    /// Something of everything that is kept.
+    const MANIFESTS: &str = "
+kind: Node
+metadata: {name: n1}
+spec: {podCIDRs: [10.244.1.0/24, 'fd00:10:244:1::/64']}
+status:
+  addresses: [{type: InternalIP, address: 192.0.2.1}, {type: InternalIP, address: '2001:db8::1'}]
+---
+kind: Node
+metadata: {name: n2}
+spec: {podCIDRs: [10.244.2.0/24]}
+---
+kind: Pod
+metadata:
+  name: vip
+  namespace: demo
+  annotations: {hopscope.dev/allowed-addresses: 198.51.100.7}
+---
+kind: ServiceCIDR
+metadata: {name: kubernetes}
+spec: {cidrs: [10.96.0.0/16]}
+---
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIP: 10.96.0.7
+  externalIPs: [127.0.0.1]
+  ports: [{port: 80}]
+---
+kind: NetworkPolicy
+";
 
     #[test]
     fn what_is_kept_is_read_by_its_node_alone() {
         let run_dir = std::env::temp_dir().join(format!("hs-last-{}", std::process::id()));
         fs::create_dir(&run_dir).unwrap();
         assert_eq!(read(&run_dir, "n1"), None);
-        let cidr = |text: &str| prefix(text).unwrap();
-        let desired = Desired {
-            pod_cidrs: vec![cidr("10.244.1.0/24"), cidr("fd00:10:244:1::/64")],
-            node_addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
-            allowed: [(("demo".to_owned(), "vip".to_owned()), vec![cidr("198.51.100.7")])].into(),
-            idle: ["Service".to_owned()].into(),
-        };
+        let mut objects = Objects::default();
+        manifests::parse("a.yaml", MANIFESTS, &mut objects).unwrap();
+        let desired = objects::desired(&objects, &Known::alone("n1")).unwrap();
+        assert_eq!((desired.services.len(), desired.faults.len()), (1, 1));
+        let Desired { pod_cidrs, cluster_cidrs, service_cidrs, node_addresses, .. } = &desired;
+        assert_eq!((pod_cidrs.len(), cluster_cidrs.len()), (2, 3));
+        assert_eq!((service_cidrs.len(), node_addresses.len()), (1, 2));
+        assert_eq!((desired.allowed.len(), desired.idle.len()), (1, 1));
         keep(&run_dir, "n1", &Desired::default()).unwrap();
         keep(&run_dir, "n1", &desired).unwrap();
         assert_eq!(read(&run_dir, "n1"), Some(desired));
         assert_eq!(read(&run_dir, "n2"), None);
         let text = fs::read_to_string(file(&run_dir)).unwrap();
-        for damage in [text.replace("/24", "/240"), text.replace("idle", "odd"), String::new()] {
+        let damages = [("/24", "/240"), ("idle", "odd"), ("\"services\":[[", "\"services\":[[7,")];
+        for (what, with) in damages {
+            let damage = text.replace(what, with);
+            assert_ne!(damage, text);
             fs::write(file(&run_dir), damage).unwrap();
             assert_eq!(read(&run_dir, "n1"), None);
         }

@@ -1,14 +1,27 @@
 //! The objects, as far as they matter here, and what they mean. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Cidr};
+use serde::{Deserialize, Deserializer, Serialize};
+use smoltcp::wire::{IpAddress, IpCidr};
+use stack::ServiceConfig;
+
+use super::faults::Faults;
+use super::place::{Known, Place};
+use super::ranges::{self, ServiceCidr};
+use super::service::Service;
+use super::services::services;
+use super::slice::EndpointSlice;
+use crate::text::{prefix, single};
 
 /// Annotation with further prefixes a pod may send from, separated by commas.
 pub const ALLOWED_ADDRESSES: &str = "hopscope.dev/allowed-addresses";
+
+/// Host routes at most, for addresses of Services outside of `service-cidrs`: the kernel looks each
+/// up, and the parent takes no longer list.
+pub const HOST_ROUTES_MAX: usize = 4_096;
 
 /// Metadata of any object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -19,9 +32,23 @@ pub struct Metadata {
     /// Its namespace; empty is `default`.
     pub namespace: String,
     /// Labels.
+    #[serde(deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
+    #[serde(deserialize_with = "or_default")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Reads a field whose `null` means that it is not there, as the API's server has it and writes it.
+///
+/// # Errors
+/// The field's own.
+pub(super) fn or_default<'de, T, D>(from: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
 /// A Node (core/v1).
@@ -82,6 +109,14 @@ pub struct Objects {
     pub nodes: BTreeMap<String, Node>,
     /// Pods by namespace and name.
     pub pods: BTreeMap<(String, String), Pod>,
+    /// Services by namespace and name.
+    pub services: BTreeMap<(String, String), Service>,
+    /// EndpointSlices by namespace and name.
+    pub slices: BTreeMap<(String, String), EndpointSlice>,
+    /// ServiceCIDRs by name.
+    pub service_cidrs: BTreeMap<String, ServiceCidr>,
+    /// Objects that could not be read, each left out for itself.
+    pub faults: Vec<ObjectError>,
     /// Kinds that were there and that nothing acts on yet.
     pub idle: BTreeSet<String>,
 }
@@ -91,17 +126,27 @@ pub struct Objects {
 pub struct Desired {
     /// This node's pod ranges.
     pub pod_cidrs: Vec<IpCidr>,
+    /// The pod ranges of all nodes, this one's too; in order.
+    pub cluster_cidrs: Vec<IpCidr>,
+    /// The ranges of Services, in order, none within another.
+    pub service_cidrs: Vec<IpCidr>,
     /// This node's own addresses, by its object.
     pub node_addresses: Vec<IpAddr>,
     /// Further source prefixes of pods, by namespace and name.
     pub allowed: BTreeMap<(String, String), Vec<IpCidr>>,
+    /// Services, in the order of name, protocol and family. As objects say they have no numbers
+    /// yet: those are given by [`Numbers`](super::numbers::Numbers).
+    pub services: Vec<ServiceConfig>,
+    /// What of the objects is refused, while all else is in force.
+    pub faults: Vec<ObjectError>,
     /// Kinds of objects that nothing acts on yet.
     pub idle: BTreeSet<String>,
 }
 
 /// An object that cannot be meant so: its kind and name, the field, why, and the mend.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{object}: {field}: {why}")]
+#[serde(deny_unknown_fields)]
 pub struct ObjectError {
     /// `Node n1`, `Pod ns/name`.
     pub object: String,
@@ -111,45 +156,44 @@ pub struct ObjectError {
     pub why: String,
 }
 
-fn fault(object: &str, field: &str, why: impl Into<String>) -> ObjectError {
+pub(super) fn fault(object: &str, field: &str, why: impl Into<String>) -> ObjectError {
     ObjectError { object: object.to_owned(), field: field.to_owned(), why: why.into() }
 }
 
-/// Parses a prefix and clears what lies behind it; a bare address is a prefix of one.
-pub(super) fn prefix(text: &str) -> Option<IpCidr> {
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (IpAddr::from_str(address).ok()?, Some(bits.parse::<u8>().ok()?)),
-        None => (IpAddr::from_str(text).ok()?, None),
-    };
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.unwrap_or(width);
-    if bits > width {
-        return None;
+impl Desired {
+    /// What of Services the node has to route to the switch: their ranges, and their addresses
+    /// outside of these. In order; of very many addresses the first ones.
+    #[must_use]
+    pub fn routed(&self) -> Vec<IpCidr> {
+        let mut routed = self.service_cidrs.clone();
+        routed.extend(self.outside().into_iter().take(HOST_ROUTES_MAX).map(single));
+        routed
     }
-    let host = u32::from(width - bits);
-    let masked = match address {
-        IpAddr::V4(v4) => {
-            IpAddr::V4((u32::from(v4) & u32::MAX.checked_shl(host).unwrap_or(0)).into())
-        }
-        IpAddr::V6(v6) => {
-            IpAddr::V6((u128::from(v6) & u128::MAX.checked_shl(host).unwrap_or(0)).into())
-        }
-    };
-    Some(IpCidr::new(masked.into(), bits))
+
+    /// Addresses of Services outside of their ranges, in order.
+    fn outside(&self) -> BTreeSet<IpAddress> {
+        let frontends = self.services.iter().flat_map(|service| &service.frontends);
+        frontends
+            .filter_map(|frontend| frontend.address)
+            .filter(|address| !self.service_cidrs.iter().any(|range| range.contains_addr(address)))
+            .collect()
+    }
 }
 
-/// What the objects mean for the node of that name.
+/// What the objects mean for a node.
 ///
 /// # Errors
-/// The first object that cannot be meant so.
-pub fn desired(objects: &Objects, node_name: &str) -> Result<Desired, ObjectError> {
+/// The first object that cannot be meant so, if nothing could work beside it. Faults of Services
+/// and what belongs to them are in [`Desired::faults`] instead.
+pub fn desired(objects: &Objects, known: &Known<'_>) -> Result<Desired, ObjectError> {
+    let node_name = known.node_name;
     let object = format!("Node {node_name}");
     let Some(node) = objects.nodes.get(node_name) else {
         let why = "no Node object of this name; add one to the manifests or set node-name";
         return Err(fault(&object, "metadata.name", why));
     };
-    let pod_cidrs = ranges(&object, node)?;
-    refuse_shared(&object, node_name, &pod_cidrs, objects)?;
+    let pod_cidrs = ranges::of_pods(&object, node)?;
+    ranges::refuse_shared(&object, node_name, &pod_cidrs, objects)?;
     let mut desired = Desired { pod_cidrs, idle: objects.idle.clone(), ..Desired::default() };
     for address in node.status.addresses.iter().filter(|a| a.kind == "InternalIP") {
         match IpAddr::from_str(&address.address) {
@@ -160,6 +204,29 @@ pub fn desired(objects: &Objects, node_name: &str) -> Result<Desired, ObjectErro
             }
         }
     }
+    desired.allowed = allowed(objects)?;
+    let mut faults = Faults::default();
+    objects.faults.iter().for_each(|error| faults.push(error.clone()));
+    let mut place = Place::new(objects, known, &desired.node_addresses);
+    desired.cluster_cidrs = ranges::outermost(place.pods.iter().map(|(range, _)| *range).collect());
+    place.service_cidrs = ranges::of_services(objects, known.service_cidrs, &place, &mut faults)?;
+    desired.services = services(objects, &place, &mut faults);
+    desired.service_cidrs = place.service_cidrs;
+    let count = desired.outside().len();
+    if count > HOST_ROUTES_MAX {
+        let why = format!(
+            "{count} addresses lie outside of the ranges of Services, and the node is given \
+             routes to {HOST_ROUTES_MAX}; set service-cidrs"
+        );
+        faults.add("Services", "addresses", why);
+    }
+    desired.faults = faults.finish();
+    Ok(desired)
+}
+
+/// The prefixes that pods' annotations allow.
+fn allowed(objects: &Objects) -> Result<BTreeMap<(String, String), Vec<IpCidr>>, ObjectError> {
+    let mut allowed = BTreeMap::new();
     for (key, pod) in &objects.pods {
         let Some(list) = pod.metadata.annotations.get(ALLOWED_ADDRESSES) else { continue };
         let pod_object = format!("Pod {}/{}", key.0, key.1);
@@ -171,105 +238,18 @@ pub fn desired(objects: &Objects, node_name: &str) -> Result<Desired, ObjectErro
             })?;
             prefixes.push(parsed);
         }
-        desired.allowed.insert(key.clone(), prefixes);
+        allowed.insert(key.clone(), prefixes);
     }
-    Ok(desired)
-}
-
-/// An address must be of one node only. Ranges of other nodes that are none are those nodes' own
-/// matter.
-fn refuse_shared(
-    object: &str,
-    node_name: &str,
-    own: &[IpCidr],
-    objects: &Objects,
-) -> Result<(), ObjectError> {
-    for (other_name, other) in objects.nodes.iter().filter(|(name, _)| *name != node_name) {
-        let Ok(ranges) = ranges(other_name, other) else { continue };
-        for (mine, theirs) in own.iter().flat_map(|mine| ranges.iter().map(move |r| (mine, r))) {
-            if mine.contains_subnet(theirs) || theirs.contains_subnet(mine) {
-                let why = format!(
-                    "{mine} overlaps {theirs} of Node {other_name}; give one of them another range"
-                );
-                return Err(fault(object, "spec.podCIDRs", why));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The pod ranges: at least one, one a family, room for the gateway and a pod, none within another.
-fn ranges(object: &str, node: &Node) -> Result<Vec<IpCidr>, ObjectError> {
-    let field = "spec.podCIDRs";
-    let mut texts: Vec<&str> = node.spec.pod_cidrs.iter().map(String::as_str).collect();
-    if texts.is_empty() {
-        texts.extend(node.spec.pod_cidr.as_deref());
-    }
-    if texts.is_empty() {
-        return Err(fault(object, field, "empty; give the node a range, such as 10.244.1.0/24"));
-    }
-    let mut ranges: Vec<IpCidr> = Vec::new();
-    for text in texts {
-        let range = prefix(text).ok_or_else(|| {
-            fault(object, field, format!("`{text}` is no range such as 10.244.1.0/24"))
-        })?;
-        let (family, bits_max) = match range {
-            IpCidr::Ipv4(_) => ("IPv4", 29),
-            IpCidr::Ipv6(_) => ("IPv6", 125),
-        };
-        if range.prefix_len() > bits_max {
-            let why = format!("`{text}` has no room for a gateway and pods; at most /{bits_max}");
-            return Err(fault(object, field, why));
-        }
-        if let Some(whose) = reserved(&range) {
-            let why = format!(
-                "`{text}` overlaps {whose}; give the node a range of its own, such as \
-                 10.244.1.0/24"
-            );
-            return Err(fault(object, field, why));
-        }
-        if ranges.iter().any(|other| other.address().version() == range.address().version()) {
-            let why =
-                format!("`{text}` is a second {family} range; one of each family is supported");
-            return Err(fault(object, field, why));
-        }
-        ranges.push(range);
-    }
-    Ok(ranges)
-}
-
-/// What can be no pod's address anywhere (RFC 6890, RFC 4291), with what it is for.
-const RESERVED: [(IpCidr, &str); 9] = [
-    (v4([0, 0, 0, 0], 8), "0.0.0.0/8, which means this network"),
-    (v4([127, 0, 0, 0], 8), "127.0.0.0/8, which is loopback"),
-    (v4([169, 254, 0, 0], 16), "169.254.0.0/16, which is link-local"),
-    (v4([224, 0, 0, 0], 4), "224.0.0.0/4, which is multicast"),
-    (v4([240, 0, 0, 0], 4), "240.0.0.0/4, which is reserved"),
-    (v6([0, 0, 0, 0, 0, 0, 0, 0], 96), "::/96, which holds loopback"),
-    (v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), "::ffff:0:0/96, which is IPv4 in other words"),
-    (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "fe80::/10, which is link-local"),
-    (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "ff00::/8, which is multicast"),
-];
-
-const fn v4(octets: [u8; 4], bits: u8) -> IpCidr {
-    let [a, b, c, d] = octets;
-    IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Addr::new(a, b, c, d), bits))
-}
-
-const fn v6(words: [u16; 8], bits: u8) -> IpCidr {
-    let [a, b, c, d, e, f, g, h] = words;
-    IpCidr::Ipv6(Ipv6Cidr::new(Ipv6Addr::new(a, b, c, d, e, f, g, h), bits))
-}
-
-/// The reserved prefix that a range shares addresses with, and what it is for.
-fn reserved(range: &IpCidr) -> Option<&'static str> {
-    let shared = |other: &IpCidr| other.contains_subnet(range) || range.contains_subnet(other);
-    RESERVED.iter().find(|(prefix, _)| shared(prefix)).map(|(_, name)| *name)
+    Ok(allowed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn desired(objects: &Objects, node_name: &str) -> Result<Desired, ObjectError> {
+        super::desired(objects, &Known::alone(node_name))
+    }
 
     fn node(ranges: &[&str]) -> Objects {
         let mut objects = Objects::default();
@@ -321,6 +301,68 @@ mod tests {
             let why = other(&[shared]).unwrap_err();
             assert!(why.contains(shared) && why.contains("Node n2"), "{why}");
         }
+    }
+
+    fn with_cidrs(cidrs: &[&[&str]]) -> Objects {
+        let mut objects = node(&["10.244.1.0/24", "fd00:1::/64"]);
+        for (number, cidrs) in cidrs.iter().enumerate() {
+            let mut object = ServiceCidr::default();
+            object.spec.cidrs = cidrs.iter().map(|cidr| (*cidr).to_owned()).collect();
+            objects.service_cidrs.insert(format!("c{number}"), object);
+        }
+        objects
+    }
+
+    #[test]
+    fn ranges_of_services_are_those_of_objects_and_settings() {
+        let objects = with_cidrs(&[&["10.96.0.0/16", "fd00:96::/112"], &["10.96.7.0/24"]]);
+        let set: Vec<IpCidr> = ["10.96.0.0/16", "172.20.0.0/20"].map(|c| prefix(c).unwrap()).into();
+        let known = Known { service_cidrs: &set, ..Known::alone("n1") };
+        let found = super::desired(&objects, &known).unwrap();
+        let shown: Vec<String> = found.service_cidrs.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.96.0.0/16", "172.20.0.0/20", "fd00:96::/112"]);
+        assert_eq!((found.routed(), found.faults), (found.service_cidrs, vec![]));
+    }
+
+    #[test]
+    fn ranges_of_services_hold_no_pods_and_no_nodes() {
+        let mut other = node(&["10.244.7.0/24"]).nodes.remove("n1").unwrap();
+        let address = NodeAddress { kind: "InternalIP".into(), address: "192.0.2.7".into() };
+        other.status.addresses.push(address);
+        for (cidr, whose) in [
+            ("10.0.0.0/8", "the pod range 10.244.1.0/24 of Node n1"),
+            ("10.244.7.128/25", "the pod range 10.244.7.0/24 of Node n2"),
+            ("fd00:1::/112", "the pod range fd00:1::/64 of Node n1"),
+            ("192.0.2.0/24", "192.0.2.7, an address of Node n2"),
+            ("198.51.100.0/24", "198.51.100.1, an address of this node"),
+            ("127.0.0.0/16", "127.0.0.0/8, which is loopback"),
+        ] {
+            let uplink = ["198.51.100.1".parse().unwrap()];
+            let why = format!("{cidr} overlaps {whose}; give Services a range of their own");
+            let mut objects = with_cidrs(&[&["10.96.0.0/16"], &[cidr]]);
+            objects.nodes.insert("n2".to_owned(), other.clone());
+            let known = Known { uplink: &uplink, ..Known::alone("n1") };
+            let error = super::desired(&objects, &known).unwrap_err();
+            assert_eq!(error, fault("ServiceCIDR c1", "spec.cidrs[0]", why.as_str()));
+            objects.service_cidrs.clear();
+            let known = Known { service_cidrs: &[prefix(cidr).unwrap()], ..known };
+            let error = super::desired(&objects, &known).unwrap_err();
+            assert_eq!(error, fault("settings", "service-cidrs", why));
+        }
+    }
+
+    #[test]
+    fn a_service_cidr_that_is_none_is_left_out_alone() {
+        let found = desired(&with_cidrs(&[&["10.96.0.0/33", "10.97.0.0/16"], &[]]), "n1").unwrap();
+        assert_eq!(found.service_cidrs, [prefix("10.97.0.0/16").unwrap()]);
+        let faults: Vec<String> = found.faults.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            faults,
+            [
+                "ServiceCIDR c0: spec.cidrs[0]: `10.96.0.0/33` is no range such as 10.96.0.0/16",
+                "ServiceCIDR c1: spec.cidrs: empty; give it a range, such as 10.96.0.0/16",
+            ]
+        );
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use super::host::Held;
+use super::netlink::monitor::RuleMonitor;
 use super::veth::SwitchNetns;
 use super::{
-    HostLink, Kernel, LinkKind, Netns, NodeError, PodLink, Problem, host, netns, pod, preflight,
-    uplink, veth,
+    HostLink, HostPort, Kernel, LinkKind, Netns, NodeError, PodLink, Problem, host, netns, pod,
+    preflight, uplink, veth,
 };
 use crate::port::PortIo;
-use crate::port::tap::Tap;
 
 /// File in the run directory on which the switch's namespace is mounted.
 const SWITCH_NETNS: &str = "netns";
@@ -80,17 +81,37 @@ impl Linux {
         netns::adopt(descriptor.into(), path, &self.own)
     }
 
-    /// As [`Kernel::wire_host`], with the device that is open already.
+    /// As [`Kernel::wire_host`], with what is open already.
     ///
     /// # Errors
     /// As there.
     pub(crate) fn wire_host_again(
         &self,
         link: &HostLink,
-        held: Option<Tap>,
-    ) -> Result<Box<dyn PortIo>, NodeError> {
+        held: Held,
+    ) -> Result<HostPort, NodeError> {
         let before = self.settings_before();
-        Ok(Box::new(netns::within(&self.own, || host::wire(link, &before, held))?))
+        let wired = netns::within(&self.own, || host::wire(link, &before, held))?;
+        let side = |port| -> Box<dyn PortIo> { Box::new(port) };
+        let sides = wired.icmp.into_iter().map(side).collect();
+        Ok(HostPort { device: Box::new(wired.device), sides })
+    }
+
+    /// Puts right what [`Kernel::check_host`] finds, without the port's device, which is not made
+    /// anew.
+    ///
+    /// # Errors
+    /// As [`Kernel::wire_host`].
+    pub fn mend_host(&self, link: &HostLink) -> Result<(), NodeError> {
+        netns::within(&self.own, || host::mend(link, &self.settings_before()))
+    }
+
+    /// Tells when somebody changes rules of the node.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn watch_rules(&self) -> Result<RuleMonitor, NodeError> {
+        netns::within(&self.own, RuleMonitor::open)
     }
 
     fn settings_before(&self) -> PathBuf {
@@ -190,8 +211,8 @@ impl Kernel for Linux {
         netns::within(&self.own, || host::may_wire(link))
     }
 
-    fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError> {
-        self.wire_host_again(link, None)
+    fn wire_host(&self, link: &HostLink) -> Result<HostPort, NodeError> {
+        self.wire_host_again(link, Held::default())
     }
 
     fn uplink(&self, setting: Option<&str>) -> Result<Option<uplink::Uplink>, NodeError> {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+use stack::PortRange;
 
 use crate::port::PortIo;
 use crate::text;
@@ -22,6 +23,7 @@ mod netns;
 mod pod;
 pub mod preflight;
 mod remote;
+mod reserved;
 mod rules;
 mod settings;
 mod sysctl;
@@ -30,7 +32,9 @@ mod tests;
 pub mod uplink;
 mod veth;
 
+pub(crate) use host::Held as HostHeld;
 pub use linux::Linux;
+pub(crate) use netlink::monitor::RuleMonitor;
 pub use remote::Remote;
 pub use uplink::Uplink;
 pub use veth::END_PREFIX;
@@ -100,12 +104,28 @@ pub struct HostLink {
     /// The gateways, one a family at most.
     #[serde(with = "text::list")]
     pub gateways: Vec<IpAddress>,
-    /// What lies behind the switch: the pod ranges.
+    /// What lies behind the switch: the ranges of pods and Services, and single addresses of
+    /// Services outside of these.
     #[serde(with = "text::list")]
     pub prefixes: Vec<IpCidr>,
-    /// The node's own addresses: `src` of the routes.
+    /// The node's own addresses: `src` of the routes, and what packets are diverted from.
     #[serde(with = "text::list")]
     pub node_addresses: Vec<IpAddress>,
+    /// L4 ports of these addresses that belong to the switch: node ports, and those that masquerade
+    /// uses.
+    #[serde(with = "text::l4_ports")]
+    pub diverted: Vec<PortRange>,
+    /// TCP ports of 127.0.0.1 that belong to the switch: host ports bound to it.
+    pub loopback_ports: Vec<u16>,
+}
+
+/// The node's own port, open.
+pub struct HostPort {
+    /// Its device.
+    pub device: Box<dyn PortIo>,
+    /// Devices that are only read and whose frames come in by the same port: copies of ICMP packets
+    /// to the node's addresses.
+    pub sides: Vec<Box<dyn PortIo>>,
 }
 
 /// What the kernel or the request was wrong about.
@@ -198,7 +218,7 @@ pub trait Kernel: Send + Sync {
     ///
     /// # Errors
     /// The kernel's.
-    fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError>;
+    fn wire_host(&self, link: &HostLink) -> Result<HostPort, NodeError>;
 
     /// What of the node's own port, routes, rules and sysctls is not as it shall be.
     ///

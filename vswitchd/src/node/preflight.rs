@@ -25,7 +25,7 @@ pub const RANGES: &str = "ranges";
 pub struct Wanted {
     /// Name of the node's own port.
     pub host_ifname: String,
-    /// What lies behind the switch: pod and Service ranges.
+    /// What lies behind the switch: pod and Service ranges, and Services' single addresses.
     #[serde(with = "text::list")]
     pub prefixes: Vec<IpCidr>,
     /// MTU of the pods in bytes.
@@ -263,7 +263,10 @@ fn mtu(facts: &Facts, wanted: &Wanted) -> Check {
 fn overlaps(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     let name = RANGES;
     let mut checks = Vec::new();
-    for prefix in &wanted.prefixes {
+    // An address of a Service is taken from whoever has it by design: within the node's own subnet
+    // it is what a load balancer gives.
+    let several = |prefix: &&IpCidr| **prefix != text::single(prefix.address());
+    for prefix in wanted.prefixes.iter().filter(several) {
         for used in facts.used.iter().filter(|used| used.overlaps(prefix)) {
             if checks.len() == OVERLAPS_MAX {
                 return checks;
@@ -449,6 +452,19 @@ mod tests {
         let filtered = Facts { packet_filter: true, ..sound() };
         assert_eq!(not_good(&filtered, &wanted()), [("forward-policy", Outcome::Unknown)]);
         assert_eq!(not_good(&sound(), &Wanted { mtu: 1200, ..wanted() }), [("mtu", Outcome::Bad)]);
+    }
+
+    #[test]
+    fn a_services_address_may_be_of_the_nodes_own_subnet() {
+        let prefixes = vec!["192.0.2.77/32".parse().unwrap(), "192.0.2.64/26".parse().unwrap()];
+        let range = Wanted { prefixes: prefixes[1..].to_vec(), ..wanted() };
+        assert_eq!(not_good(&sound(), &range), [("ranges", Outcome::Bad)]);
+        assert_eq!(
+            not_good(&sound(), &Wanted { prefixes, ..wanted() }),
+            [("ranges", Outcome::Bad)]
+        );
+        let vip = Wanted { prefixes: vec!["192.0.2.77/32".parse().unwrap()], ..wanted() };
+        assert_eq!(not_good(&sound(), &vip), []);
     }
 
     #[test]

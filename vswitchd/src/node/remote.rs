@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::preflight::{Check, Wanted};
-use super::{HostLink, Kernel, Netns, NodeError, PodLink, Problem, Uplink};
+use super::{HostLink, HostPort, Kernel, Netns, NodeError, PodLink, Problem, Uplink};
+use crate::port::parts::Description;
 use crate::port::{Parts, PortIo};
 use crate::supervisor::channel::{Channel, Received};
 use crate::supervisor::protocol::{self, Reply, Request};
@@ -127,8 +128,13 @@ impl Kernel for Remote {
         self.done(&Request::MayWireHost { link: link.clone() }, None)
     }
 
-    fn wire_host(&self, link: &HostLink) -> Result<Box<dyn PortIo>, NodeError> {
-        self.device(&Request::WireHost { link: link.clone() }, None)
+    fn wire_host(&self, link: &HostLink) -> Result<HostPort, NodeError> {
+        match self.ask(&Request::WireHost { link: link.clone() }, None)? {
+            (Reply::Host { device, sides }, descriptors) => {
+                host_port(device, sides, descriptors).map_err(unanswered)
+            }
+            _other => Err(unanswered(strange())),
+        }
     }
 
     fn check_host(&self, link: &HostLink) -> Result<Vec<Problem>, NodeError> {
@@ -155,6 +161,21 @@ impl Kernel for Remote {
             _other => Err(unanswered(strange())),
         }
     }
+}
+
+/// Descriptors come in the order of their devices, as many as each has.
+fn host_port(
+    device: Description,
+    sides: Vec<Description>,
+    descriptors: Vec<OwnedFd>,
+) -> io::Result<HostPort> {
+    let mut rest = descriptors.into_iter();
+    let mut open = |description: Description| {
+        let descriptors = rest.by_ref().take(description.descriptors()).collect();
+        Parts { description, descriptors }.open()
+    };
+    let device = open(device)?;
+    Ok(HostPort { device, sides: sides.into_iter().map(open).collect::<io::Result<_>>()? })
 }
 
 fn unanswered(source: io::Error) -> NodeError {

@@ -1,18 +1,25 @@
 //! Settings of the whole node that the pod network needs, and how they were before.
 //!
-//! Packets between pods and the outside are forwarded by the node's kernel between its uplink and
-//! the switch's port, so forwarding is on while the switch is there. What was changed is noted in a
-//! file of the run directory first, and put back on removal.
+//! - Packets between pods and the outside are forwarded by the node's kernel between its uplink and
+//!   the switch's port, so forwarding is on while the switch is there.
+//! - Early demultiplexing is off: with it the kernel finds a listener's socket before it routes,
+//!   and forwarding drops such a packet without a word, although a rule diverts it to the switch.
+//! - The switch's L4 ports of the node's addresses go to no socket that asks for any.
+//!
+//! What was changed is noted in a file of the run directory first, and put back on removal.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::netlink::{Family, Netlink};
-use super::{NodeError, Problem, sysctl};
+use super::reserved::{self, Ports};
+use super::{HostLink, NodeError, Problem, sysctl};
 
 const FORWARD_V4: &str = "ipv4/ip_forward";
 const FORWARD_V6: &str = "ipv6/conf/all/forwarding";
+/// Both are for both families.
+const EARLY_DEMUX: [&str; 2] = ["ipv4/tcp_early_demux", "ipv4/udp_early_demux"];
 
 /// The key that switches forwarding on for a family.
 fn forwarding(family: Family) -> &'static str {
@@ -22,15 +29,22 @@ fn forwarding(family: Family) -> &'static str {
     }
 }
 
-/// Switches forwarding on for these families.
+/// Brings the node's settings to what they shall be for these families.
 ///
 /// # Errors
 /// The kernel's, or those of writing `before`.
 pub(crate) fn apply(
     netlink: &mut Netlink,
     families: &[Family],
+    link: &HostLink,
     before: &Path,
 ) -> Result<(), NodeError> {
+    for key in EARLY_DEMUX {
+        if sysctl::read(key)?.as_deref() != Some("0") {
+            change(key, "0", before)?;
+        }
+    }
+    reserve(link, before)?;
     for family in families {
         let key = forwarding(*family);
         if sysctl::read(key)?.as_deref() == Some("1") {
@@ -58,32 +72,46 @@ fn keep_router_advertisements(netlink: &mut Netlink, before: &Path) -> Result<()
     Ok(())
 }
 
+/// Reserves the switch's L4 ports beside those that others have reserved, and no more those that
+/// were the switch's.
+fn reserve(link: &HostLink, before: &Path) -> Result<(), NodeError> {
+    let present = Ports::reserved()?;
+    let on_record = added(&recorded(before)?.unwrap_or_default());
+    let others = present.without(&on_record);
+    let ours = Ports::from(link.diverted.as_slice());
+    let wanted = others.with(&ours);
+    if wanted == present {
+        return Ok(());
+    }
+    let fresh = ours.without(&others).without(&on_record);
+    if !fresh.is_empty() {
+        record(reserved::KEY, &fresh.to_string(), before)?;
+    }
+    wanted.reserve()
+}
+
 /// Puts back what [`apply`] changed, the last change first. An interface that went takes its
 /// settings along. Whether there was anything on record.
 ///
 /// # Errors
 /// The kernel's, or those of reading `before`.
 pub(crate) fn restore(before: &Path) -> Result<bool, NodeError> {
-    let fail =
-        |source| NodeError::Kernel { doing: format!("cannot read {}", before.display()), source };
-    let text = match fs::read_to_string(before) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(fail(error)),
-    };
-    for (key, value) in text.lines().rev().filter_map(|line| line.split_once(' ')) {
+    let Some(text) = recorded(before)? else { return Ok(false) };
+    Ports::reserved()?.without(&added(&text)).reserve()?;
+    let changes = text.lines().rev().filter_map(|line| line.split_once(' '));
+    for (key, value) in changes.filter(|(key, _)| *key != reserved::KEY) {
         if sysctl::read(key)?.is_some() {
             sysctl::write(key, value)?;
         }
     }
-    fs::remove_file(before).map_err(fail).map(|()| true)
+    fs::remove_file(before).map_err(|source| unreadable(before, source)).map(|()| true)
 }
 
 /// What is not as it shall be.
 ///
 /// # Errors
 /// The kernel's, when it cannot be asked.
-pub(crate) fn check(families: &[Family]) -> Result<Vec<Problem>, NodeError> {
+pub(crate) fn check(families: &[Family], link: &HostLink) -> Result<Vec<Problem>, NodeError> {
     let mut problems = Vec::new();
     for family in families {
         let key = forwarding(*family);
@@ -91,20 +119,58 @@ pub(crate) fn check(families: &[Family]) -> Result<Vec<Problem>, NodeError> {
             problems.push(Problem(format!("{family} forwarding is off: net/{key} is not 1")));
         }
     }
+    for key in EARLY_DEMUX {
+        if sysctl::read(key)?.as_deref() != Some("0") {
+            problems.push(Problem(format!(
+                "net/{key} is not 0: listeners of the node within the node ports do not answer"
+            )));
+        }
+    }
+    let lacking = Ports::from(link.diverted.as_slice()).without(&Ports::reserved()?);
+    if !lacking.is_empty() {
+        problems.push(Problem(format!("net/{} lacks {lacking}", reserved::KEY)));
+    }
     Ok(problems)
 }
 
 /// Changes a setting once how it was is on record: a crash in between records a change that was not
-/// made, which is put back to what it is.
+/// made, which is put back to what it is. What it was at first is what counts, however often
+/// somebody else changes it meanwhile.
 fn change(key: &str, value: &str, before: &Path) -> Result<(), NodeError> {
-    let old = sysctl::read(key)?.unwrap_or_default();
-    let record = || {
+    let text = recorded(before)?.unwrap_or_default();
+    let known = |line: &str| line.split_once(' ').is_some_and(|(recorded, _)| recorded == key);
+    if !text.lines().any(known) {
+        record(key, &sysctl::read(key)?.unwrap_or_default(), before)?;
+    }
+    sysctl::write(key, value)
+}
+
+fn record(key: &str, value: &str, before: &Path) -> Result<(), NodeError> {
+    let write = || {
         let mut file = OpenOptions::new().create(true).append(true).open(before)?;
-        writeln!(file, "{key} {old}")
+        writeln!(file, "{key} {value}")
     };
-    record().map_err(|source| NodeError::Kernel {
+    write().map_err(|source| NodeError::Kernel {
         doing: format!("cannot note the setting net/{key} in {}", before.display()),
         source,
-    })?;
-    sysctl::write(key, value)
+    })
+}
+
+/// All that is on record.
+fn recorded(before: &Path) -> Result<Option<String>, NodeError> {
+    match fs::read_to_string(before) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(unreadable(before, source)),
+    }
+}
+
+/// The ports that were reserved by us, of all times: a crash may leave older ones behind.
+fn added(record: &str) -> Ports {
+    let ours = record.lines().filter_map(|line| line.strip_prefix(reserved::KEY));
+    ours.fold(Ports::default(), |all, ports| all.with(&Ports::parse(ports)))
+}
+
+fn unreadable(before: &Path, source: io::Error) -> NodeError {
+    NodeError::Kernel { doing: format!("cannot read {}", before.display()), source }
 }

@@ -1,12 +1,15 @@
 //! Kernel settings below /proc/sys/net, of the calling thread's network namespace.
 
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use super::NodeError;
 
 /// Where they are mounted.
 const ROOT: &str = "/proc/sys/net";
+/// Bytes of a value at most: a list of a thousand ranges.
+const LONGEST: usize = 16 << 10;
 
 /// A setting of an interface, IPv4: `ipv4/conf/eth0/rp_filter`.
 pub(crate) fn ipv4(ifname: &str, name: &str) -> String {
@@ -23,7 +26,14 @@ pub(crate) fn ipv6(ifname: &str, name: &str) -> String {
 /// # Errors
 /// The kernel's.
 pub(crate) fn read(key: &str) -> Result<Option<String>, NodeError> {
-    match fs::read_to_string(path(key)) {
+    // In one piece: the kernel gives as much of a list as there is room for, and no rest.
+    let whole = || {
+        let mut bytes = vec![0; LONGEST];
+        let read = File::open(path(key))?.read(&mut bytes)?;
+        bytes.truncate(read);
+        String::from_utf8(bytes).map_err(io::Error::other)
+    };
+    match whole() {
         Ok(text) => Ok(Some(text.trim_end().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => {
@@ -41,7 +51,8 @@ pub(crate) fn write(key: &str, value: &str) -> Result<(), NodeError> {
     if read(key)?.as_deref() == Some(value) {
         return Ok(());
     }
-    fs::write(path(key), value).map_err(|source| NodeError::Kernel {
+    // The line's end lets a value be empty: a list of nothing.
+    fs::write(path(key), format!("{value}\n")).map_err(|source| NodeError::Kernel {
         doing: format!("cannot set net/{key} to {value}"),
         source,
     })

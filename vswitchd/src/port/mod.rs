@@ -1,7 +1,8 @@
 //! Drivers: how frames get from a kernel device into a [`Frame`] and back, offloads included.
 //!
-//! [`tap`] and [`packet`] are the two kinds of device, `vnet` the header both speak, `loss` the
-//! kernel's counter of what a TAP dropped, [`parts`] a device on its way between processes.
+//! [`tap`] and [`packet`] are the two kinds of device, [`icmp`] is one that is only read, `vnet`
+//! the header both speak, `loss` the kernel's counter of what a TAP dropped, [`parts`] a device on
+//! its way between processes.
 //! [`offload`] does in software what a receiver cannot take, [`wake`] waits.
 
 use std::io;
@@ -9,6 +10,7 @@ use std::os::fd::BorrowedFd;
 
 use stack::Frame;
 
+pub mod icmp;
 mod loss;
 pub mod offload;
 pub mod packet;

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
 use super::PortIo;
+use super::icmp::{Copies, IcmpPort};
 use super::loss::LossMeter;
 use super::packet::PacketPort;
 use super::tap::Tap;
@@ -31,6 +32,24 @@ pub enum Description {
         /// Whether the kernel takes UDP super-frames.
         udp_gso: bool,
     },
+    /// A raw socket for copies of ICMP packets.
+    Icmp {
+        /// Whether of ICMPv6.
+        v6: bool,
+        /// What the copies look like.
+        copies: Copies,
+    },
+}
+
+impl Description {
+    /// How many descriptors such a device has.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Self::Tap { .. } => 2,
+            Self::Packet { .. } | Self::Icmp { .. } => 1,
+        }
+    }
 }
 
 /// A device in pieces.
@@ -66,6 +85,7 @@ impl Parts {
                 let [socket] = exactly(self.descriptors)?;
                 Ok(Box::new(PacketPort::from_parts(socket, udp_gso)))
             }
+            Description::Icmp { .. } => Ok(Box::new(self.open_icmp()?)),
         }
     }
 
@@ -80,7 +100,21 @@ impl Parts {
                 let losses = LossMeter::from_parts(meter, index, lost_before);
                 Ok(Tap::from_parts(tun, offloads, losses))
             }
-            Description::Packet { .. } => Err(strange()),
+            Description::Packet { .. } | Description::Icmp { .. } => Err(strange()),
+        }
+    }
+
+    /// As [`Parts::open`], where it has to be a socket for ICMP.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn open_icmp(self) -> io::Result<IcmpPort> {
+        match self.description {
+            Description::Icmp { v6, copies } => {
+                let [socket] = exactly(self.descriptors)?;
+                Ok(IcmpPort::from_parts(socket, v6, copies))
+            }
+            Description::Tap { .. } | Description::Packet { .. } => Err(strange()),
         }
     }
 

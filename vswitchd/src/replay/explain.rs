@@ -225,6 +225,13 @@ fn egress(walk: &Observed<'_>) -> Vec<PortId> {
         | Hop::Own
         | Hop::Unreachable { .. }
         | Hop::Fragment(_)
+        | Hop::Tracked(_)
+        | Hop::Balanced { .. }
+        | Hop::Unbalanced(_)
+        | Hop::Readdressed
+        | Hop::GivenBack
+        | Hop::Masqueraded(_)
+        | Hop::SourceRestored
         | Hop::Cleared
         | Hop::Answered(_)
         | Hop::Silent(_)

@@ -141,7 +141,7 @@ fn it_stops_where_it_was_asked_to() {
     let ended = replayed(&file, &options, None);
     let Ok(Stop::Break(hit)) = &ended.stop else { panic!("{:?}", ended.stop) };
     assert!(hit.what.contains("frame from pod/demo/a: ipv4 10.1.0.4"), "{hit:?}");
-    assert!(hit.hops.last().unwrap().starts_with("egress  drop SourceIpSpoofed"), "{hit:?}");
+    assert!(hit.hops.last().unwrap().starts_with("egress     drop SourceIpSpoofed"), "{hit:?}");
     let drops = ended.snapshot().unwrap().drops(&ended.directory());
     let spoofed = drops.iter().find(|drop| drop.reason == "SourceIpSpoofed").unwrap();
     assert_eq!((spoofed.port.as_str(), spoofed.count), ("pod/demo/a", 1));

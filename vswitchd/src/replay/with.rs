@@ -24,6 +24,7 @@ use stack::{
 };
 
 use crate::cni::ipam::Range;
+use crate::kube::numbers::Numbers;
 use crate::kube::objects::Desired;
 
 const GATEWAY: PortId = PortId(0);
@@ -239,6 +240,8 @@ fn config(found: &Found, desired: &Desired) -> Result<Config, String> {
     let mut node = NodeConfig {
         addresses: desired.node_addresses.iter().map(|address| (*address).into()).collect(),
         gateway_mac: found.gateway().unwrap_or(NodeConfig::GATEWAY_MAC),
+        service_cidrs: desired.service_cidrs.clone(),
+        non_masquerade: desired.cluster_cidrs.clone(),
         ..NodeConfig::default()
     };
     let mut routes = Vec::new();
@@ -273,5 +276,40 @@ fn config(found: &Found, desired: &Desired) -> Result<Config, String> {
         let addresses = own.iter().take(limits.addresses_max).map(|address| (*address).into());
         ports.push(port(id, PortKind::Pod, mac, addresses.collect()));
     }
-    Ok(Config { node, ports, routes, services: Vec::new(), complete: true })
+    let mut services = desired.services.clone();
+    Numbers::default().number(&mut services);
+    Ok(Config { node, ports, routes, services, complete: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::manifests::parse;
+    use crate::kube::objects::{Objects, desired};
+    use crate::kube::place::Known;
+
+    #[test]
+    fn the_switch_has_the_services_of_the_manifests() {
+        let mut objects = Objects::default();
+        let text = "
+kind: Node
+metadata: {name: n1}
+spec: {podCIDRs: [10.1.0.0/24]}
+---
+kind: ServiceCIDR
+metadata: {name: kubernetes}
+spec: {cidrs: [10.96.0.0/16]}
+---
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 10.96.0.7, ports: [{name: a, port: 80}, {name: b, port: 81}]}
+";
+        parse("a.yaml", text, &mut objects).unwrap();
+        let desired = desired(&objects, &Known::alone("n1")).unwrap();
+        let config = config(&Found::default(), &desired).unwrap();
+        let names: Vec<_> = config.services.iter().map(|s| (s.id.0, s.name.as_str())).collect();
+        assert_eq!(names, [(1, "default/web:a"), (2, "default/web:b")]);
+        assert_eq!(config.node.service_cidrs, ["10.96.0.0/16".parse().unwrap()]);
+        assert_eq!(config.node.non_masquerade, ["10.1.0.0/24".parse().unwrap()]);
+    }
 }

@@ -8,14 +8,21 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use smoltcp::wire::IpCidr;
+use stack::NodeConfig;
 
 use crate::node::LinkKind;
 use crate::recorder::layout::{SIZE_MAX, SIZE_MIN};
+use crate::text;
 use crate::triggers::rule::{self, Rule};
 
+pub mod ports;
+pub mod prefix;
 pub mod size;
 pub mod span;
 
+use ports::Ports;
+use prefix::Prefix;
 use size::Size;
 
 pub mod environment;
@@ -69,6 +76,22 @@ pub struct Given {
     /// The node's own addresses [default: auto, of its Node object, else of the uplink]
     #[arg(long, env = "HOPSCOPE_NODE_ADDRESSES", value_name = "ADDRESS", value_delimiter = ',')]
     pub node_addresses: Option<Vec<IpAddr>>,
+    /// Ranges of Services beside those of ServiceCIDR objects: what is asked for there and does not
+    /// exist is dropped [default: none]
+    #[arg(long, env = "HOPSCOPE_SERVICE_CIDRS", value_name = "RANGE", value_delimiter = ',')]
+    #[arg(value_parser = prefix::parse)]
+    pub service_cidrs: Option<Vec<Prefix>>,
+    /// Destinations that pods reach with their own addresses, beside the pods of all nodes
+    /// [default: none]
+    #[arg(long, env = "HOPSCOPE_NON_MASQUERADE_CIDRS", value_name = "RANGE")]
+    #[arg(value_delimiter = ',', value_parser = prefix::parse)]
+    pub non_masquerade_cidrs: Option<Vec<Prefix>>,
+    /// Ports of the node's addresses that pods' connections leave by [default: 61000-65534]
+    #[arg(long, env = "HOPSCOPE_SNAT_PORTS", value_name = "PORTS")]
+    pub snat_ports: Option<String>,
+    /// Ports of the node's addresses that NodePort Services may have [default: 30000-32767]
+    #[arg(long, env = "HOPSCOPE_NODE_PORT_RANGE", value_name = "PORTS")]
+    pub node_port_range: Option<String>,
     /// Bytes of the journal, with Ki, Mi or Gi; 0 records nothing, for benches only [default:
     /// 256Mi]
     #[arg(long, env = "HOPSCOPE_JOURNAL_SIZE", value_name = "SIZE", value_parser = size::parse)]
@@ -175,6 +198,16 @@ pub struct Settings {
     pub vxlan_port: u16,
     /// The node's own addresses, if given.
     pub node_addresses: Option<Vec<IpAddr>>,
+    /// Ranges of Services beside those of objects.
+    #[serde(with = "text::list")]
+    pub service_cidrs: Vec<IpCidr>,
+    /// Destinations that pods reach with their own addresses, beside pods.
+    #[serde(with = "text::list")]
+    pub non_masquerade_cidrs: Vec<IpCidr>,
+    /// Ports of the node's addresses that masquerade uses.
+    pub snat_ports: Ports,
+    /// Ports of the node's addresses that NodePort Services may have.
+    pub node_port_range: Ports,
     /// Bytes of the journal, about; 0: nothing is recorded.
     pub journal_size: u64,
     /// Directory of the journal, if named.
@@ -249,7 +282,7 @@ impl Given {
     }
 
     /// Parses the text of a file; an empty one gives no settings.
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let given: Option<Self> =
             serde_norway::from_str(text).map_err(|error| error.to_string())?;
         Ok(given.unwrap_or_default())
@@ -269,6 +302,10 @@ impl Given {
             mtu: self.mtu.or(file.mtu),
             vxlan_port: self.vxlan_port.or(file.vxlan_port),
             node_addresses: self.node_addresses.or(file.node_addresses),
+            service_cidrs: self.service_cidrs.or(file.service_cidrs),
+            non_masquerade_cidrs: self.non_masquerade_cidrs.or(file.non_masquerade_cidrs),
+            snat_ports: self.snat_ports.or(file.snat_ports),
+            node_port_range: self.node_port_range.or(file.node_port_range),
             journal_size: self.journal_size.or(file.journal_size),
             journal_dir: self.journal_dir.or(file.journal_dir),
             journal_payload: self.journal_payload.or(file.journal_payload),
@@ -296,6 +333,12 @@ impl Given {
         }
         let journal_size = journal_size(self.journal_size)?;
         let triggers = triggers(self.triggers.unwrap_or_default(), journal_size)?;
+        let default = NodeConfig::default();
+        let vxlan_port = self.vxlan_port.unwrap_or(default.vxlan_port);
+        let snat_ports = ports::of("snat-ports", self.snat_ports, default.snat_ports)?;
+        let node_port_range =
+            ports::of("node-port-range", self.node_port_range, default.node_ports)?;
+        ports::check(snat_ports, node_port_range, vxlan_port)?;
         Ok(Settings {
             node_name: self.node_name.unwrap_or_else(|| host_name.to_owned()),
             manifests,
@@ -305,8 +348,12 @@ impl Given {
             host_port,
             port_kind: self.port_kind.unwrap_or_default(),
             mtu: self.mtu.unwrap_or_default(),
-            vxlan_port: self.vxlan_port.unwrap_or(4_789),
+            vxlan_port,
             node_addresses: self.node_addresses,
+            service_cidrs: ranges(self.service_cidrs),
+            non_masquerade_cidrs: ranges(self.non_masquerade_cidrs),
+            snat_ports,
+            node_port_range,
             journal_size,
             journal_dir: self.journal_dir,
             journal_payload: self.journal_payload.unwrap_or(false),
@@ -316,6 +363,10 @@ impl Given {
             log_format: self.log_format.unwrap_or_default(),
         })
     }
+}
+
+fn ranges(given: Option<Vec<Prefix>>) -> Vec<IpCidr> {
+    given.unwrap_or_default().into_iter().map(|Prefix(range)| range).collect()
 }
 
 fn journal_size(given: Option<Size>) -> Result<u64, SettingsError> {
@@ -401,6 +452,40 @@ mod tests {
         assert_eq!(resolved("journal-size: 0").unwrap(), 0);
         assert!(resolved("journal-size: 1Mi").unwrap_err().to_string().contains("4Mi to 64Gi"));
         assert!(Given::parse("journal-size: 1MB").unwrap_err().contains("256Mi"));
+    }
+
+    #[test]
+    fn ranges_and_ports_are_read() {
+        let resolved = |text: &str| {
+            let given = Given::parse(&format!("manifests: /m\n{text}"))?;
+            given.resolve("n").map_err(|error| error.to_string())
+        };
+        let none = resolved("").unwrap();
+        assert_eq!((none.service_cidrs.len(), none.non_masquerade_cidrs.len()), (0, 0));
+        assert_eq!(none.snat_ports.to_string(), "61000-65534");
+        assert_eq!(none.node_port_range.to_string(), "30000-32767");
+        let set = resolved(
+            "service-cidrs: [10.96.0.0/12, 'fd00:96::/112']\nnon-masquerade-cidrs: [10.0.0.0/8]\n\
+             snat-ports: 40000-50000\nnode-port-range: 20000-22767\n",
+        );
+        let set = set.unwrap();
+        let shown: Vec<String> = set.service_cidrs.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.96.0.0/12", "fd00:96::/112"]);
+        assert_eq!(set.non_masquerade_cidrs, ["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!((set.snat_ports.0.first, set.snat_ports.0.last), (40_000, 50_000));
+        assert_eq!((set.node_port_range.0.first, set.node_port_range.0.last), (20_000, 22_767));
+        let handed: Settings = serde_json::from_str(&serde_json::to_string(&set).unwrap()).unwrap();
+        assert_eq!(handed, set);
+        for (text, part) in [
+            ("service-cidrs: [10.96.0.0/99]", "service-cidrs: a range such as 10.96.0.0/16"),
+            ("snat-ports: 61000", "`snat-ports`: ports from 1 to 65534"),
+            ("node-port-range: 0-1", "`node-port-range`: ports from 1 to 65534"),
+            ("snat-ports: 30000-65534", "`node-port-range`: 30000-32767 overlaps snat-ports"),
+            ("vxlan-port: 30001", "`node-port-range`: 30000-32767 holds vxlan-port"),
+        ] {
+            let message = resolved(text).unwrap_err();
+            assert!(message.contains(part), "{text}: {message}");
+        }
     }
 
     #[test]

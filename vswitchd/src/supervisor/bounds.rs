@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use smoltcp::wire::IpCidr;
+use stack::PortRange;
 
 use super::protocol::Request;
 use crate::node::preflight::Wanted;
@@ -13,8 +14,12 @@ use crate::node::{END_PREFIX, HostLink, LinkKind, PodLink};
 
 /// Addresses, gateways and routes of one interface, each.
 const LIST_MAX: usize = 1024;
+/// Ranges behind the switch, and routes to single addresses of Services: a message holds them.
+const PREFIXES_MAX: usize = 6_000;
 /// Names of ends that stay in a sweep: more than ports of a switch.
 const KEEP_MAX: usize = 8192;
+/// Ranges of L4 ports that are diverted.
+const RANGES_MAX: usize = 8;
 /// Bytes of a path (PATH_MAX).
 const PATH_MAX: usize = 4096;
 /// Least MTU of IPv4 (RFC 791).
@@ -96,7 +101,20 @@ fn host(link: &HostLink, host_port: &str) -> Result<(), String> {
     mtu(link.mtu)?;
     prefixes(&link.prefixes)?;
     count("gateways", link.gateways.len(), LIST_MAX)?;
-    count("addresses", link.node_addresses.len(), LIST_MAX)
+    count("addresses", link.node_addresses.len(), LIST_MAX)?;
+    count("ports of the loopback address", link.loopback_ports.len(), LIST_MAX)?;
+    l4_ports(&link.diverted)
+}
+
+/// Ranges as the kernel takes them: 65535 it does not.
+fn l4_ports(ranges: &[PortRange]) -> Result<(), String> {
+    count("ranges of ports", ranges.len(), RANGES_MAX)?;
+    let refused =
+        |range: &&PortRange| range.first == 0 || range.last < range.first || range.last == u16::MAX;
+    match ranges.iter().find(refused) {
+        Some(PortRange { first, last }) => Err(format!("{first}-{last} is no range of ports")),
+        None => Ok(()),
+    }
 }
 
 fn look(wanted: &Wanted, host_port: &str) -> Result<(), String> {
@@ -108,7 +126,7 @@ fn look(wanted: &Wanted, host_port: &str) -> Result<(), String> {
 
 /// A default route by the switch would take all of the node's packets.
 fn prefixes(prefixes: &[IpCidr]) -> Result<(), String> {
-    count("prefixes", prefixes.len(), LIST_MAX)?;
+    count("prefixes", prefixes.len(), PREFIXES_MAX)?;
     match prefixes.iter().find(|prefix| prefix.prefix_len() == 0) {
         Some(everything) => Err(format!("{everything} is everything, not a range of pods")),
         None => Ok(()),

@@ -11,7 +11,10 @@ use std::path::Path;
 use super::bounds;
 use super::channel::Received;
 use super::protocol::{self, Failure, Reply, Request};
-use crate::node::{HostLink, Kernel, Linux, Netns, NodeError, PodLink};
+use crate::node::{
+    HostHeld as Opened, HostLink, HostPort, Kernel, Linux, Netns, NodeError, PodLink, Problem,
+    RuleMonitor,
+};
 use crate::port::{Parts, PortIo};
 
 /// Ports kept at most: what a switch has, with room for those on their way in and out.
@@ -25,7 +28,16 @@ pub struct Keeper {
     uplink: Option<String>,
     /// By the inode of the pod's namespace and the interface's name in it.
     pods: BTreeMap<(u64, String), Held>,
-    host: Option<Parts>,
+    host: Option<HostHeld>,
+    /// The node's port as it was asked for last.
+    host_link: Option<HostLink>,
+}
+
+/// The node's port that is kept.
+#[derive(Debug)]
+struct HostHeld {
+    device: Parts,
+    sides: Vec<Parts>,
 }
 
 /// A pod's port that is kept.
@@ -36,13 +48,31 @@ struct Held {
     parts: Parts,
 }
 
-/// A port that is kept, to be handed over.
+/// A device that is kept, to be handed over.
 #[derive(Debug)]
 pub struct Kept<'a> {
-    /// Inode of its namespace, its name there, the node's end; `None` for the node's own port.
-    pub pod: Option<(u64, &'a str, &'a str)>,
+    /// Whose it is.
+    pub owner: Owner<'a>,
     /// The device.
     pub parts: &'a Parts,
+}
+
+/// Whose a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'a> {
+    /// A pod's.
+    Pod {
+        /// Inode of its namespace.
+        inode: u64,
+        /// Its name there.
+        ifname: &'a str,
+        /// The node's end.
+        host_ifname: &'a str,
+    },
+    /// The node's.
+    Host,
+    /// Beside the node's, which comes before it.
+    HostSide,
 }
 
 /// A reply with what comes along.
@@ -53,7 +83,8 @@ impl Keeper {
     /// deviate.
     #[must_use]
     pub fn new(linux: Linux, host_port: String, uplink: Option<String>) -> Self {
-        Self { linux, host_port, uplink, pods: BTreeMap::new(), host: None }
+        let (pods, host, host_link) = (BTreeMap::new(), None, None);
+        Self { linux, host_port, uplink, pods, host, host_link }
     }
 
     /// How many ports are kept, the node's own among them.
@@ -65,10 +96,14 @@ impl Keeper {
     /// All that is kept.
     pub fn all(&self) -> impl Iterator<Item = Kept<'_>> {
         let pods = self.pods.iter().map(|((inode, ifname), held)| Kept {
-            pod: Some((*inode, ifname, &held.host_ifname)),
+            owner: Owner::Pod { inode: *inode, ifname, host_ifname: &held.host_ifname },
             parts: &held.parts,
         });
-        pods.chain(self.host.iter().map(|parts| Kept { pod: None, parts }))
+        let host = self.host.iter().flat_map(|held| {
+            let sides = held.sides.iter().map(|parts| Kept { owner: Owner::HostSide, parts });
+            std::iter::once(Kept { owner: Owner::Host, parts: &held.device }).chain(sides)
+        });
+        pods.chain(host)
     }
 
     /// Keeps a pod's port that another parent had.
@@ -77,8 +112,44 @@ impl Keeper {
     }
 
     /// Keeps the node's port that another parent had.
-    pub fn keep_host(&mut self, parts: Parts) {
-        self.host = Some(parts);
+    pub fn keep_host(&mut self, device: Parts) {
+        self.host = Some(HostHeld { device, sides: Vec::new() });
+    }
+
+    /// Keeps a device beside the node's port, that another parent had.
+    pub fn keep_host_side(&mut self, parts: Parts) {
+        if let Some(held) = &mut self.host {
+            held.sides.push(parts);
+        }
+    }
+
+    /// Whether the node's port was asked for.
+    #[must_use]
+    pub fn has_host(&self) -> bool {
+        self.host_link.is_some()
+    }
+
+    /// What differs from the node's port as it was asked for last, all that belongs to it included;
+    /// `None` when nobody has asked.
+    #[must_use]
+    pub fn host_problems(&self) -> Option<Result<Vec<Problem>, NodeError>> {
+        self.host_link.as_ref().map(|link| self.linux.check_host(link))
+    }
+
+    /// Makes that so again. The device itself is not made anew: its worker would not know.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn mend_host(&self) -> Result<(), NodeError> {
+        self.host_link.as_ref().map_or(Ok(()), |link| self.linux.mend_host(link))
+    }
+
+    /// Tells when somebody changes rules of the node.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn watch_rules(&self) -> Result<RuleMonitor, NodeError> {
+        self.linux.watch_rules()
     }
 
     /// Answers what came from a worker, whatever it is. Descriptors that came along are closed,
@@ -156,6 +227,7 @@ impl Keeper {
             Request::WireHost { link } => self.wire_host(&link)?,
             Request::CheckHost { link } => (Reply::Problems(self.linux.check_host(&link)?), none),
             Request::UnwireHost { link } => {
+                self.host_link = None;
                 self.linux.unwire_host(&link)?;
                 self.host = None;
                 (Reply::Done, none)
@@ -226,20 +298,43 @@ impl Keeper {
     }
 
     fn wire_host(&mut self, link: &HostLink) -> Result<Answer, NodeError> {
-        let held = match self.host.take().filter(|parts| parts.serves(&link.ifname)) {
-            Some(parts) => {
-                let copy = parts.try_clone().and_then(Parts::open_tap).map_err(crossing)?;
-                // Kept even if what follows fails: the interface stays, and so shall its carrier.
-                self.host = Some(parts);
-                Some(copy)
-            }
-            None => None,
+        // What follows may fail: the interface stays, and so shall its carrier.
+        let held = self.host.take().filter(|held| held.device.serves(&link.ifname));
+        let copies = held.as_ref().map(HostHeld::open).transpose();
+        self.host = held;
+        let copies = copies.map_err(crossing)?.unwrap_or_default();
+        let HostPort { device, sides } = self.linux.wire_host_again(link, copies)?;
+        // From here on what somebody else changes is put right.
+        self.host_link = Some(link.clone());
+        let parts = |device: Box<dyn PortIo>| device.into_parts().map_err(crossing);
+        let held = HostHeld {
+            device: parts(device)?,
+            sides: sides.into_iter().map(parts).collect::<Result<_, _>>()?,
         };
-        let device = self.linux.wire_host_again(link, held)?;
-        let parts = device.into_parts().map_err(crossing)?;
-        let copy = parts.try_clone().map_err(crossing)?;
-        self.host = Some(parts);
-        Ok((Reply::Port(copy.description), copy.descriptors))
+        let answer = held.answer();
+        self.host = Some(held);
+        answer.map_err(crossing)
+    }
+}
+
+impl HostHeld {
+    /// The same devices once more, to be configured.
+    fn open(&self) -> io::Result<Opened> {
+        let device = self.device.try_clone()?.open_tap()?;
+        let sides = self.sides.iter().map(|side| side.try_clone()?.open_icmp());
+        Ok(Opened { device: Some(device), icmp: sides.collect::<io::Result<_>>()? })
+    }
+
+    /// The same devices once more, to be given out.
+    fn answer(&self) -> io::Result<Answer> {
+        let device = self.device.try_clone()?;
+        let sides = self.sides.iter().map(Parts::try_clone).collect::<io::Result<Vec<_>>>()?;
+        let reply = Reply::Host {
+            device: device.description,
+            sides: sides.iter().map(|side| side.description).collect(),
+        };
+        let sides = sides.into_iter().flat_map(|side| side.descriptors);
+        Ok((reply, device.descriptors.into_iter().chain(sides).collect()))
     }
 }
 

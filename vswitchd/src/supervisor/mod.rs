@@ -32,6 +32,7 @@ mod lock;
 mod process;
 pub mod protocol;
 mod restarts;
+mod upkeep;
 
 use handover::give::Giving;
 use handover::take::{Asked, Taking};
@@ -41,6 +42,7 @@ use lock::Tether;
 use process::{Said, Worker};
 use protocol::{Report, Welcome, Word};
 use restarts::Restarts;
+use upkeep::Upkeep;
 
 pub use handover::SOCKET;
 
@@ -119,6 +121,7 @@ struct Supervisor {
     /// Not before this.
     next_start: Instant,
     restarts: Restarts,
+    upkeep: Upkeep,
     /// Whether the line `ready` was printed.
     said_ready: bool,
     /// Until when the worker may end in good order, once it was told to.
@@ -149,6 +152,7 @@ pub fn run(settings: Settings) -> Result<ExitCode, SupervisorError> {
     let Some((holdings, taking)) = obtain(&settings, &signals)? else {
         return Ok(ExitCode::SUCCESS);
     };
+    let upkeep = Upkeep::new(&holdings.keeper, started);
     let supervisor = Supervisor {
         settings,
         holdings,
@@ -157,6 +161,7 @@ pub fn run(settings: Settings) -> Result<ExitCode, SupervisorError> {
         worker: None,
         next_start: started,
         restarts: Restarts::default(),
+        upkeep,
         said_ready: false,
         stopping: None,
         giving: None,
@@ -257,6 +262,8 @@ enum Source {
     Door,
     Successor,
     Predecessor,
+    /// A rule of the node has changed.
+    Rules,
     /// The process that no worker may start before the end of.
     Blocking,
 }
@@ -275,9 +282,11 @@ impl Supervisor {
                     Source::Door => self.answer_the_door(),
                     Source::Successor => self.hear_successor(),
                     Source::Predecessor => self.hear_predecessor()?,
+                    Source::Rules => self.upkeep.hear(Instant::now()),
                     Source::Blocking => self.blocked_by = None,
                 }
             }
+            self.keep_node();
             self.giving_takes_too_long();
             if let Some(code) = self.bury().map_err(io("cannot wait for the worker's end"))? {
                 return Ok(code);
@@ -337,7 +346,9 @@ impl Supervisor {
             (None, _) if self.ports_are_of_another() => None,
             (None, _) => Some(self.next_start),
         };
-        let due = due.into_iter().chain(self.giving.as_ref().and_then(Giving::due)).min();
+        let giving = self.giving.as_ref().and_then(Giving::due);
+        let upkeep = self.keeps_node().then(|| self.upkeep.due());
+        let due = due.into_iter().chain(giving).chain(upkeep).min();
         let timeout = match due.map(|due| due.saturating_duration_since(Instant::now())) {
             // Rounded up: a wake-up before the time would be one for nothing.
             Some(left) => {
@@ -353,6 +364,7 @@ impl Supervisor {
             (Source::Door, Some(self.holdings.door.as_fd())),
             (Source::Successor, giving.as_ref().map(|giving| giving.channel().as_fd())),
             (Source::Predecessor, taking.as_ref().and_then(Taking::channel).map(AsFd::as_fd)),
+            (Source::Rules, self.upkeep.monitor().filter(|_| self.keeps_node())),
             (Source::Blocking, self.blocked_by.as_ref().map(AsFd::as_fd)),
         ];
         let sources: Vec<_> =
@@ -365,6 +377,33 @@ impl Supervisor {
         }
         let awake = sources.iter().zip(&polled).filter(|(_, fd)| fd.any().unwrap_or(false));
         Ok(awake.map(|((source, _), _)| *source).collect())
+    }
+
+    /// Whether the node is this parent's to keep: not while another one makes it its own.
+    fn keeps_node(&self) -> bool {
+        self.holdings.keeper.has_host() && self.giving.is_none() && self.stopping.is_none()
+    }
+
+    /// Puts right what somebody has changed of the node's port and what belongs to it.
+    fn keep_node(&mut self) {
+        let now = Instant::now();
+        if !self.keeps_node() || now < self.upkeep.due() {
+            return;
+        }
+        if self.upkeep.look(&self.holdings.keeper, now) {
+            self.tell_upkeep();
+        }
+    }
+
+    /// A worker that is on its way there asks nobody, and waits for other words.
+    fn tell_upkeep(&self) {
+        let Some(worker) = self.worker.as_ref().filter(|worker| worker.ready().is_some()) else {
+            return;
+        };
+        let report = self.upkeep.report(Instant::now());
+        if let Err(error) = worker.say(Word::Upkeep(report), &[]) {
+            tracing::debug!(%error, "the worker is not told how the node is kept");
+        }
     }
 
     fn heed_signals(&mut self) -> io::Result<()> {
@@ -418,6 +457,7 @@ impl Supervisor {
                 Ok(())
             }
             Said::Reported(Report::Ready) => {
+                self.tell_upkeep();
                 self.tell_ready();
                 self.say_ready()
             }

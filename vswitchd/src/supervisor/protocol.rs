@@ -105,6 +105,13 @@ pub enum Reply {
     },
     /// A device, whose descriptors come along.
     Port(Description),
+    /// The node's port, whose descriptors come along, the device's own first.
+    Host {
+        /// Its device.
+        device: Description,
+        /// Those that are only read.
+        sides: Vec<Description>,
+    },
     /// It is done.
     Done,
     /// What is not as it shall be.
@@ -202,6 +209,19 @@ impl From<Failure> for NodeError {
     }
 }
 
+/// What the parent put right on the node since it began, because somebody else had changed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upkeep {
+    /// How often.
+    pub mended: u64,
+    /// What was wrong the last time.
+    pub last: Option<String>,
+    /// Milliseconds since then.
+    pub last_ago_ms: Option<u64>,
+    /// What is wrong and stays so for now.
+    pub wrong: Option<String>,
+}
+
 /// What the parent says on the channel of life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -214,6 +234,8 @@ pub enum Word {
     Quiet,
     /// It does not take over after all.
     Resume,
+    /// How the node is kept; said when that has changed.
+    Upkeep(Upkeep),
     /// Leave the ports to its worker, by the baton that comes along.
     Yield {
         /// Whether the state is to be left as well: the other build cannot follow the journal.

@@ -29,9 +29,9 @@ pub const FORMS: &[Form] = &[
     Form {
         word: "drop",
         rest: "[reason=NAME,..] [class=NAME,..] [port=PORT] [address=IP]",
-        meaning: "a frame got no further: it was dropped, or refused by an ICMP error of the \
-                  switch; reasons and classes are those of `hopctl get drops -o wide`, and one of \
-                  them is enough",
+        meaning: "a frame got no further: it was dropped, or refused by an ICMP error or RST of \
+                  the switch; reasons and classes are those of `hopctl get drops -o wide`, and one \
+                  of them is enough",
         examples: &["drop reason=SourceIpSpoofed", "drop class=exhausted,bug port=demo/web"],
     },
     Form {

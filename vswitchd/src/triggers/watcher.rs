@@ -445,7 +445,10 @@ impl Watcher {
 /// Why a frame got no further, if it did not.
 fn stopped_for(trace: &Trace) -> Option<DropReason> {
     match trace.verdict {
-        Verdict::Drop(reason) | Verdict::Answer(AnswerKind::Error { reason, .. }) => Some(reason),
+        Verdict::Drop(reason)
+        | Verdict::Answer(AnswerKind::Error { reason, .. } | AnswerKind::Reset { reason }) => {
+            Some(reason)
+        }
         Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) | Verdict::Answer(_) => None,
     }
 }

@@ -19,7 +19,7 @@ use crate::event_loop::baton::Baton;
 use crate::node::{Kernel, Remote};
 use crate::settings::Settings;
 use crate::supervisor::channel::{Channel, Received};
-use crate::supervisor::protocol::{self, Predecessor, Report, Welcome, Word};
+use crate::supervisor::protocol::{self, Predecessor, Report, Upkeep, Welcome, Word};
 
 mod privileges;
 
@@ -88,6 +88,8 @@ pub enum Told {
     Quiet,
     /// To go on.
     Resume,
+    /// How the node is kept.
+    Upkeep(Upkeep),
     /// To leave the ports by this baton, with the state if that is asked for.
     Yield(Baton, bool),
 }
@@ -220,6 +222,7 @@ fn understood(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Option<Told> {
         Word::Stop => Told::Stop,
         Word::Quiet => Told::Quiet,
         Word::Resume => Told::Resume,
+        Word::Upkeep(upkeep) => Told::Upkeep(upkeep),
         Word::Yield { with_state } => {
             Told::Yield(Baton::from(descriptors.into_iter().next()?), with_state)
         }

@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
+use crate::drop::DropReason;
 use crate::input::{Frame, PortId, Transmit};
 
 /// Recordings hold these values: a change here is a change of format.
@@ -76,4 +77,22 @@ fn order_port_and_what_left_count() {
     let mut refused = out(PortId(1), &one);
     refused.events.push(Event::Rejected(crate::config::ConfigError::PortUnknown(PortId(1))));
     assert_ne!(of(&[out(PortId(1), &one)]), of(&[refused]), "a refused change");
+}
+
+#[test]
+fn the_reason_of_a_reset_counts() {
+    let of = |verdict| {
+        let mut chain = Chain::new();
+        let mut out = out(PortId(1), &[1; 60]);
+        out.walked[0].verdict = verdict;
+        chain.outcome(&out);
+        chain
+    };
+    let (one, other) = (DropReason::ServiceNoBackend, DropReason::ServiceMidStream);
+    let reset = of(Verdict::Answer(AnswerKind::Reset { reason: one }));
+    assert_eq!(reset, of(Verdict::Answer(AnswerKind::Reset { reason: one })));
+    assert_ne!(reset, of(Verdict::Answer(AnswerKind::Reset { reason: other })));
+    assert_ne!(reset, of(Verdict::Drop(one)));
+    let (icmp_type, code, mtu) = (0, 0, 0);
+    assert_ne!(reset, of(Verdict::Answer(AnswerKind::Error { reason: one, icmp_type, code, mtu })));
 }

@@ -1,19 +1,22 @@
 //! Bytes of answers, by smoltcp's Reprs where they fit. A quoted packet must stay as it came,
 //! options and identification included, so ICMP errors are laid out here around it.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
     EthernetRepr, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr,
-    Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
+    Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr, TcpControl, TcpPacket,
+    TcpRepr, TcpSeqNumber,
 };
 
-use super::super::packet::{Arp, Ip};
+use super::super::packet::{Arp, Ip, L4};
 use super::HOP_LIMIT;
 use crate::input::{Checksum, Frame};
 use crate::wire::ETHERNET_HEADER;
+use crate::wire::build::{Link, flags};
 use crate::wire::checksum;
 
 /// Who an error comes from and what it says.
@@ -182,4 +185,44 @@ fn icmp(header: &Header, src: IpAddress, dst: IpAddress, quote: &[u8]) -> Vec<u8
         place.copy_from_slice(&check.to_be_bytes());
     }
     bytes
+}
+
+/// The answer to a segment of a connection that is not there (RFC 9293 section 3.10.7.1), from the
+/// address it was sent to. `refused` is its frame.
+pub(super) fn reset(link: Link, packet: &Ip, refused: &Frame) -> Option<Frame> {
+    let L4::Tcp { src_port, dst_port, flags, header_len } = packet.l4 else { return None };
+    let segment = refused.window().get(usize::from(packet.l4_offset)..)?;
+    let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, ..] = *segment.first_chunk::<20>()?;
+    let (seq, ack) = (i32::from_be_bytes([s0, s1, s2, s3]), i32::from_be_bytes([a0, a1, a2, a3]));
+    let (seq_number, ack_number) = if flags & flags::ACK != 0 {
+        (TcpSeqNumber(ack), None)
+    } else {
+        // SYN and FIN count as a byte each (RFC 9293 section 3.4).
+        let headers =
+            usize::from(packet.l4_offset).saturating_sub(ETHERNET_HEADER) + usize::from(header_len);
+        let payload = packet.total_len.saturating_sub(u32::try_from(headers).unwrap_or(u32::MAX));
+        let marks = (flags & (flags::SYN | flags::FIN)).count_ones();
+        let after = seq.wrapping_add_unsigned(payload + marks);
+        (TcpSeqNumber(0), Some(TcpSeqNumber(after)))
+    };
+    let repr = TcpRepr {
+        src_port: dst_port,
+        dst_port: src_port,
+        control: TcpControl::Rst,
+        seq_number,
+        ack_number,
+        window_len: 0,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let mut bytes = vec![0; repr.buffer_len()];
+    let (src, dst) = (packet.dst, packet.src);
+    let emitted = &mut TcpPacket::new_unchecked(&mut bytes);
+    repr.emit(emitted, &src, &dst, &ChecksumCapabilities::default());
+    let ip = link.ip(src, dst)?.hop_limit(HOP_LIMIT);
+    Some(Frame::from_bytes(&ip.upper(IpProtocol::Tcp, &bytes)))
 }

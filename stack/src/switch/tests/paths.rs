@@ -21,13 +21,14 @@ fn the_walk_reads_as_a_story() {
     let bytes = between(2, GATEWAY).ipv4(v4(2), OUTSIDE4).udp(4_000, 53, b"question");
     bed.send(A, &bytes);
     let story = lines(&bed.out.walked[0], &bytes);
-    assert_eq!(story.len(), 5, "{story:#?}");
-    let parsed = "parse   ipv4 10.244.1.2:4000 > 198.51.100.7:53 udp";
+    assert_eq!(story.len(), 6, "{story:#?}");
+    let parsed = "parse      ipv4 10.244.1.2:4000 > 198.51.100.7:53 udp";
     assert!(story[0].starts_with(parsed), "{}", story[0]);
-    assert_eq!(story[1], "l2      destination MAC is the gateway's: routed");
-    assert_eq!(story[2], "l3      0.0.0.0/0 via port 1");
-    assert_eq!(story[3], "policy  no policy selects it: may pass");
-    assert_eq!(story[4], "egress  forward to port 1");
+    assert_eq!(story[1], "l2         destination MAC is the gateway's: routed");
+    assert_eq!(story[2], "conntrack  new connection");
+    assert_eq!(story[3], "l3         0.0.0.0/0 via port 1");
+    assert_eq!(story[4], "policy     no policy selects it: may pass");
+    assert_eq!(story[5], "egress     forward to port 1");
 }
 
 #[test]

@@ -1,60 +1,77 @@
 //! How far a connection has come, in a form small enough to be kept a million times.
 
-use crate::time::{Duration, Instant};
-
-/// State of a connection: TCP's as Linux names them (nf_conntrack_proto_tcp.c), SCTP's, and one
-/// pair for all that only answers or does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum State {
-    /// A SYN was seen.
-    SynSent = 1,
-    /// A SYN and its SYN/ACK.
-    SynReceived = 2,
-    /// Open.
-    Established = 3,
-    /// One side has closed.
-    FinWait = 4,
-    /// The FIN is acknowledged; the other side may still speak.
-    CloseWait = 5,
-    /// Both have closed, the last ACK is missing.
-    LastAck = 6,
-    /// All acknowledged.
-    TimeWait = 7,
-    /// Reset.
-    Close = 8,
-    /// Both sides sent a SYN.
-    SynSent2 = 9,
-    /// UDP, ICMP and others: no answer yet.
-    Unreplied = 16,
-    /// UDP, ICMP and others: answered.
-    Replied = 17,
-    /// SCTP: INIT was seen, or its answer, or COOKIE ECHO.
-    SctpOpening = 24,
-    /// SCTP: COOKIE ACK was seen.
-    SctpEstablished = 25,
-    /// SCTP: SHUTDOWN or its answer was seen.
-    SctpClosing = 26,
-}
+pub use crate::config::Timeouts;
+use crate::time::Instant;
+pub use crate::trace::State;
 
 /// How far a connection has come.
+///
+/// Linux's names of what TCP keeps stand behind each field (struct ip_ct_tcp_state).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Track {
     /// From when on it counts as absent.
     pub deadline: Instant,
-    /// TCP: for each side one past the highest sequence number it sent (Linux's td_end). SCTP: the
-    /// verification tag that packets to the *other* side must bear.
+    /// TCP: for each side one past the highest sequence number it sent (td_end). SCTP: the
+    /// verification tag that its packets must bear, 0 while that is not known. UDP: the moment of
+    /// the first packet, its low half first.
     pub end: [u32; 2],
-    /// TCP: for each side the highest sequence number it may send (td_maxend).
+    /// TCP: for each side the highest sequence number it may send (td_maxend). SCTP: the tag that
+    /// its packets will bear once a restart is through, else 0.
     pub limit: [u32; 2],
-    /// TCP: for each side the largest window it announced, scaled (td_maxwin).
+    /// TCP: for each side the largest window it announced, scaled (td_maxwin); 0 as long as it has
+    /// not spoken.
     pub window: [u32; 2],
+    /// TCP: for each side the highest acknowledgment number it sent (td_maxack), if
+    /// [`flag::ACKED`] says so. With [`flag::SYN_IGNORED`] instead: one past that SYN, then its
+    /// window and options. In the state SYN_SENT, with [`flag::ACKED`] of the responder: one past
+    /// an acknowledgment that was ignored, then its acknowledgment number.
+    pub acked: [u32; 2],
     /// The state.
     pub state: State,
     /// See [`flag`].
     pub flags: u16,
-    /// TCP: for each side its window scale (RFC 7323).
+    /// TCP: by what the last segment that only acknowledges, or brings data, is known when it is
+    /// sent again: 16 bits of a hash.
+    pub last: u16,
+    /// TCP: how often that segment was sent again, 3 for more.
+    pub again: u8,
+    /// TCP: for each side its window scale (RFC 7323), at most 14.
     pub scale: [u8; 2],
+}
+
+impl Track {
+    /// A connection in a state of which nothing else is known.
+    pub(super) const fn new(state: State, deadline: Instant) -> Self {
+        Self {
+            deadline,
+            end: [0; 2],
+            limit: [0; 2],
+            window: [0; 2],
+            acked: [0; 2],
+            state,
+            flags: 0,
+            last: 0,
+            again: 0,
+            scale: [0; 2],
+        }
+    }
+
+    /// Whether one of these flags is set.
+    #[must_use]
+    #[inline]
+    pub const fn has(&self, flags: u16) -> bool {
+        self.flags & flags != 0
+    }
+
+    /// Sets these flags or takes them away.
+    #[inline]
+    pub(super) const fn set(&mut self, flags: u16, on: bool) {
+        if on {
+            self.flags |= flags;
+        } else {
+            self.flags &= !flags;
+        }
+    }
 }
 
 /// What else is known of a connection, as bits of [`Track::flags`]. Those of a side are shifted
@@ -72,8 +89,15 @@ pub mod flag {
     pub const LIBERAL: u16 = 1 << 8;
     /// Sent again and again without an answer: the time-out is the short one.
     pub const UNANSWERED: u16 = 1 << 9;
-    /// First free bit for what the state machines want to keep.
-    pub const FREE: u16 = 1 << 10;
+    /// The side has acknowledged something.
+    pub const ACKED: u16 = 1 << 10;
+    /// The originator's last segment was a SYN that does not fit the connection. It was let
+    /// through, and will have been right if the responder answers it.
+    pub const SYN_IGNORED: u16 = 1 << 12;
+    /// Both sides opened (RFC 9293 section 3.5, figure 7).
+    pub const SIMULTANEOUS: u16 = 1 << 13;
+    /// The last acknowledgment closed its sender's window.
+    pub const ZERO_WINDOW: u16 = 1 << 14;
 }
 
 /// What the state machines read of a packet.
@@ -89,81 +113,26 @@ pub enum Segment {
         window: u16,
         /// Flags, from bit 0: FIN SYN RST PSH ACK URG ECE CWR.
         flags: u8,
-        /// Bytes of payload.
+        /// Bytes of payload, of a super-frame all of it.
         len: u32,
-        /// The window scale option.
+        /// The window scale option, at most 14 (RFC 7323 section 2.3).
         scale: Option<u8>,
         /// Whether the SACK-permitted option is there.
         sack_permitted: bool,
-        /// The right edge of the highest SACK block, if there is one.
+        /// The right edge of the highest SACK block, if it lies beyond the acknowledgment.
         sacked: Option<u32>,
     },
     /// SCTP: the first chunk decides.
     Sctp {
         /// Verification tag.
         tag: u32,
-        /// Type of the first chunk.
+        /// Type of the first chunk, 255 when it is not within sight.
         chunk: u8,
         /// The initiate tag of INIT and INIT ACK, else 0.
         initiate_tag: u32,
+        /// The T bit of ABORT and SHUTDOWN COMPLETE: the tag is the receiver's own, sent back.
+        reflected: bool,
     },
     /// UDP, ICMP echo, and protocols of which nothing is known.
     Plain,
-}
-
-/// Time-outs (DESIGN 8; Linux's names and values where it has them).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TCP, SYN sent, and both SYNs sent.
-    pub syn_sent: Duration,
-    /// TCP, SYN received.
-    pub syn_received: Duration,
-    /// TCP, established.
-    pub established: Duration,
-    /// TCP, one side closed.
-    pub fin_wait: Duration,
-    /// TCP, close-wait: an hour, for what waits long for the second FIN.
-    pub close_wait: Duration,
-    /// TCP, the last acknowledgment is missing.
-    pub last_ack: Duration,
-    /// TCP, all acknowledged.
-    pub time_wait: Duration,
-    /// TCP, reset.
-    pub close: Duration,
-    /// TCP, sent three times without an answer.
-    pub unanswered: Duration,
-    /// UDP, no answer yet.
-    pub udp: Duration,
-    /// UDP, answered.
-    pub udp_replied: Duration,
-    /// ICMP echo.
-    pub icmp: Duration,
-    /// Other protocols.
-    pub other: Duration,
-    /// SCTP, opening or closing.
-    pub sctp_opening: Duration,
-    /// SCTP, established.
-    pub sctp_established: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            syn_sent: Duration::from_secs(120),
-            syn_received: Duration::from_secs(60),
-            established: Duration::from_secs(86_400),
-            fin_wait: Duration::from_secs(120),
-            close_wait: Duration::from_secs(3_600),
-            last_ack: Duration::from_secs(30),
-            time_wait: Duration::from_secs(120),
-            close: Duration::from_secs(10),
-            unanswered: Duration::from_secs(300),
-            udp: Duration::from_secs(30),
-            udp_replied: Duration::from_secs(120),
-            icmp: Duration::from_secs(30),
-            other: Duration::from_secs(600),
-            sctp_opening: Duration::from_secs(60),
-            sctp_established: Duration::from_secs(86_400),
-        }
-    }
 }

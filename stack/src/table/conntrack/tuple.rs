@@ -2,6 +2,9 @@
 
 use smoltcp::wire::{IpAddress, IpProtocol};
 
+use crate::hash::Hasher;
+pub use crate::trace::Side;
+
 /// A flow: one direction of a connection, as frames bear it.
 ///
 /// An ICMP echo has its identifier as the port of the side that asks, and 0 as the other's; a
@@ -28,38 +31,24 @@ impl Tuple {
         Self { src: dst, dst: src, src_port: dst_port, dst_port: src_port, protocol }
     }
 
+    /// A hash of the flow, for choices: equal in every build.
+    #[must_use]
+    pub fn key(&self, key: u64) -> u64 {
+        let mut hasher = Hasher::new(key);
+        for address in [self.src, self.dst] {
+            match address {
+                IpAddress::Ipv4(v4) => hasher.number(u64::from(u32::from(v4))),
+                IpAddress::Ipv6(v6) => hasher.bytes(&v6.octets()),
+            }
+        }
+        let ports = u64::from(self.src_port) << 16 | u64::from(self.dst_port);
+        hasher.number(ports << 8 | u64::from(self.protocol));
+        hasher.finish()
+    }
+
     /// The protocol.
     #[must_use]
     pub fn ip_protocol(&self) -> IpProtocol {
         IpProtocol::from(self.protocol)
-    }
-}
-
-/// Which side of a connection speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
-    /// The one that began it.
-    Originator,
-    /// The one that was spoken to.
-    Responder,
-}
-
-impl Side {
-    /// The other side.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Originator => Self::Responder,
-            Self::Responder => Self::Originator,
-        }
-    }
-
-    /// 0 for the originator, 1 for the responder: the place in arrays of two.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        match self {
-            Self::Originator => 0,
-            Self::Responder => 1,
-        }
     }
 }

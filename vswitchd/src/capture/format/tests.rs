@@ -123,7 +123,7 @@ fn a_bridged_packet_is_in_once_and_out_once_with_one_id() {
     assert_eq!(packets[0].id, packets[1].id);
     assert_eq!(packets[0].time, world.now.0 + u64::try_from(UTC_OFFSET).unwrap());
     assert!(packets.iter().all(|packet| packet.bytes == bytes));
-    assert_eq!(packets[0].comment, "egress  forward to pod/demo/b; walk 1");
+    assert_eq!(packets[0].comment, "egress     forward to pod/demo/b; walk 1");
     let one = Statistics { received: 1, lost: 0 };
     let none = Statistics::default();
     assert_eq!(counts, [(0, none), (1, one), (2, one), (3, none), (4, none)]);
@@ -227,7 +227,9 @@ fn scope_drops_and_count_are_kept_to() {
     for number in host.iter().map(walk).collect::<BTreeSet<_>>() {
         assert!(host.iter().any(|packet| walk(packet) == number && packet.interface == 0));
     }
-    assert!(!dropped.is_empty() && dropped.iter().all(|p| p.comment.starts_with("egress  drop ")));
+    assert!(
+        !dropped.is_empty() && dropped.iter().all(|p| p.comment.starts_with("egress     drop "))
+    );
     assert_eq!(three.iter().map(walk).collect::<BTreeSet<_>>(), BTreeSet::from([1, 2, 3]));
 }
 

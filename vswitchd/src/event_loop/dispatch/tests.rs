@@ -44,7 +44,7 @@ impl PortIo for Failing {
     }
 
     fn receive(&mut self, _pool: &mut Pool) -> io::Result<Option<Frame>> {
-        Ok(None)
+        Err(io::Error::from_raw_os_error(libc::EIO))
     }
 
     fn transmit(&mut self, _frame: &mut Frame) -> io::Result<()> {
@@ -281,6 +281,89 @@ fn a_lone_frame_is_written_before_a_second_is_asked_for() {
         assert_eq!(turn(3).await, ["read", "write", "read", "read", "empty", "write", "write"]);
         assert_eq!(turn(1).await, ["read", "empty", "write"]);
         assert_eq!(turn(1).await, ["read", "write", "empty"]);
+        handle.stop().unwrap();
+        drop(ended.await);
+    });
+}
+
+#[test]
+fn frames_of_a_side_device_come_in_by_its_port_and_none_go_out_by_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (handle, ended) = start(two_pods()).unwrap();
+        let asked = Asked::default();
+        let device = |words| Told {
+            descriptor: EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap(),
+            frames: Arc::default(),
+            asked: Arc::clone(&asked),
+            words,
+        };
+        let (one, side) = (device(["?", "?", "to 1"]), device(["side", "empty", "?"]));
+        let other = device(["other", "empty", "to 2"]);
+        let devices = [&side, &other].map(|device| {
+            (Arc::clone(&device.frames), device.descriptor.as_fd().try_clone_to_owned().unwrap())
+        });
+        handle.attach(PortId(1), Box::new(one)).unwrap();
+        handle.attach_side(PortId(1), Box::new(side)).unwrap();
+        handle.attach(PortId(2), Box::new(other)).unwrap();
+        let turn = async |(frames, wake): &(Arc<std::sync::Mutex<Vec<Frame>>>, _), frame| {
+            frames.lock().unwrap().push(frame);
+            nix::unistd::write(wake, &1_u64.to_ne_bytes()).unwrap();
+            while !asked.lock().unwrap().contains(&"empty") {
+                std::thread::yield_now();
+            }
+            handle.ask(|_view| ()).await.unwrap();
+            std::mem::take(&mut *asked.lock().unwrap())
+        };
+        let back = Link { src: link().dst, dst: link().src };
+        let back = back.ipv4([10, 0, 0, 2].into(), [10, 0, 0, 1].into()).udp(1, 2, &[7; 100]);
+        let [side, other] = devices;
+        assert_eq!(turn(&side, datagram(80)).await, ["side", "empty", "to 2"]);
+        assert_eq!(turn(&other, Frame::from_bytes(&back)).await, ["other", "empty", "to 1"]);
+        assert_eq!(Arc::strong_count(&side.0), 2);
+        handle.detach(PortId(1)).await.unwrap();
+        assert_eq!(Arc::strong_count(&side.0), 1, "it goes with its port's device");
+        assert_eq!(Arc::strong_count(&other.0), 2);
+        handle.stop().unwrap();
+        drop(ended.await);
+    });
+}
+
+#[test]
+fn a_side_device_that_breaks_leaves_its_port_up_and_all_of_a_ports_devices_are_counted() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (handle, ended) = start(switch()).unwrap();
+        let devices = [3, 4].map(|lost| {
+            let device = Failing::new(EVERYTHING, &[]);
+            device.lost.store(lost, Ordering::Relaxed);
+            device
+        });
+        let wakes: Vec<_> = devices
+            .iter()
+            .map(|device| device.descriptor.as_fd().try_clone_to_owned().unwrap())
+            .collect();
+        let [device, side] = devices;
+        handle.attach(PORT, Box::new(device)).unwrap();
+        handle.attach_side(PORT, Box::new(side)).unwrap();
+        let look = async || {
+            // What the kernel lost is asked for anew after a while only.
+            tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+            let seen = handle.ask(|view| {
+                let ports = view.switch.config().ports;
+                (ports.first().map(|port| port.up), view.drivers.get(&PORT).cloned())
+            });
+            let (up, counters) = seen.await.unwrap();
+            let counters = counters.unwrap();
+            (up.unwrap(), counters.lost.frames, counters.receive_failed.get(&libc::EIO).copied())
+        };
+        assert_eq!(look().await, (true, 7, None));
+        for (wake, expected) in wakes.iter().rev().zip([(true, 7, Some(1)), (false, 7, Some(2))]) {
+            nix::unistd::write(wake, &1_u64.to_ne_bytes()).unwrap();
+            assert_eq!(look().await, expected);
+        }
+        handle.detach(PORT).await.unwrap();
+        assert_eq!(look().await, (false, 7, Some(2)), "with all its devices gone");
         handle.stop().unwrap();
         drop(ended.await);
     });

@@ -1,5 +1,7 @@
 //! Addresses of links.
 
+use std::net::Ipv4Addr;
+
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
@@ -10,6 +12,10 @@ use smoltcp::wire::{IpAddress, IpCidr};
 use super::link::Link;
 use super::{Family, Netlink, doing};
 use crate::node::NodeError;
+
+/// IPv4's address of an interface that has none to show (RFC 7600 section 4.8): known on the node
+/// alone.
+pub(crate) const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// An address as the kernel has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +83,12 @@ fn message(link: &Link, cidr: IpCidr) -> AddressMessage {
     message.header.family = Family::of(&address).code();
     message.header.prefix_len = cidr.prefix_len();
     message.header.index = link.index;
-    if matches!(address, IpAddress::Ipv6(v6) if v6.is_unicast_link_local()) {
-        message.header.scope = AddressScope::Link;
+    match address {
+        IpAddress::Ipv6(v6) if v6.is_unicast_link_local() => {
+            message.header.scope = AddressScope::Link;
+        }
+        IpAddress::Ipv4(DUMMY) => message.header.scope = AddressScope::Host,
+        IpAddress::Ipv4(_) | IpAddress::Ipv6(_) => {}
     }
     message.attributes.push(AddressAttribute::Local(address.into()));
     message.attributes.push(AddressAttribute::Address(address.into()));

@@ -24,6 +24,7 @@ use super::NodeError;
 pub(crate) mod address;
 pub(crate) mod feature;
 pub(crate) mod link;
+pub(crate) mod monitor;
 pub(crate) mod neighbor;
 pub(crate) mod route;
 pub(crate) mod rule;
@@ -60,6 +61,14 @@ impl Family {
         match self {
             Self::V4 => IpCidr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0),
             Self::V6 => IpCidr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0),
+        }
+    }
+
+    /// Bits of an address.
+    pub(crate) fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
         }
     }
 
@@ -158,6 +167,18 @@ impl Netlink {
             io::ErrorKind::Interrupted,
             "the kernel's tables change faster than they can be read",
         ))
+    }
+
+    /// As [`Netlink::dump`], of what the request's attributes ask for alone: without strictness the
+    /// kernel passes over them.
+    fn dump_strictly(
+        &mut self,
+        message: &RouteNetlinkMessage,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.socket.set_netlink_get_strict_chk(true)?;
+        let all = self.dump(message);
+        self.socket.set_netlink_get_strict_chk(false)?;
+        all
     }
 
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {

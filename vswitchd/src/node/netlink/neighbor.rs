@@ -50,12 +50,14 @@ impl Netlink {
         doing(result, || format!("cannot set the neighbor {address} on {} to {mac}", link.name))
     }
 
-    /// All permanent neighbors of the namespace, of both families.
+    /// All permanent neighbors on a link, of both families.
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn permanent_neighbors(&mut self) -> Result<Vec<Neighbor>, NodeError> {
-        let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+    pub(crate) fn permanent_neighbors(&mut self, link: &Link) -> Result<Vec<Neighbor>, NodeError> {
+        let mut request = NeighbourMessage::default();
+        request.attributes.push(NeighbourAttribute::IfIndex(link.index));
+        let request = RouteNetlinkMessage::GetNeighbour(request);
         let all = doing(self.dump(&request), || "cannot list the neighbors".to_owned())?;
         Ok(all.into_iter().filter_map(parse).collect())
     }

@@ -86,7 +86,10 @@ impl std::fmt::Display for Route {
         if let Some(source) = self.source {
             write!(f, " src {source}")?;
         }
-        Ok(())
+        match self.table {
+            MAIN => Ok(()),
+            table => write!(f, " table {table}"),
+        }
     }
 }
 
@@ -108,7 +111,11 @@ impl Netlink {
             };
         match self.change(RouteNetlinkMessage::NewRoute(message(route)), flags) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-                Err(NodeError::Exists { what: format!("a route to {}", route.destination) })
+                let table = match route.table {
+                    MAIN => String::new(),
+                    table => format!(" in table {table}"),
+                };
+                Err(NodeError::Exists { what: format!("a route to {}{table}", route.destination) })
             }
             result => doing(result, || format!("cannot add the route {route} on {}", link.name)),
         }
@@ -132,12 +139,40 @@ impl Netlink {
     /// # Errors
     /// The kernel's.
     pub(crate) fn routes(&mut self, family: Family) -> Result<Vec<Route>, NodeError> {
-        let mut request = RouteMessage::default();
-        request.header.address_family = family.code();
-        let request = RouteNetlinkMessage::GetRoute(request);
-        let all = doing(self.dump(&request), || format!("cannot list the {family} routes"))?;
-        Ok(all.into_iter().filter_map(|message| parse(message, family)).collect())
+        let request = request(family);
+        let all = self.dump(&RouteNetlinkMessage::GetRoute(request));
+        listed(all, family)
     }
+
+    /// As [`Netlink::routes`], those by one link. The kernel picks them out, so a node with a
+    /// million others may be asked every second.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn routes_by(
+        &mut self,
+        link: &Link,
+        family: Family,
+    ) -> Result<Vec<Route>, NodeError> {
+        let mut request = request(family);
+        request.attributes.push(RouteAttribute::Oif(link.index));
+        let all = self.dump_strictly(&RouteNetlinkMessage::GetRoute(request));
+        listed(all, family)
+    }
+}
+
+fn request(family: Family) -> RouteMessage {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family.code();
+    request
+}
+
+fn listed(
+    all: std::io::Result<Vec<RouteNetlinkMessage>>,
+    family: Family,
+) -> Result<Vec<Route>, NodeError> {
+    let all = doing(all, || format!("cannot list the {family} routes"))?;
+    Ok(all.into_iter().filter_map(|message| parse(message, family)).collect())
 }
 
 fn message(route: &Route) -> RouteMessage {

@@ -1,9 +1,30 @@
 //! The node's own port.
 
+use smoltcp::wire::IpCidr;
+
 use super::{Lab, connect, host_link, once_free, sentences};
 use crate::node::{HostLink, Kernel, NodeError};
 
 const NO_PROBLEM: &[String] = &[];
+
+/// The rules of a family with the node's address, as they are shown; `more` stand behind those of
+/// their preference.
+fn rules(address: &str, more: &[&str]) -> String {
+    let divert =
+        |rest: &str| format!("50:\tfrom all to {address} ipproto {rest} lookup 77 proto 104");
+    let mut rules = vec!["40:\tfrom all iif hop0 lookup local proto 104".to_owned()];
+    for range in ["30000-32767", "61000-65534"] {
+        rules.extend(["tcp", "udp", "sctp"].map(|l4| divert(&format!("{l4} dport {range}"))));
+    }
+    rules.extend(more.iter().map(|rule| (*rule).to_owned()));
+    rules.extend([
+        format!("55:\tfrom all to {address} ipproto udp dport 1-65534 lookup local proto 104"),
+        format!("56:\tfrom all to {address} ipproto udp lookup 77 proto 104"),
+        "100:\tfrom all lookup local proto 104".to_owned(),
+        "32766:\tfrom all lookup main\n".to_owned(),
+    ]);
+    rules.join("\n")
+}
 
 #[test]
 fn it_is_made_once_and_removed_without_a_trace() {
@@ -16,17 +37,24 @@ fn it_is_made_once_and_removed_without_a_trace() {
     let port = linux.wire_host(&link).unwrap();
 
     assert_eq!(sentences(linux.check_host(&link)), NO_PROBLEM);
-    let rules = "40:\tfrom all iif hop0 lookup local proto 104\n\
-                 100:\tfrom all lookup local proto 104\n\
-                 32766:\tfrom all lookup main\n";
-    assert_eq!(node.run("ip -6 rule show"), rules);
-    assert_eq!(node.run("ip -4 rule show"), rules.to_owned() + "32767:\tfrom all lookup default\n");
+    assert_eq!(node.run("ip -6 rule show"), rules("2001:db8::10", &[]));
+    let loopback = "50:\tfrom all to 127.0.0.1 ipproto tcp dport 8080 lookup 77 proto 104";
+    let rules4 = rules("192.0.2.10", &[loopback]) + "32767:\tfrom all lookup default\n";
+    assert_eq!(node.run("ip -4 rule show"), rules4);
+    for (family, gateway, source) in
+        [("-4", "10.1.2.1", "192.0.2.10"), ("-6", "fd00:1:2::1", "2001:db8::10")]
+    {
+        let table = node.run(&format!("ip {family} route show table 77"));
+        let route = format!("default via {gateway} dev hop0 proto 104 src {source}");
+        assert!(table.starts_with(&route) && table.lines().count() == 1, "{table}");
+    }
     for (to, source) in [("10.1.2.5", "192.0.2.10"), ("fd00:1:2::5", "2001:db8::10")] {
         let got = node.run(&format!("ip route get {to}"));
         assert!(got.contains("dev hop0") && got.contains(&format!("src {source} ")), "{got}");
     }
     let addresses = node.run("ip -o address show hop0");
-    assert_eq!(addresses.lines().count(), 1, "{addresses}");
+    assert_eq!(addresses.lines().count(), 2, "{addresses}");
+    assert!(addresses.contains("inet 192.0.0.8/32 scope host"), "{addresses}");
     assert!(addresses.contains("inet6 fe80::ff:fe00:101/64 scope link"), "{addresses}");
     for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
         assert_eq!(node.run(&format!("sysctl -n {key}")).trim(), "1");
@@ -112,7 +140,7 @@ fn a_changed_configuration_replaces_the_old_one() {
     assert_eq!(sentences(linux.check_host(&changed)), NO_PROBLEM);
     let routes = node.run("ip -4 route show dev hop0") + &node.run("ip -6 route show dev hop0");
     assert!(!routes.contains("10.1.2.") && !routes.contains("fd00:1:2:"), "{routes}");
-    assert_eq!(node.run("ip -o address show hop0").lines().count(), 1);
+    assert_eq!(node.run("ip -o address show hop0").lines().count(), 2);
 }
 
 #[test]
@@ -137,6 +165,19 @@ fn strangers_are_respected_and_a_failure_leaves_nothing_behind() {
     assert_eq!(what, "a route to 10.1.2.0/24");
     assert_eq!(node.state(), before);
     node.run("ip route del 10.1.2.0/24");
+
+    node.run("ip route add 203.0.113.9 via 192.0.2.1");
+    let mut link = host_link();
+    link.prefixes
+        .extend(["203.0.113.8/32", "203.0.113.9/32"].map(|vip| -> IpCidr { vip.parse().unwrap() }));
+    drop(once_free(|| linux.wire_host(&link)));
+    let theirs = node.run("ip route show 203.0.113.9");
+    assert!(theirs.contains("via 192.0.2.1"), "a Service's address takes nobody's route: {theirs}");
+    assert!(node.run("ip route show 203.0.113.8").contains("dev hop0"));
+    let missing = sentences(linux.check_host(&link));
+    assert!(missing.len() == 1 && missing[0].contains("203.0.113.9"), "{missing:?}");
+    lab.daemon(&node).cleanup("hop0").unwrap();
+    node.run("ip route del 203.0.113.9");
 
     let foreign = HostLink { node_addresses: vec!["198.51.100.7".parse().unwrap()], ..host_link() };
     let before = node.state();

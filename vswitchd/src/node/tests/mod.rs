@@ -8,13 +8,17 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use smoltcp::wire::EthernetAddress;
+use stack::PortRange;
 
 use super::netlink::Netlink;
 use super::netns;
 use super::{HostLink, LinkKind, Linux, Netns, NodeError, PodLink, Problem};
-use crate::port::PortIo;
 
+mod bed;
+mod diverted;
 mod host_port;
+mod icmp;
+mod kept;
 mod namespaces;
 mod pod_tap;
 mod pod_veth;
@@ -84,6 +88,12 @@ struct Place {
 }
 
 impl Place {
+    /// The same once more, for another thread.
+    fn again(&self) -> Self {
+        let netns = netns::open(&self.path, &netns::own().unwrap()).unwrap();
+        Self { netns, path: self.path.clone() }
+    }
+
     /// Does something inside.
     fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         netns::within(&self.netns, || Ok(work())).unwrap()
@@ -120,6 +130,9 @@ impl Place {
             "sysctl net.ipv4.ip_forward",
             "sysctl net.ipv4.conf.all.forwarding",
             "sysctl net.ipv6.conf.all.forwarding",
+            "sysctl net.ipv4.tcp_early_demux",
+            "sysctl net.ipv4.udp_early_demux",
+            "sysctl net.ipv4.ip_local_reserved_ports",
         ] {
             state.push((command.to_owned(), self.run(command)));
         }
@@ -147,6 +160,10 @@ fn pod_link(kind: LinkKind, number: u8) -> PodLink {
     }
 }
 
+/// What belongs to the switch of the node's L4 ports.
+const NODE_PORTS: PortRange = PortRange { first: 30_000, last: 32_767 };
+const SNAT_PORTS: PortRange = PortRange { first: 61_000, last: 65_534 };
+
 /// The node's own port as the daemon would ask for it.
 fn host_link() -> HostLink {
     HostLink {
@@ -157,6 +174,8 @@ fn host_link() -> HostLink {
         gateways: vec!["10.1.2.1".parse().unwrap(), "fd00:1:2::1".parse().unwrap()],
         prefixes: vec!["10.1.2.0/24".parse().unwrap(), "fd00:1:2::/64".parse().unwrap()],
         node_addresses: vec!["192.0.2.10".parse().unwrap(), "2001:db8::10".parse().unwrap()],
+        diverted: vec![NODE_PORTS, SNAT_PORTS],
+        loopback_ports: vec![8080],
     }
 }
 
@@ -176,7 +195,7 @@ fn connect(node: &Place, outside: &Place) {
 
 /// Takes a TAP back that this process just let go of. Other tests start programs, and between fork
 /// and exec such a child holds a copy of every descriptor, so the TAP may be busy for a moment.
-fn once_free(take: impl Fn() -> Result<Box<dyn PortIo>, NodeError>) -> Box<dyn PortIo> {
+fn once_free<T>(take: impl Fn() -> Result<T, NodeError>) -> T {
     for _ in 0..200 {
         match take() {
             Err(NodeError::Kernel { source, .. })

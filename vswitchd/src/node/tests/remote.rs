@@ -7,9 +7,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use smoltcp::wire::EthernetAddress;
+
 use super::{Lab, Place, connect, host_link, inode, pod_link, sentences};
 use crate::node::preflight::Wanted;
-use crate::node::{Kernel, LinkKind, Linux, NodeError, PodLink, Remote};
+use crate::node::{HostLink, Kernel, LinkKind, Linux, NodeError, PodLink, Remote};
 use crate::port::{Pool, PortIo};
 use crate::supervisor::channel::Channel;
 use crate::supervisor::keeper::Keeper;
@@ -167,9 +169,41 @@ fn the_nodes_port_is_the_same_one_for_the_next_worker() {
     let mut port = pair.remote.wire_host(&host_link()).unwrap();
     assert_eq!(node.state(), before);
     assert_eq!(sentences(pair.remote.check_host(&host_link())), Vec::<String>::new());
-    assert_eq!(port.losses().unwrap().frames, 0);
+    assert_eq!(port.device.losses().unwrap().frames, 0);
     pair.remote.unwire_host(&host_link()).unwrap();
     assert_eq!(pair.end().kept(), 0);
+}
+
+#[test]
+fn copies_of_icmp_packets_wait_for_the_next_worker_and_come_once() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (node, outside) = (lab.netns("node"), lab.netns("outside"));
+    connect(&node, &outside);
+    let pair = Pair::new(lab.daemon(&node));
+    let mut first = pair.remote.wire_host(&host_link()).unwrap();
+    assert_eq!(first.sides.len(), 2);
+    let mut pool = Pool::new();
+    // An answer to a question of the node's own: its copies are as good as others.
+    let ping = |to: &str| drop(node.run(&format!("ping -q -c 1 -W 2 {to}")));
+    ping("192.0.2.1");
+    assert!(first.sides[0].receive(&mut pool).unwrap().is_some());
+    ping("192.0.2.1");
+    ping("2001:db8::1");
+    drop(first);
+    let pair = pair.next_worker();
+    ping("192.0.2.1");
+    // Another configuration, the same sockets.
+    let changed = HostLink { mac: EthernetAddress([2, 0, 0, 0, 1, 7]), ..host_link() };
+    let mut next = pair.remote.wire_host(&changed).unwrap();
+    for (side, count) in next.sides.iter_mut().zip([2, 1]) {
+        for _ in 0..count {
+            let frame = side.receive(&mut pool).unwrap().unwrap();
+            assert_eq!(frame.bytes()[6..12], changed.mac.0);
+        }
+        assert!(side.receive(&mut pool).unwrap().is_none());
+    }
+    let keeper = pair.end();
+    assert_eq!((keeper.kept(), keeper.all().count()), (1, 3));
 }
 
 fn refusal(reply: Reply) -> String {

@@ -1,18 +1,20 @@
-//! The node's own sockets while the switch's rules come, stay and go: a listener like SSH's,
-//! connections that last, new ones, ping; from outside, from the node to itself, from the node to
-//! the outside; IPv4 and IPv6.
+//! The node's own sockets while the switch's rules come, stay, change and go: a listener like
+//! SSH's, connections that last, new ones, datagrams, ping; from outside, from the node to itself,
+//! from the node to the outside; IPv4 and IPv6.
 //!
 //! "Never notices" is read from the kernel: not one segment sent twice, no connection refused or
-//! reset, no echo lost.
+//! reset, no datagram and no echo lost.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle, sleep};
 use std::time::Duration;
 
+use stack::PortRange;
+
 use super::{Lab, Place, connect, host_link, once_free, sentences};
-use crate::node::Kernel;
+use crate::node::{HostLink, Kernel};
 
 const NODE: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
 const OUTSIDE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
@@ -46,6 +48,11 @@ impl<'env> Traffic<'_, 'env> {
             self.clients.push((format!("new connections to {to}"), anew));
             let echo = self.scope.spawn(move || client.within(|| ping(address, stop)));
             self.clients.push((format!("ping to {address}"), echo));
+            let echoes = server.within(|| UdpSocket::bind((address, 0)).unwrap());
+            let to = echoes.local_addr().unwrap();
+            self.scope.spawn(move || return_datagrams(&echoes, close));
+            let datagrams = self.scope.spawn(move || client.within(|| send_datagrams(to, stop)));
+            self.clients.push((format!("datagrams to {to}"), datagrams));
         }
     }
 
@@ -131,6 +138,39 @@ fn again_and_again(to: SocketAddr, stop: &AtomicBool) -> io::Result<()> {
     Ok(())
 }
 
+/// Echoes every datagram until the clients have gone.
+fn return_datagrams(socket: &UdpSocket, close: &AtomicBool) {
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut bytes = [0; 4_096];
+    while !close.load(Ordering::SeqCst) {
+        if let Ok((count, from)) = socket.recv_from(&mut bytes) {
+            socket.send_to(&bytes[..count], from).unwrap();
+        }
+    }
+}
+
+/// One socket for the whole time; each datagram is answered before the next.
+fn send_datagrams(to: SocketAddr, stop: &AtomicBool) -> io::Result<()> {
+    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(to)?;
+    let mut got = [0; 4_096];
+    for number in 0.. {
+        let sent = [u32::to_le_bytes(number)[0]; 64];
+        socket.send(&sent)?;
+        let count = socket.recv(&mut got)?;
+        if got.get(..count) != Some(sent.as_slice()) {
+            return Err(io::Error::other("another datagram came back"));
+        }
+        sleep(Duration::from_millis(2));
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Bursts of echo requests.
 fn ping(to: IpAddr, stop: &AtomicBool) -> io::Result<()> {
     loop {
@@ -191,14 +231,20 @@ fn under_traffic(lab: &mut Lab, change: impl FnOnce(&Lab, &Place)) -> Vec<String
 }
 
 #[test]
-fn rules_come_stay_and_go_unnoticed() {
+fn rules_come_stay_change_and_go_unnoticed() {
     let Some(mut lab) = Lab::new() else { return };
+    let moved = vec![PortRange { first: 20_000, last: 20_010 }];
+    let changed = HostLink { diverted: moved, ..host_link() };
     let noticed = under_traffic(&mut lab, |lab, node| {
         let linux = lab.daemon(node);
         for _ in 0..3 {
             let port = linux.wire_host(&host_link()).unwrap();
             assert_eq!(sentences(linux.check_host(&host_link())), Vec::<String>::new());
             sleep(Duration::from_millis(200));
+            for link in [&changed, &host_link()] {
+                linux.mend_host(link).unwrap();
+                sleep(Duration::from_millis(20));
+            }
             drop(port);
             drop(once_free(|| linux.wire_host(&host_link())));
             sleep(Duration::from_millis(20));

@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::super::Supervisor;
 use super::super::channel::{Channel, Received};
+use super::super::keeper::{self, Owner};
 use super::super::protocol::{self, Report, Word};
-use super::super::{Supervisor, keeper};
 use super::{Hello, Inventory, Message, VERSION, journal, say};
 
 /// Until when whoever knocked must have said what it wants.
@@ -189,19 +190,20 @@ impl Supervisor {
             journal: journal(&self.settings),
             state: stack::table::export::MAJOR,
             locks,
-            ports: held.keeper.kept(),
+            ports: held.keeper.all().count(),
         };
         say(&giving.channel, &Message::Inventory(inventory), &descriptors)?;
-        for keeper::Kept { pod, parts } in held.keeper.all() {
+        for keeper::Kept { owner, parts } in held.keeper.all() {
             let device = parts.description;
-            let message = match pod {
-                Some((inode, ifname, host_ifname)) => Message::Pod {
+            let message = match owner {
+                Owner::Pod { inode, ifname, host_ifname } => Message::Pod {
                     inode,
                     ifname: ifname.to_owned(),
                     host_ifname: host_ifname.to_owned(),
                     device,
                 },
-                None => Message::Host { device },
+                Owner::Host => Message::Host { device },
+                Owner::HostSide => Message::HostSide { device },
             };
             let descriptors: Vec<_> = parts.descriptors.iter().map(AsFd::as_fd).collect();
             say(&giving.channel, &message, &descriptors)?;

@@ -69,6 +69,11 @@ enum Message {
         /// The device.
         device: Description,
     },
+    /// A device beside the node's port, which comes before it; its descriptors come along.
+    HostSide {
+        /// The device.
+        device: Description,
+    },
     /// The other worker is prepared: the baton and its process come along.
     Yield {
         /// Whether the state is to be left in the baton.
@@ -112,7 +117,7 @@ struct Inventory {
     state: u32,
     /// Locks of directories that come along.
     locks: usize,
-    /// Messages with a port that follow.
+    /// Messages with a device that follow.
     ports: usize,
 }
 

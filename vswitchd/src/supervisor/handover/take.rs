@@ -126,6 +126,9 @@ pub(in super::super) fn ask(
             Message::Host { device } => {
                 keeper.keep_host(Parts { description: device, descriptors });
             }
+            Message::HostSide { device } => {
+                keeper.keep_host_side(Parts { description: device, descriptors });
+            }
             Message::Hello(_)
             | Message::Refused { .. }
             | Message::Inventory(_)

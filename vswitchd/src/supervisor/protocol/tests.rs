@@ -2,10 +2,15 @@
 
 use std::fmt::Debug;
 
+use stack::PortRange;
+
 use super::*;
+use crate::kube::objects::HOST_ROUTES_MAX;
 use crate::node::LinkKind;
 use crate::node::preflight::Outcome;
+use crate::port::icmp::Copies;
 use crate::settings::Given;
+use crate::supervisor::channel::MESSAGE_MAX;
 
 fn pod() -> PodLink {
     PodLink {
@@ -32,6 +37,8 @@ fn host() -> HostLink {
         gateways: vec!["10.1.2.1".parse().unwrap()],
         prefixes: vec!["10.1.2.0/24".parse().unwrap()],
         node_addresses: vec!["192.0.2.10".parse().unwrap()],
+        diverted: vec![PortRange { first: 30_000, last: 32_767 }],
+        loopback_ports: vec![8080],
     }
 }
 
@@ -70,10 +77,15 @@ fn replies() -> Vec<Reply> {
         detail: "small".to_owned(),
         mend: Some("set it".to_owned()),
     };
+    let copies = Copies { node: host().mac, gateway: host().gateway_mac };
     vec![
         Reply::Netns { inode: u64::MAX },
         Reply::Port(Description::Tap { offloads: 0x6f, index: 3, lost_before: u64::MAX }),
         Reply::Port(Description::Packet { udp_gso: true }),
+        Reply::Host {
+            device: Description::Tap { offloads: 1, index: 2, lost_before: 3 },
+            sides: vec![Description::Icmp { v6: true, copies }],
+        },
         Reply::Done,
         Reply::Problems(vec![Problem("eth0 is down".to_owned())]),
         Reply::Swept(vec!["hv1".to_owned()]),
@@ -107,6 +119,9 @@ fn every_message_arrives_as_it_was_sent() {
     for word in [Word::Stop, Word::Quiet, Word::Resume, Word::Yield { with_state: true }] {
         there_and_back(&word);
     }
+    let last = Some("a rule".to_owned());
+    let upkeep = Upkeep { mended: 2, last, last_ago_ms: Some(3), wrong: Some("it".to_owned()) };
+    there_and_back(&Word::Upkeep(upkeep));
     let given = Given { manifests: Some("/m".into()), ..Given::default() };
     for mtu in [None, Some(crate::settings::Mtu::Bytes(1400))] {
         let given = Given { mtu, uplink: Some("eth0".to_owned()), ..given.clone() };
@@ -164,6 +179,13 @@ fn what_a_worker_asks_for_in_good_faith_is_within_bounds() {
             look(&request).unwrap();
         }
     }
+    // As many addresses of Services as the daemon asks for at most, each as long as can be.
+    let address = |n: usize| format!("2001:db8:aaaa:bbbb:cccc:dddd:eeee:{n:x}/128");
+    let several = (0..HOST_ROUTES_MAX).map(|n| address(0xf000 - n).parse().unwrap());
+    let link = HostLink { prefixes: several.collect(), ..host() };
+    let request = Request::WireHost { link };
+    look(&request).unwrap();
+    assert!(encode(&request).unwrap().len() < MESSAGE_MAX);
 }
 
 #[test]
@@ -189,7 +211,12 @@ fn requests_beyond_their_bounds_are_refused_each_for_its_reason() {
     for link in [
         HostLink { ifname: "eth0".to_owned(), ..host() },
         HostLink { prefixes: everything.clone(), ..host() },
-        HostLink { prefixes: many, ..host() },
+        HostLink { prefixes: vec![many[0]; 7000], ..host() },
+        HostLink { loopback_ports: vec![1; 2000], ..host() },
+        HostLink { diverted: vec![PortRange { first: 1, last: 2 }; 9], ..host() },
+        HostLink { diverted: vec![PortRange { first: 0, last: 2 }], ..host() },
+        HostLink { diverted: vec![PortRange { first: 3, last: 2 }], ..host() },
+        HostLink { diverted: vec![PortRange { first: 3, last: 65_535 }], ..host() },
     ] {
         bad.push(Request::WireHost { link: link.clone() });
         bad.push(Request::MayWireHost { link: link.clone() });

@@ -1,0 +1,164 @@
+//! Address translation of a window: one end of a packet, or of the packet that an ICMP error
+//! quotes.
+//!
+//! RFC 1624 (differences), RFC 768 and RFC 6935 (UDP's zero), RFC 9260 (SCTP's CRC), RFC 5508
+//! section 4.2 (ICMP errors: every changed byte of the quotation counts in the message's own
+//! checksum).
+//!
+//! A checksum that was wrong stays wrong: nothing here mends what was damaged on its way.
+
+use smoltcp::wire::IpAddress;
+
+use super::{put, put_echo_check, version, word};
+use crate::trace::{Quotation, Rewrite, Sum};
+use crate::wire::checksum::{self, difference, update};
+use crate::wire::{ETHERNET_HEADER, crc32c};
+
+/// Bytes of an IPv6 header without extension headers.
+const IPV6_HEADER: usize = 40;
+
+/// An end of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Source,
+    Destination,
+}
+
+/// What became of an end, as differences of sums; 0 where nothing did.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    address: u16,
+    l4_port: u16,
+}
+
+/// Translates one end of the packet whose IP header starts at `ip`.
+pub(super) fn end(window: &mut [u8], ip: usize, end: End, rewrite: &Rewrite) {
+    let Some(address) = address(window, ip, end, rewrite.address) else { return };
+    let at = usize::from(rewrite.at);
+    let place = if end == End::Source { at } else { at + 2 };
+    let new = rewrite.port;
+    match rewrite.sum {
+        Sum::Nothing | Sum::Icmp => {}
+        Sum::Tcp { partial } => {
+            let l4_port = replace_word(window, place, new);
+            follow(window, at + 16, Changed { address, l4_port }, partial);
+        }
+        Sum::Udp { partial } => {
+            let l4_port = replace_word(window, place, new);
+            follow_udp(window, at + 6, Changed { address, l4_port }, partial);
+        }
+        Sum::Sctp => sctp(window, ip, at, place, new),
+        Sum::Echo { partial } => echo(window, at, new, partial),
+        Sum::Echo6 { partial } => {
+            let l4_port = replace_word(window, at + 4, new);
+            follow(window, at + 2, Changed { address, l4_port }, partial);
+        }
+        Sum::Icmp6 { partial } => {
+            follow(window, at + 2, Changed { address, l4_port: 0 }, partial);
+        }
+    }
+}
+
+/// Translates one end of the packet that an ICMP error quotes.
+pub(super) fn quoted(window: &mut [u8], end: End, quotation: &Quotation) {
+    // What pads the frame lies behind the message and counts in no checksum, even where a header
+    // that the quotation lacks would be.
+    let Some(limit) = packet_end(window, ETHERNET_HEADER) else { return };
+    let limit = limit.min(window.len());
+    let Some(packet) = window.get_mut(..limit) else { return };
+    let icmp = usize::from(quotation.icmp);
+    // Words count from the message's begin, wherever the quotation's own lie. The first two are
+    // the type and the checksum itself.
+    let message = |packet: &[u8]| packet.get(icmp + 4..).map_or(0, checksum::sum);
+    let before = message(packet);
+    self::end(packet, usize::from(quotation.offset), end, &quotation.rewrite);
+    if !quotation.partial
+        && let Some(check) = word(packet, icmp + 2)
+    {
+        let changed = difference(before, message(packet));
+        put(packet, icmp + 2, &update(check, changed).to_be_bytes());
+    }
+}
+
+/// Puts an address in its place, and makes IPv4's header checksum follow. Gives the difference, for
+/// the pseudo-header; `None` if there is no such address.
+fn address(window: &mut [u8], ip: usize, end: End, new: IpAddress) -> Option<u16> {
+    let is_source = end == End::Source;
+    match (version(window, ip)?, new) {
+        (4, IpAddress::Ipv4(new)) => {
+            let changed = replace(window, ip + if is_source { 12 } else { 16 }, &new.octets())?;
+            let check = word(window, ip + 10)?;
+            put(window, ip + 10, &update(check, changed).to_be_bytes());
+            Some(changed)
+        }
+        (6, IpAddress::Ipv6(new)) => {
+            replace(window, ip + if is_source { 8 } else { 24 }, &new.octets())
+        }
+        _ => None,
+    }
+}
+
+/// Puts words in place of others and gives the difference.
+fn replace(window: &mut [u8], at: usize, new: &[u8]) -> Option<u16> {
+    let place = window.get_mut(at..at + new.len())?;
+    let changed = difference(checksum::sum(place), checksum::sum(new));
+    place.copy_from_slice(new);
+    Some(changed)
+}
+
+fn replace_word(window: &mut [u8], at: usize, new: u16) -> u16 {
+    replace(window, at, &new.to_be_bytes()).unwrap_or(0)
+}
+
+/// Makes the checksum at `at` follow, which covers the pseudo-header and what comes behind.
+fn follow(window: &mut [u8], at: usize, changed: Changed, partial: bool) {
+    let Some(check) = word(window, at) else { return };
+    let (address, l4_port) = (u32::from(changed.address), u32::from(changed.l4_port));
+    let check = if partial {
+        checksum::fold(u32::from(check) + address)
+    } else {
+        update(check, checksum::fold(address + l4_port))
+    };
+    put(window, at, &check.to_be_bytes());
+}
+
+/// UDP's: 0 says that there is none. Of a partial one both zeros are the same sum.
+fn follow_udp(window: &mut [u8], at: usize, changed: Changed, partial: bool) {
+    let there_is_none = !partial && word(window, at) == Some(0);
+    if there_is_none {
+        return;
+    }
+    follow(window, at, changed, partial);
+    if word(window, at) == Some(0) {
+        put(window, at, &[0xff, 0xff]);
+    }
+}
+
+/// The port at `place` of the SCTP header at `at`.
+fn sctp(window: &mut [u8], ip: usize, at: usize, place: usize, new: u16) {
+    let Some(old) = word(window, place).filter(|old| *old != new) else { return };
+    put(window, place, &new.to_be_bytes());
+    // The packet's end counts, not the window's: the CRC covers what is not seen.
+    let left = packet_end(window, ip).and_then(|end| end.checked_sub(place));
+    let Some(left) = left.and_then(|left| u16::try_from(left).ok()) else { return };
+    if let Some(field) = window.get_mut(at + 8..).and_then(|rest| rest.first_chunk_mut()) {
+        let crc = u32::from_le_bytes(*field) ^ crc32c::difference16(old, new, left);
+        *field = crc.to_le_bytes();
+    }
+}
+
+fn echo(window: &mut [u8], at: usize, new: u16, partial: bool) {
+    let Some(changed) = replace(window, at + 4, &new.to_be_bytes()) else { return };
+    if !partial && let Some(check) = word(window, at + 2) {
+        put_echo_check(window, at, update(check, changed));
+    }
+}
+
+/// Where the packet whose IP header starts at `ip` ends, by its own word.
+fn packet_end(window: &[u8], ip: usize) -> Option<usize> {
+    match version(window, ip)? {
+        4 => Some(ip + usize::from(word(window, ip + 2)?)),
+        6 => Some(ip + IPV6_HEADER + usize::from(word(window, ip + 4)?)),
+        _ => None,
+    }
+}

@@ -1,0 +1,253 @@
+//! All connections, by slot and by flow, within limits.
+//!
+//! Limits: so many of each family, and so many that one pod began. Attacks: a pod that begins more
+//! than anybody can carry. It meets its own limit first; at either limit one that was never
+//! answered is dropped for the new one ([`Connections::victim`]), and where there is none the new
+//! one is refused. What has been answered is never dropped for another, so nobody's open
+//! connections are harmed.
+//!
+//! A connection past its deadline counts as absent wherever it is asked for; a sweep in slot order
+//! (`table/sweep.rs`) takes it out.
+
+use core::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use smoltcp::wire::{IpAddress, Ipv4Address, Ipv6Address};
+
+use super::connection::{Address, Row};
+use super::index::Index;
+use super::{Connection, Side, Track, Tuple};
+use crate::input::PortId;
+use crate::table::slab::Slab;
+use crate::time::Instant;
+
+/// A connection's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// IPv6, or IPv4.
+    pub is_ipv6: bool,
+    /// Place among those of the family.
+    pub slot: u32,
+}
+
+/// Slots looked at for one that may go.
+const VICTIMS: usize = 64;
+
+/// Connections of one family.
+#[derive(Clone, Debug)]
+pub(in crate::table) struct Family<A> {
+    pub(in crate::table) rows: Slab<Row<A>>,
+    index: Index,
+    hasher: FixedState,
+}
+
+/// All connections.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    pub(in crate::table) v4: Family<Ipv4Address>,
+    pub(in crate::table) v6: Family<Ipv6Address>,
+}
+
+impl<A: Address> Family<A> {
+    fn new(seed: u64, max: usize) -> Self {
+        let max = max.min(1 << 29);
+        Self {
+            rows: Slab::new(max),
+            index: Index::new(max * 2),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    #[inline]
+    fn hash(&self, tuple: &Tuple) -> u64 {
+        self.hasher.hash_one(tuple)
+    }
+
+    #[inline]
+    fn find(&self, tuple: &Tuple) -> Option<(usize, Side)> {
+        let number = self.index.find(self.hash(tuple), |number| {
+            self.rows.get(number / 2).is_some_and(|row| row.is(number % 2, tuple))
+        })?;
+        let side = if number % 2 == 0 { Side::Originator } else { Side::Responder };
+        Some((number / 2, side))
+    }
+
+    fn insert(&mut self, connection: &Connection) -> Option<usize> {
+        let slot = self.rows.insert(Row::of(connection)?)?;
+        self.index(slot, connection);
+        Some(slot)
+    }
+
+    fn index(&mut self, slot: usize, connection: &Connection) {
+        for (side, tuple) in connection.tuples.iter().enumerate() {
+            let hash = self.hash(tuple);
+            self.index.insert(hash, slot * 2 + side);
+        }
+    }
+
+    fn remove(&mut self, slot: usize) -> Option<Connection> {
+        let connection = self.rows.remove(slot)?.wide();
+        for (side, tuple) in connection.tuples.iter().enumerate() {
+            let hash = self.hash(tuple);
+            self.index.remove(hash, slot * 2 + side);
+        }
+        Some(connection)
+    }
+
+    /// Puts a row of a snapshot where it was. False when it cannot be there.
+    pub(in crate::table) fn restore(&mut self, slot: usize, row: Row<A>) -> bool {
+        let connection = row.wide();
+        let is_new = connection.tuples.iter().all(|tuple| self.find(tuple).is_none());
+        if !is_new || !self.rows.restore(slot, row) {
+            return false;
+        }
+        self.index(slot, &connection);
+        true
+    }
+
+    /// One of the slots after a place chosen by `hash` that may go for a new connection: past its
+    /// deadline or such that it may go ([`super::State::may_go`]) and, at a pod's own limit, that
+    /// pod's.
+    fn victim(&self, hash: u64, now: Instant, of: Option<PortId>) -> Option<usize> {
+        let slots = self.rows.slots() as u64;
+        let begin = hash.checked_rem(slots)?;
+        let places = (0..slots.min(VICTIMS as u64)).map(|step| (begin + step) % slots);
+        let mut places = places.filter_map(|place| usize::try_from(place).ok());
+        places.find(|place| {
+            self.rows.get(*place).is_some_and(|row| {
+                let whose = of.is_none_or(|port| row.originator() == port);
+                let idle = row.track().deadline <= now || row.track().state.may_go();
+                whose && idle
+            })
+        })
+    }
+}
+
+impl Connections {
+    /// Room for `max` of each family.
+    #[must_use]
+    pub fn new(seed: u64, max: usize) -> Self {
+        Self { v4: Family::new(seed, max), v6: Family::new(seed, max) }
+    }
+
+    /// The connection that a flow is of, and whose flow it is. It may be past its deadline.
+    #[must_use]
+    #[inline]
+    pub fn find(&self, tuple: &Tuple) -> Option<(ConnectionId, Side)> {
+        let (is_ipv6, found) = match tuple.src {
+            IpAddress::Ipv4(_) => (false, self.v4.find(tuple)),
+            IpAddress::Ipv6(_) => (true, self.v6.find(tuple)),
+        };
+        let (slot, side) = found?;
+        Some((ConnectionId { is_ipv6, slot: u32::try_from(slot).ok()? }, side))
+    }
+
+    /// A connection.
+    #[must_use]
+    pub fn get(&self, id: ConnectionId) -> Option<Connection> {
+        let slot = id.slot as usize;
+        if id.is_ipv6 {
+            self.v6.rows.get(slot).map(Row::wide)
+        } else {
+            self.v4.rows.get(slot).map(Row::wide)
+        }
+    }
+
+    /// All connections, IPv4 first, in slot order; some may be past their deadline.
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, Connection)> + '_ {
+        let id =
+            |is_ipv6, slot| ConnectionId { is_ipv6, slot: u32::try_from(slot).unwrap_or(u32::MAX) };
+        let v4 = self.v4.rows.iter().map(move |(slot, row)| (id(false, slot), row.wide()));
+        v4.chain(self.v6.rows.iter().map(move |(slot, row)| (id(true, slot), row.wide())))
+    }
+
+    /// How many there are, those past their deadline included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.v4.rows.len() + self.v6.rows.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the family of `tuple` has no room left.
+    #[must_use]
+    pub fn is_full(&self, tuple: &Tuple) -> bool {
+        match tuple.src {
+            IpAddress::Ipv4(_) => self.v4.rows.is_full(),
+            IpAddress::Ipv6(_) => self.v6.rows.is_full(),
+        }
+    }
+
+    /// A connection that may go for a new one: see the module.
+    #[must_use]
+    pub fn victim(
+        &self,
+        tuple: &Tuple,
+        key: u64,
+        now: Instant,
+        of: Option<PortId>,
+    ) -> Option<ConnectionId> {
+        let (is_ipv6, slot) = match tuple.src {
+            IpAddress::Ipv4(_) => (false, self.v4.victim(key, now, of)?),
+            IpAddress::Ipv6(_) => (true, self.v6.victim(key, now, of)?),
+        };
+        Some(ConnectionId { is_ipv6, slot: u32::try_from(slot).ok()? })
+    }
+
+    /// Puts a connection in; `None` when there is no room. Neither of its flows may be there.
+    pub(in crate::table) fn insert(&mut self, connection: &Connection) -> Option<ConnectionId> {
+        let [originator, _] = connection.tuples;
+        let (is_ipv6, slot) = match originator.src {
+            IpAddress::Ipv4(_) => (false, self.v4.insert(connection)?),
+            IpAddress::Ipv6(_) => (true, self.v6.insert(connection)?),
+        };
+        Some(ConnectionId { is_ipv6, slot: u32::try_from(slot).ok()? })
+    }
+
+    /// Says how far a connection has come.
+    pub(in crate::table) fn advance(&mut self, id: ConnectionId, track: Track) {
+        let slot = id.slot as usize;
+        let place = if id.is_ipv6 {
+            self.v6.rows.change(slot).map(Row::track_mut)
+        } else {
+            self.v4.rows.change(slot).map(Row::track_mut)
+        };
+        if let Some(place) = place {
+            *place = track;
+        }
+    }
+
+    /// Takes a connection out.
+    pub(in crate::table) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        let slot = id.slot as usize;
+        if id.is_ipv6 { self.v6.remove(slot) } else { self.v4.remove(slot) }
+    }
+
+    /// The first connection past its deadline among `slots` slots of each family from `from` on.
+    pub(in crate::table) fn expired(
+        &self,
+        from: usize,
+        slots: usize,
+        now: Instant,
+    ) -> impl Iterator<Item = ConnectionId> + '_ {
+        let places = from..from.saturating_add(slots);
+        let id = |is_ipv6, slot| Some(ConnectionId { is_ipv6, slot: u32::try_from(slot).ok()? });
+        let v4 = places.clone().filter(move |slot| is_past(self.v4.rows.get(*slot), now));
+        let v6 = places.filter(move |slot| is_past(self.v6.rows.get(*slot), now));
+        v4.filter_map(move |slot| id(false, slot)).chain(v6.filter_map(move |slot| id(true, slot)))
+    }
+
+    /// Slots that are in use or were, of the family that has more.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.v4.rows.slots().max(self.v6.rows.slots())
+    }
+}
+
+fn is_past<A: Address>(row: Option<&Row<A>>, now: Instant) -> bool {
+    row.is_some_and(|row| row.track().deadline <= now)
+}

@@ -1,0 +1,85 @@
+//! Connections begin and end here, and those past their deadline are taken out.
+//!
+//! A connection past its deadline counts as absent at once; the sweep only gives its room back. It
+//! passes over all slots once a second, some thousands at a time, so a tick takes well under a
+//! millisecond however many connections there are. Where it is, is state.
+
+use alloc::vec::Vec;
+
+use super::conntrack::{Connection, ConnectionId, Side};
+use super::{PortId, Tables};
+use crate::time::{Duration, Instant};
+use crate::words::words_of;
+
+/// Slots of a family looked at in a step.
+const STEP: usize = 4_096;
+/// How long a pass over all slots takes.
+const PASS: Duration = Duration::from_secs(1);
+
+/// How far the sweep is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sweep {
+    /// The slot whose turn is next.
+    next: u32,
+    /// When its turn is.
+    due: Instant,
+}
+
+words_of!(Sweep { next, due });
+
+impl Tables {
+    /// When the sweep goes on; `None` while there is nothing to sweep.
+    #[must_use]
+    pub fn sweep_due(&self) -> Option<Instant> {
+        (!self.connections.is_empty()).then_some(self.sweep.due)
+    }
+
+    /// Takes out the connections of the next slots that are past their deadline, if it is time.
+    pub fn sweep(&mut self) {
+        if self.sweep.due > self.now || self.connections.is_empty() {
+            return;
+        }
+        let from = self.sweep.next as usize;
+        let past: Vec<ConnectionId> = self.connections.expired(from, STEP, self.now).collect();
+        past.into_iter().for_each(|id| self.end_connection(id));
+        let slots = self.connections.slots();
+        let next = from.saturating_add(STEP);
+        self.sweep.next = if next >= slots { 0 } else { u32::try_from(next).unwrap_or(0) };
+        let steps = u64::try_from(slots.div_ceil(STEP).max(1)).unwrap_or(1);
+        self.sweep.due = self.now + Duration(PASS.0 / steps);
+    }
+
+    /// Puts a connection in and counts it.
+    pub(super) fn begin_connection(&mut self, connection: &Connection) {
+        if self.connections.is_empty() {
+            self.sweep = Sweep { next: 0, due: self.now + PASS };
+        }
+        if self.connections.insert(connection).is_none() {
+            debug_assert!(false, "the walk has looked for room");
+            return;
+        }
+        self.count_connection(connection.port(Side::Originator), true);
+    }
+
+    /// Takes a connection out and counts it no more.
+    pub(super) fn end_connection(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.remove(id) else { return };
+        self.count_connection(connection.port(Side::Originator), false);
+        if let Some(service) = connection.service {
+            let backend = connection.of(Side::Responder);
+            self.services.ended(service, &backend.src, backend.src_port);
+        }
+    }
+
+    /// A port's number is never another's, so a port that is gone has nothing to count.
+    fn count_connection(&mut self, id: PortId, begins: bool) {
+        let Some(port) = self.ports.slot(id).and_then(|slot| self.ports.change(slot)) else {
+            return;
+        };
+        port.connections = if begins {
+            port.connections.saturating_add(1)
+        } else {
+            port.connections.saturating_sub(1)
+        };
+    }
+}
