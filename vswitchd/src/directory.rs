@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use smoltcp::wire::IpCidr;
 use stack::PortId;
-use stack::trace::Names;
+use stack::config::ServiceId;
+use stack::table::service::Services;
+use stack::trace::{Names, Numbered};
 
 /// What a port is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +85,28 @@ impl Directory {
     pub fn by_name(&self, name: &str) -> Vec<PortId> {
         let named = self.ports.iter().filter(|(_, label)| label.to_string() == name);
         named.map(|(port, _)| *port).collect()
+    }
+}
+
+/// Names of ports, and of the Services that a switch has.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// Ports.
+    pub ports: &'a Directory,
+    /// Services; without them they are called by their numbers.
+    pub services: Option<&'a Services>,
+}
+
+impl Names for Named<'_> {
+    fn port(&self, port: PortId, f: &mut dyn fmt::Write) -> fmt::Result {
+        self.ports.port(port, f)
+    }
+
+    fn service(&self, service: ServiceId, f: &mut dyn fmt::Write) -> fmt::Result {
+        match self.services.and_then(|services| services.by_id(service)) {
+            Some(row) => f.write_str(&row.config.name),
+            None => Numbered.service(service, f),
+        }
     }
 }
 

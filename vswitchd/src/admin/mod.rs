@@ -17,12 +17,14 @@ use crate::recorder::Past;
 use crate::triggers::Keeper;
 
 pub mod capture;
+pub mod connections;
 pub mod lists;
 pub mod objects;
 pub mod probe;
 pub mod record;
 pub mod recordings;
 pub mod reply;
+pub mod services;
 pub mod snapshot;
 pub mod socket;
 pub mod trace;
@@ -95,6 +97,9 @@ pub fn router(context: Context) -> Router {
         .route("/v1/fdb", get(lists::fdb))
         .route("/v1/routes", get(lists::routes))
         .route("/v1/neighbors", get(lists::neighbors))
+        .route("/v1/conntrack", get(connections::connections))
+        .route("/v1/services", get(services::services))
+        .route("/v1/backends", get(services::backends))
         .route("/v1/drops", get(lists::drops))
         .route("/v1/counters", get(lists::counters))
         .route("/v1/leases", get(lists::leases))

@@ -40,6 +40,14 @@ pub struct List<T> {
     pub kind: String,
     /// The entries.
     pub items: Vec<T>,
+    /// Entries that were left out, because they were more than had been asked for.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub left_out: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl<T: Kind> Object<T> {
@@ -54,7 +62,8 @@ impl<T: Kind> List<T> {
     /// Wraps the entries.
     #[must_use]
     pub fn new(items: Vec<T>) -> Self {
-        Self { api_version: API_VERSION.to_owned(), kind: format!("{}List", T::KIND), items }
+        let kind = format!("{}List", T::KIND);
+        Self { api_version: API_VERSION.to_owned(), kind, items, left_out: 0 }
     }
 }
 
@@ -289,6 +298,145 @@ objects! {
         mac: String,
         /// The port's name.
         port: String,
+    }
+
+    /// Which connections are wanted. Without a field: whatever it is.
+    ConnectionQuery {
+        /// Those of pods or Services of this namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+        /// Those that are with backends of this Service: `NS/NAME`, or `NS/NAME:PORT` by the port's
+        /// name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        /// Those that this pod began or was asked for: `NS/POD`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pod: Option<String>,
+        /// Those in which this address stands, before translation or behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        /// `tcp`, `udp`, `sctp` or `icmp`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        protocol: Option<String>,
+        /// So many of them; 1,000 if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<usize>,
+    }
+
+    /// A connection, and what it is translated to.
+    Connection {
+        /// `tcp`, `udp`, `sctp`, `icmp`, or the protocol's number.
+        protocol: String,
+        /// How far it has come, in Linux's words: `ESTABLISHED`, `UNREPLIED`.
+        state: String,
+        /// Who began it: address and port, of an ICMP echo its identifier in place of a port.
+        source: String,
+        /// Whom it asked for.
+        destination: String,
+        /// Who it is with, if that is another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backend: Option<String>,
+        /// Who seems to have begun it there, if that is another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        translated_source: Option<String>,
+        /// The Service whose backend that is: `demo/web:http`; `(gone)` when there is no such any
+        /// more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        /// Seconds until it is forgotten, if nothing is said any more.
+        expires_seconds: u64,
+        /// The name of the port behind which the originator is.
+        from: String,
+        /// The name of the port behind which the responder is.
+        to: String,
+        /// What the originator's packets bear.
+        original: Flow,
+        /// What the responder's packets bear.
+        reply: Flow,
+    }
+
+    /// One direction of a connection.
+    Flow {
+        /// Source address.
+        source: String,
+        /// Source port, 0 without.
+        source_port: u16,
+        /// Destination address.
+        destination: String,
+        /// Destination port, 0 without.
+        destination_port: u16,
+    }
+
+    /// A port of a Service in one family.
+    Service {
+        /// Namespace, name and port name: `demo/web:http`.
+        name: String,
+        /// The namespace.
+        namespace: String,
+        /// Its number on this node.
+        id: u32,
+        /// `tcp`, `udp` or `sctp`.
+        protocol: String,
+        /// Where it is asked for: `10.96.0.10:80`, `node:30080`.
+        frontends: Vec<Frontend>,
+        /// How a backend is chosen.
+        method: String,
+        /// How long a client keeps its backend; absent without session affinity.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        affinity_seconds: Option<u64>,
+        /// Whether its cluster address leads to backends of this node only.
+        internal_local: bool,
+        /// Whether what comes from outside stays on this node.
+        external_local: bool,
+        /// Who may use the load balancer's addresses; empty is everybody.
+        source_ranges: Vec<String>,
+        /// Its backends.
+        backends: u64,
+        /// Of those: may be given new connections.
+        usable: u64,
+        /// Of those of this node: may be given new connections, under a Local policy.
+        usable_local: u64,
+        /// Connections that were refused.
+        refused: u64,
+        /// Of those: no backend could be used.
+        refused_no_backends: u64,
+        /// Of those: none of this node could, under a Local policy.
+        refused_none_local: u64,
+        /// Of those: the client is in no source range.
+        refused_source: u64,
+    }
+
+    /// Where a Service is asked for.
+    Frontend {
+        /// `clusterIP`, `nodePort`, `loadBalancer`, `externalIP` or `hostPort`.
+        r#type: String,
+        /// Address and port; `node:PORT` where every address of the node is meant.
+        address: String,
+    }
+
+    /// Who answers for a Service.
+    Backend {
+        /// The Service: `demo/web:http`.
+        service: String,
+        /// Its namespace.
+        namespace: String,
+        /// `tcp`, `udp` or `sctp`.
+        protocol: String,
+        /// Address and port.
+        address: String,
+        /// `local` on this node, else `remote`.
+        r#where: String,
+        /// `ready`; `serving`, which is leaving and still answers; `terminating`, which is leaving
+        /// and does not; `unready`.
+        state: String,
+        /// Whether it may be given new connections, from this node or elsewhere.
+        usable: bool,
+        /// Its share beside others; 0 takes no new connections.
+        weight: u16,
+        /// Connections that are open.
+        active: u32,
+        /// Connections it was given so far.
+        total: u64,
     }
 
     /// Frames dropped for one reason at one port.

@@ -11,8 +11,8 @@ use super::objects::{Attachment, Counter, Drop, FdbEntry, Neighbor, Port, Route,
 use crate::directory::Directory;
 use crate::event_loop::{DriverCounters, View};
 
-/// Name of what removed ports had counted.
-const GONE: &str = "(gone)";
+/// Name of what is there no more: removed ports, by what they had counted.
+pub(super) const GONE: &str = "(gone)";
 
 /// The switch at one moment.
 #[derive(Clone, Debug)]

@@ -223,6 +223,10 @@ async fn every_list_says_its_kind_and_has_its_entries() {
         ("drops", "DropList", 0),
         ("counters", "CounterList", 5),
         ("leases", "LeaseList", 1),
+        ("conntrack?protocol=udp", "ConnectionList", 1),
+        ("conntrack?protocol=tcp", "ConnectionList", 0),
+        ("services", "ServiceList", 0),
+        ("backends", "BackendList", 0),
     ];
     for (path, kind, count) in lists {
         let list: Value = daemon.client.get(&format!("/v1/{path}")).await.unwrap();

@@ -1,5 +1,7 @@
 //! POST /v1/trace: what the switch would do with a packet. Nothing is sent, nothing changes.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -10,7 +12,7 @@ use super::objects::{self, Hop, Object, TraceRequest, TraceResult};
 use super::probe::{Probe, probe};
 use super::reply::Failure;
 use super::snapshot::name_of;
-use crate::directory::Directory;
+use crate::directory::{Directory, Named};
 
 /// Walks the packet dry.
 ///
@@ -24,29 +26,33 @@ pub async fn trace(
     let config = context.handle.ask(|view| view.switch.config()).await?;
     let names = context.directory.load_full();
     let probe = probe(&config, &names, &request)?;
+    let known = Arc::clone(&names);
     let (ingress, bytes) = (probe.ingress, probe.frame.clone());
     let question = move |view: &crate::event_loop::View<'_>| {
-        view.switch.trace(view.now, ingress, &Frame::from_bytes(&bytes))
+        let frame = Frame::from_bytes(&bytes);
+        let trace = view.switch.trace(view.now, ingress, &frame);
+        let named = Named { ports: &known, services: Some(view.switch.tables().services()) };
+        let hops = hops(&trace, frame.window(), &named);
+        (trace, hops)
     };
-    let trace = context.handle.ask(question).await?;
-    Ok(Json(Object::new(result(&trace, &probe, &names))))
+    let (trace, hops) = context.handle.ask(question).await?;
+    Ok(Json(Object::new(result(&trace, hops, &probe, &names))))
 }
 
-fn result(trace: &Trace, probe: &Probe, names: &Directory) -> TraceResult {
-    let window = Frame::from_bytes(&probe.frame);
+fn result(trace: &Trace, hops: Vec<Hop>, probe: &Probe, names: &Directory) -> TraceResult {
     TraceResult {
         ingress: name_of(trace.ingress, names),
         source: probe.source.to_string(),
         destination: probe.destination.to_string(),
         passed: passed(&trace.verdict),
         verdict: verdict(&trace.verdict, names),
-        hops: hops(trace, window.window(), names),
+        hops,
     }
 }
 
 /// The hops of a walk with their lines. `window` is the header window as it came in.
 #[must_use]
-pub fn hops(trace: &Trace, window: &[u8], names: &Directory) -> Vec<Hop> {
+pub fn hops(trace: &Trace, window: &[u8], names: &Named<'_>) -> Vec<Hop> {
     let hop = |(at, hop): (usize, &stack::Hop)| {
         let mut line = String::new();
         // Writing into a String cannot fail.

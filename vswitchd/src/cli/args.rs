@@ -1,5 +1,6 @@
 //! The command line, with its help.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ pub enum Command {
 
 Works without a daemon too: then it says why one could not start.")]
     Check,
-    /// List ports, MACs, routes, neighbors, drops, counters, leases, recordings or triggers
+    /// List ports, routes, connections, Services, drops and what else the node has
     Get(Get),
     /// Show what would happen to a packet, hop by hop; nothing is sent
     Trace(Trace),
@@ -142,6 +143,11 @@ pub struct Status {
   hopctl get drops demo/web             only entries with this word in a field
   hopctl get counters --sort-by received
   hopctl -n demo get leases -o json
+  hopctl get conntrack --service demo/web --protocol tcp
+  hopctl get conntrack --pod demo/client --limit 20
+  hopctl get conntrack --address 10.96.0.10 -o json
+  hopctl -n demo get services
+  hopctl get backends demo/web          who answers for it, and what they carry
   hopctl get recordings -o wide         what was kept around an event, and what happened")]
 pub struct Get {
     /// What to list
@@ -155,6 +161,36 @@ pub struct Get {
     /// Field to sort by, as JSON names it; numbers with the largest first
     #[arg(long, value_name = "FIELD")]
     pub sort_by: Option<String>,
+
+    /// Which connections.
+    #[command(flatten)]
+    pub connections: Connections,
+}
+
+/// `hopctl get conntrack`.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Options of conntrack")]
+pub struct Connections {
+    /// Only connections to backends of this Service: NS/NAME, or NS/NAME:PORT by the port's name
+    #[arg(long, value_name = "NS/NAME")]
+    pub service: Option<String>,
+
+    /// Only connections of this pod, whoever began them
+    #[arg(long, value_name = "NS/POD")]
+    pub pod: Option<String>,
+
+    /// Only connections in which this address stands, before translation or behind it
+    #[arg(long, value_name = "IP")]
+    pub address: Option<IpAddr>,
+
+    /// Only connections of this protocol
+    #[arg(long, value_name = "tcp|udp|sctp|icmp", value_parser = ["tcp", "udp", "sctp", "icmp"])]
+    #[arg(hide_possible_values = true)]
+    pub protocol: Option<String>,
+
+    /// The first so many, by protocol, source and destination [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
 }
 
 /// What to list.
@@ -177,6 +213,15 @@ pub enum What {
     /// What became of the frames, by port
     #[value(alias = "counter")]
     Counters,
+    /// Connections, with what each is translated to
+    #[value(aliases = ["connections", "connection", "ct"])]
+    Conntrack,
+    /// Services: where they are asked for, how a backend is chosen
+    #[value(aliases = ["service", "svc"])]
+    Services,
+    /// Who answers for Services, and what they carry
+    #[value(alias = "backend")]
+    Backends,
     /// Addresses given to pods
     #[value(alias = "lease")]
     Leases,

@@ -5,13 +5,14 @@ use std::cmp::Ordering;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::args::{Format, Get, What};
+use super::args::{Connections, Format, Get, What};
 use super::client::Client;
 use super::output::Output;
 use super::tables::{Row, rows};
 use super::{Answer, Failure, Outcome};
 use crate::admin::objects::{
-    Counter, Drop, FdbEntry, Lease, List, Neighbor, Port, Recording, Route, Trigger,
+    Backend, Connection, ConnectionQuery, Counter, Drop, FdbEntry, Lease, List, Neighbor, Port,
+    Recording, Route, Service, Trigger,
 };
 
 /// Lists.
@@ -19,13 +20,81 @@ use crate::admin::objects::{
 /// # Errors
 /// When no daemon answers, or a field to sort by does not exist.
 pub async fn get(args: &Get, namespace: Option<&str>, client: &Client, output: &Output) -> Outcome {
-    let list = client.get(&format!("/v1/{}", name(args.what))).await?;
+    let wanted = connections(args, namespace)?;
+    let query = if args.what == What::Conntrack { query(&wanted)? } else { String::new() };
+    let list = client.get(&format!("/v1/{}{query}", name(args.what))).await?;
     let answer = show(args, namespace, list, output)?;
     if args.what == What::Recordings && !output.is_object() {
         let triggers = client.get::<List<Trigger>>("/v1/triggers").await?;
         told(&triggers.items).iter().for_each(|line| output.notice(line));
     }
     Ok(answer)
+}
+
+/// Which connections are asked for.
+///
+/// # Errors
+/// When they are asked for of another list, or by what is none of their options: it is the daemon
+/// that chooses, among more than can be shown.
+pub fn connections(args: &Get, namespace: Option<&str>) -> Result<ConnectionQuery, Failure> {
+    let Connections { service, pod, address, protocol, limit } = &args.connections;
+    let query = ConnectionQuery {
+        namespace: namespace.map(str::to_owned),
+        service: service.as_ref().map(|service| qualified(service, namespace)),
+        pod: pod.as_ref().map(|pod| qualified(pod, namespace)),
+        address: address.map(|address| address.to_string()),
+        protocol: protocol.clone(),
+        limit: limit.and_then(|limit| usize::try_from(limit).ok()),
+    };
+    let plain = ConnectionQuery { namespace: query.namespace.clone(), ..Default::default() };
+    if args.what == What::Conntrack {
+        return match &args.word {
+            None => Ok(query),
+            Some(word) => Err(Failure::Usage(
+                format!("conntrack takes no word, and so not {word}"),
+                "choose by --service, --pod, --address or --protocol".to_owned(),
+            )),
+        };
+    }
+    if query == plain {
+        return Ok(query);
+    }
+    Err(Failure::Usage(
+        format!("get {} has no such option", name(args.what)),
+        "--service, --pod, --address, --protocol and --limit are those of get conntrack".to_owned(),
+    ))
+}
+
+/// A name with its namespace.
+fn qualified(name: &str, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) if !name.contains('/') => format!("{namespace}/{name}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// A query as addresses have it (RFC 3986 section 3.4).
+fn query(wanted: &ConnectionQuery) -> Result<String, Failure> {
+    let fields = serde_json::to_value(wanted).map_err(|error| Failure::Negative(error.to_string()));
+    let Value::Object(fields) = fields? else { return Ok(String::new()) };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), escaped);
+    let mut each: Vec<_> =
+        fields.iter().map(|(name, value)| format!("{name}={}", text(value))).collect();
+    each.sort_unstable();
+    Ok(format!("?{}", each.join("&")))
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
+                escaped.push(char::from(byte));
+            }
+            other => escaped.push_str(&format!("%{other:02X}")),
+        }
+    }
+    escaped
 }
 
 /// What a list of recordings does not say: who watches, and what was not recorded.
@@ -52,6 +121,9 @@ pub fn name(what: What) -> &'static str {
         What::Neighbors => "neighbors",
         What::Drops => "drops",
         What::Counters => "counters",
+        What::Conntrack => "conntrack",
+        What::Services => "services",
+        What::Backends => "backends",
         What::Leases => "leases",
         What::Recordings => "recordings",
         What::Triggers => "triggers",
@@ -68,7 +140,17 @@ pub fn show(
     mut list: List<Value>,
     output: &Output,
 ) -> Outcome {
-    list.items.retain(|item| chosen(item, namespace, args.word.as_deref()));
+    // Of connections the choice has been made already.
+    if args.what != What::Conntrack {
+        list.items.retain(|item| chosen(item, namespace, args.word.as_deref()));
+    }
+    if list.left_out > 0 {
+        output.notice(&format!(
+            "{} more are left out: --limit N shows more of them, --service, --pod, --address and \
+             --protocol fewer",
+            list.left_out
+        ));
+    }
     if let Some(field) = &args.sort_by {
         sort(&mut list.items, field)?;
     }
@@ -77,7 +159,8 @@ pub fn show(
         return Ok(Answer::Yes);
     }
     if list.items.is_empty() {
-        output.notice(&format!("no {}", name(args.what)));
+        let none = if args.what == What::Conntrack { "connections" } else { name(args.what) };
+        output.notice(&format!("no {none}"));
         return Ok(Answer::Yes);
     }
     match args.what {
@@ -87,6 +170,9 @@ pub fn show(
         What::Neighbors => print::<Neighbor>(list.items, output),
         What::Drops => print::<Drop>(list.items, output),
         What::Counters => print::<Counter>(list.items, output),
+        What::Conntrack => print::<Connection>(list.items, output),
+        What::Services => print::<Service>(list.items, output),
+        What::Backends => print::<Backend>(list.items, output),
         What::Leases => print::<Lease>(list.items, output),
         What::Recordings => print::<Recording>(list.items, output),
         What::Triggers => print::<Trigger>(list.items, output),
@@ -151,8 +237,10 @@ fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use serde_json::json;
 
+    use super::super::args::{Args, Command};
     use super::*;
 
     #[test]
@@ -166,6 +254,31 @@ mod tests {
         assert!(!chosen(&port, None, Some("10.1")));
         assert!(!chosen(&json!({"name": "host"}), Some("demo"), None));
         assert!(chosen(&json!({"namespace": "demo", "pod": "web"}), Some("demo"), None));
+    }
+
+    fn asked(words: &[&str]) -> Get {
+        let all = ["hopctl", "get"].iter().chain(words);
+        let command = Args::try_parse_from(all).unwrap().command;
+        let Command::Get(get) = command else { panic!("{command:?}") };
+        get
+    }
+
+    #[test]
+    fn connections_are_chosen_by_the_daemon() {
+        let get = asked(&["conntrack", "--service", "web", "--pod", "o/p", "--limit", "5"]);
+        let wanted = connections(&get, Some("demo")).unwrap();
+        assert_eq!(query(&wanted).unwrap(), "?limit=5&namespace=demo&pod=o/p&service=demo/web");
+        let get = asked(&["ct", "--address", "fd00::1", "--protocol", "udp", "--service", "a&b"]);
+        let wanted = connections(&get, None).unwrap();
+        assert_eq!(query(&wanted).unwrap(), "?address=fd00::1&protocol=udp&service=a%26b");
+        let refused = |words: &[&str]| match connections(&asked(words), None) {
+            Err(Failure::Usage(message, _)) => message,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(&["conntrack", "web"]), "conntrack takes no word, and so not web");
+        assert_eq!(refused(&["ports", "--limit", "5"]), "get ports has no such option");
+        let other = connections(&asked(&["svc", "web"]), Some("demo")).unwrap();
+        assert_eq!(query(&other).unwrap(), "?namespace=demo");
     }
 
     #[test]

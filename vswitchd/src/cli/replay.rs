@@ -7,11 +7,13 @@ use std::path::Path;
 use recording::{Header, Id};
 use serde_json::Value;
 
-use super::args::{Replay as Args, Then, What};
+use super::args::{Get, Replay as Args, Then, What};
 use super::output::{Output, Rows, Tone, printable};
 use super::progress::Progress;
 use super::{Answer, Failure, Outcome, capture, get};
 use crate::admin::objects::{List, Object};
+use crate::admin::reply::Failure as Refused;
+use crate::admin::{connections, services};
 use crate::capture::{Options as Captured, Points, Selection};
 use crate::kube::place::Known;
 use crate::kube::{manifests, objects as kube};
@@ -79,7 +81,7 @@ pub fn replay(args: &Args, namespace: Option<&str>, output: &Output) -> Outcome 
         return Ok(answer);
     }
     if let Some(Then::Get(get)) = &args.then {
-        let list = listed(&ended, get.what)?;
+        let list = listed(&ended, get, namespace)?;
         get::show(get, namespace, list, output)?;
         return Ok(answer);
     }
@@ -173,20 +175,30 @@ fn node_name(args: &Args, objects: &kube::Objects) -> Result<String, Failure> {
     })
 }
 
-fn listed(ended: &Ended, what: What) -> Result<List<Value>, Failure> {
-    let Some(snapshot) = ended.snapshot() else {
+fn listed(ended: &Ended, get: &Get, namespace: Option<&str>) -> Result<List<Value>, Failure> {
+    let wanted = get::connections(get, namespace)?;
+    let (Some(snapshot), Some(switch)) = (ended.snapshot(), ended.replayer.switch()) else {
         return Err(Failure::Negative("the switch has not begun there".to_owned()));
     };
     let names = ended.directory();
     let failed = |error: serde_json::Error| Failure::Negative(error.to_string());
-    let list = match what {
+    let tables = switch.tables();
+    let list = match get.what {
         What::Ports => serde_json::to_value(List::new(snapshot.ports(&names, &[]))),
         What::Fdb => serde_json::to_value(List::new(snapshot.fdb(&names))),
         What::Routes => serde_json::to_value(List::new(snapshot.routes(&names))),
         What::Neighbors => serde_json::to_value(List::new(snapshot.neighbors(&names))),
         What::Drops => serde_json::to_value(List::new(snapshot.drops(&names))),
         What::Counters => serde_json::to_value(List::new(snapshot.counters(&names))),
-        What::Leases | What::Recordings | What::Triggers => {
+        What::Conntrack => {
+            let found = connections::at_rest(&wanted, tables, &names);
+            let refused =
+                |failure: Refused| Failure::Usage(failure.error.message, failure.error.hint);
+            serde_json::to_value(found.map_err(refused)?)
+        }
+        What::Services => serde_json::to_value(services::services_at_rest(tables)),
+        What::Backends => serde_json::to_value(services::backends_at_rest(tables)),
+        what @ (What::Leases | What::Recordings | What::Triggers) => {
             let name = get::name(what);
             return Err(Failure::Usage(
                 format!("{name} are the daemon's, not the switch's: no recording has them"),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::output::{Rows, Tone, age};
 use crate::admin::objects::{
-    Counter, Drop, FdbEntry, Lease, Neighbor, Port, Recording, Route, Trigger,
+    Backend, Connection, Counter, Drop, FdbEntry, Lease, Neighbor, Port, Recording, Route, Service,
+    Trigger,
 };
 
 /// An object that is a row of a table.
@@ -182,6 +183,111 @@ impl Row for Lease {
     }
 }
 
+impl Row for Connection {
+    const HEADER: (&'static [&'static str], usize) = (
+        &[
+            "PROTO",
+            "STATE",
+            "SOURCE",
+            "DESTINATION",
+            "BACKEND",
+            "TRANSLATED SOURCE",
+            "SERVICE",
+            "EXPIRES",
+            "FROM",
+            "TO",
+        ],
+        8,
+    );
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.protocol.clone(),
+            self.state.clone(),
+            self.source.clone(),
+            self.destination.clone(),
+            optional(self.backend.as_ref()),
+            optional(self.translated_source.as_ref()),
+            optional(self.service.as_ref()),
+            aged(Some(self.expires_seconds)),
+            self.from.clone(),
+            self.to.clone(),
+        ]
+    }
+}
+
+impl Row for Service {
+    const HEADER: (&'static [&'static str], usize) = (
+        &[
+            "SERVICE",
+            "PROTO",
+            "FRONTENDS",
+            "METHOD",
+            "AFFINITY",
+            "BACKENDS",
+            "REFUSED",
+            "LOCAL",
+            "LOCAL BACKENDS",
+            "ALLOWED",
+            "ID",
+        ],
+        7,
+    );
+
+    fn cells(&self) -> Vec<String> {
+        let asked: Vec<_> =
+            self.frontends.iter().map(|frontend| frontend.address.clone()).collect();
+        let local = match (self.internal_local, self.external_local) {
+            (false, false) => "-",
+            (true, false) => "internal",
+            (false, true) => "external",
+            (true, true) => "internal,external",
+        };
+        vec![
+            self.name.clone(),
+            self.protocol.clone(),
+            listed(&asked),
+            self.method.clone(),
+            aged(self.affinity_seconds),
+            format!("{}/{}", self.usable, self.backends),
+            self.refused.to_string(),
+            local.to_owned(),
+            self.usable_local.to_string(),
+            listed(&self.source_ranges),
+            self.id.to_string(),
+        ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.usable == 0 { Tone::Warning } else { Tone::Plain }
+    }
+}
+
+impl Row for Backend {
+    const HEADER: (&'static [&'static str], usize) = (
+        &["SERVICE", "PROTO", "ADDRESS", "WHERE", "STATE", "WEIGHT", "ACTIVE", "TOTAL", "USABLE"],
+        8,
+    );
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.service.clone(),
+            self.protocol.clone(),
+            self.address.clone(),
+            self.r#where.clone(),
+            self.state.clone(),
+            self.weight.to_string(),
+            self.active.to_string(),
+            self.total.to_string(),
+            yes(self.usable),
+        ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.state == "ready" { Tone::Plain } else { Tone::Warning }
+    }
+}
+
 impl Row for Recording {
     const HEADER: (&'static [&'static str], usize) =
         (&["AGE", "RULE", "COVERS", "PACKETS", "SIZE", "PATH", "TIME", "EVENT"], 6);
@@ -264,4 +370,81 @@ fn optional(value: Option<&String>) -> String {
 
 fn aged(seconds: Option<u64>) -> String {
     seconds.map_or_else(|| "-".to_owned(), |seconds| age(Duration::from_secs(seconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::objects::Frontend;
+
+    fn lines<T: Row>(item: &T) -> Vec<String> {
+        let table = rows(std::slice::from_ref(item), false);
+        table.lines().into_iter().map(|(_, line)| line).collect()
+    }
+
+    #[test]
+    fn translations_are_seen_at_a_glance() {
+        let connection = Connection {
+            protocol: "tcp".into(),
+            state: "ESTABLISHED".into(),
+            source: "10.1.0.2:40000".into(),
+            destination: "10.96.0.10:80".into(),
+            backend: Some("10.1.0.3:8080".into()),
+            service: Some("demo/web".into()),
+            expires_seconds: 7_300,
+            from: "pod/demo/a".into(),
+            ..Connection::default()
+        };
+        assert_eq!(
+            lines(&connection),
+            [
+                "PROTO   STATE         SOURCE           DESTINATION     BACKEND         \
+                 TRANSLATED SOURCE   SERVICE    EXPIRES",
+                "tcp     ESTABLISHED   10.1.0.2:40000   10.96.0.10:80   10.1.0.3:8080   \
+                 -                   demo/web   2h1m",
+            ]
+        );
+    }
+
+    #[test]
+    fn services_and_backends_have_their_columns() {
+        let frontend = |address: &str| Frontend { address: address.into(), ..Frontend::default() };
+        let service = Service {
+            name: "demo/web".into(),
+            protocol: "tcp".into(),
+            frontends: vec![frontend("10.96.0.10:80"), frontend("node:30080")],
+            method: "random".into(),
+            backends: 3,
+            usable: 2,
+            refused: 5,
+            ..Service::default()
+        };
+        assert_eq!(
+            lines(&service),
+            [
+                "SERVICE    PROTO   FRONTENDS                  METHOD   AFFINITY   BACKENDS   REFUSED",
+                "demo/web   tcp     10.96.0.10:80,node:30080   random   -          2/3        5",
+            ]
+        );
+        assert_eq!(service.tone(), Tone::Plain);
+        assert_eq!(Service::default().tone(), Tone::Warning);
+        let backend = Backend {
+            service: "demo/web".into(),
+            protocol: "tcp".into(),
+            address: "10.1.0.3:8080".into(),
+            r#where: "local".into(),
+            state: "ready".into(),
+            weight: 1,
+            active: 2,
+            total: 3,
+            ..Backend::default()
+        };
+        assert_eq!(
+            lines(&backend),
+            [
+                "SERVICE    PROTO   ADDRESS         WHERE   STATE   WEIGHT   ACTIVE   TOTAL",
+                "demo/web   tcp     10.1.0.3:8080   local   ready   1        2        3",
+            ]
+        );
+    }
 }

@@ -15,12 +15,12 @@ use stack::wire::Mac;
 use stack::{DropReason, Hop, PortId, Verdict};
 
 use super::show::{each, put_in};
-use super::{Ended, Stop, Watch, directory};
+use super::{Ended, Stop, Watch, directory, services};
 use crate::admin::objects::{self, Drop, FdbEntry, Kind, Neighbor, Port, Route};
 use crate::admin::snapshot::{Snapshot, name_of};
 use crate::admin::trace::{hops, passed, verdict};
 use crate::capture::session::Observed;
-use crate::directory::Directory;
+use crate::directory::{Directory, Named};
 use crate::utc::rfc3339;
 
 /// `hopctl explain packet ID -o json`.
@@ -103,7 +103,8 @@ pub fn explain(ended: &Ended, number: u64) -> Option<Explanation> {
     let mut found = None;
     each(&ended.replayer, put_in(&ended.replayer).as_ref(), |walk| {
         if walk.trace.number == number {
-            let explained = of(walk, &snapshot, &names);
+            let named = Named { ports: &names, services: services(&ended.replayer) };
+            let explained = of(walk, &snapshot, &named);
             let (record, time) = (hit.record, rfc3339(hit.utc));
             found = Some(Explanation { record, time, ..explained });
         }
@@ -111,7 +112,8 @@ pub fn explain(ended: &Ended, number: u64) -> Option<Explanation> {
     found
 }
 
-fn of(walk: &Observed<'_>, snapshot: &Snapshot, names: &Directory) -> Explanation {
+fn of(walk: &Observed<'_>, snapshot: &Snapshot, named: &Named<'_>) -> Explanation {
+    let names = named.ports;
     let (trace, window) = (walk.trace, window(walk));
     let ingress = name_of(trace.ingress, names);
     let drop = dropped(&trace.verdict).and_then(|reason| {
@@ -124,7 +126,7 @@ fn of(walk: &Observed<'_>, snapshot: &Snapshot, names: &Directory) -> Explanatio
         what: what(window),
         passed: passed(&trace.verdict),
         verdict: verdict(&trace.verdict, names),
-        hops: hops(trace, window, names),
+        hops: hops(trace, window, named),
         drop,
         lookups: lookups(walk, snapshot, names),
         ..Explanation::default()

@@ -13,9 +13,10 @@ use recording::breakpoint::{Breakpoint, Moment};
 use recording::summary::Summary;
 use recording::{Cause, Divergence, Done, Ending, Limit, Problem, Replayer, Turn};
 use stack::Switch;
+use stack::table::service::Services;
 
 use crate::admin::snapshot::Snapshot;
-use crate::directory::{Directory, Label};
+use crate::directory::{Directory, Label, Named};
 
 pub mod explain;
 pub mod objects;
@@ -230,7 +231,8 @@ fn seen(replayer: &Replayer, done: &Done, options: &Options, summary: &mut Summa
     let mut hit = Hit { record: done.number, utc, what: replayer.describe(), ..Hit::default() };
     if let Some(trace) = trace {
         hit.walk = trace.number;
-        let names = directory(replayer);
+        let ports = directory(replayer);
+        let names = Named { ports: &ports, services: services(replayer) };
         let frame = show::put_in(replayer);
         show::each(replayer, frame.as_ref(), |walk| {
             if walk.trace.number == trace.number {
@@ -242,7 +244,7 @@ fn seen(replayer: &Replayer, done: &Done, options: &Options, summary: &mut Summa
 }
 
 /// The hops of a walk as lines.
-fn lines(trace: &stack::Trace, window: &[u8], names: &Directory) -> Vec<String> {
+fn lines(trace: &stack::Trace, window: &[u8], names: &Named<'_>) -> Vec<String> {
     let line = |hop| {
         let mut line = String::new();
         // Writing into a String cannot fail.
@@ -281,6 +283,11 @@ pub fn directory(replayer: &Replayer) -> Directory {
     let labels = replayer.names().iter();
     let ports = labels.filter_map(|(port, name)| Some((*port, Label::read(name)?))).collect();
     Directory { ports, ..Directory::default() }
+}
+
+/// The Services at that moment.
+fn services(replayer: &Replayer) -> Option<&Services> {
+    Some(replayer.switch()?.tables().services())
 }
 
 /// A directory that can be replaced while others look.
