@@ -422,7 +422,8 @@ mod tests {
         assert_eq!(
             lines(&service),
             [
-                "SERVICE    PROTO   FRONTENDS                  METHOD   AFFINITY   BACKENDS   REFUSED",
+                "SERVICE    PROTO   FRONTENDS                  METHOD   AFFINITY   BACKENDS   \
+                 REFUSED",
                 "demo/web   tcp     10.96.0.10:80,node:30080   random   -          2/3        5",
             ]
         );

@@ -1,3 +1,5 @@
+//! Which connections are listed, in which order, and how they look; of a real switch.
+
 use smoltcp::wire::{IpCidr, Ipv4Address, Ipv4Cidr};
 use stack::config::{Change, Method, ServiceConfig};
 use stack::wire::build::flags;

@@ -1,3 +1,5 @@
+//! How Services and backends look in the lists.
+
 use stack::Duration;
 use stack::config::{Method, ServiceConfig};
 use stack::table::service::{Load, Refused};
