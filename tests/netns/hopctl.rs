@@ -140,7 +140,7 @@ const ANSWERED: [Case; 25] = [
     (&["trace", "default/a", "10.244.1.99", "-o", "yaml"], 1, "passed: false", ""),
     (&["trace", "default/a", "default/none"], 2, "", "no pod default/none"),
     (&["trace", "10.244.1.1", "default/a"], 2, "", "which only answers"),
-    (&["trace", "default/a", "svc/default/x"], 2, "", "knows no Services"),
+    (&["trace", "default/a", "svc/default/x"], 2, "", "no Service of this name"),
     (&["trace", "default/a", "10.244.1.9", "-6"], 2, "", "no IPv6 addresses in common"),
     (&["trace", "default/a"], 2, "", "<TO>"),
     (&["trace", "default/a", "node", "--tcp", "80", "--icmp"], 2, "", "cannot be used with"),

@@ -4,7 +4,7 @@
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 use stack::config::link_local;
 use stack::wire::build::{Link, flags, solicited_node_mac};
-use stack::{Config, PortConfig, PortId, PortKind};
+use stack::{Config, FrontendKind, PortConfig, PortId, PortKind, ServiceConfig};
 
 use super::objects::{Protocol, TraceRequest};
 use super::reply::Failure;
@@ -68,6 +68,29 @@ pub fn probe(config: &Config, names: &Directory, request: &TraceRequest) -> Resu
     Ok(Probe { ingress: ingress.id, source, destination, frame })
 }
 
+/// A Service by namespace and name: its cluster addresses.
+fn service_party<'a>(
+    config: &Config,
+    name: &'a str,
+    service: &str,
+) -> Result<Party<'a>, Failure> {
+    let is_meant = |known: &&ServiceConfig| {
+        known.name == service || known.name.rsplit_once(':').is_some_and(|(it, _)| it == service)
+    };
+    let frontends = config.services.iter().filter(is_meant).flat_map(|known| &known.frontends);
+    let of_cluster = frontends.filter(|it| it.kind == FrontendKind::ClusterIp);
+    let mut addresses: Vec<IpAddress> = of_cluster.filter_map(|it| it.address).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(Failure::missing(
+            format!("{name}: no Service of this name has a cluster address"),
+            "hopctl get services",
+        ));
+    }
+    Ok(Party { name, port: None, addresses })
+}
+
 fn party<'a>(config: &'a Config, names: &Directory, name: &'a str) -> Result<Party<'a>, Failure> {
     let by_id = |id: PortId| config.ports.iter().find(|port| port.id == id);
     if let Ok(address) = name.parse::<IpAddress>() {
@@ -78,11 +101,8 @@ fn party<'a>(config: &'a Config, names: &Directory, name: &'a str) -> Result<Par
         let port = config.ports.iter().find(|port| port.kind == PortKind::Host);
         return Ok(Party { name, port, addresses: config.node.addresses.clone() });
     }
-    if name.starts_with("svc/") {
-        return Err(Failure::request(
-            format!("{name}: this switch knows no Services"),
-            "name a pod (NS/POD), node, or an address",
-        ));
+    if let Some(service) = name.strip_prefix("svc/") {
+        return service_party(config, name, service);
     }
     let Some((namespace, pod)) = name.split_once('/') else {
         return Err(Failure::request(

@@ -323,7 +323,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
     let cases = [
         ("/v1/trace", json!({"from": "demo/zz", "to": "node"}), "no pod demo/zz"),
         ("/v1/trace", json!({"from": "web", "to": "node"}), "web: neither"),
-        ("/v1/trace", json!({"from": "demo/a", "to": "svc/demo/x"}), "no Services"),
+        ("/v1/trace", json!({"from": "demo/a", "to": "svc/demo/x"}), "no Service of this name"),
         ("/v1/trace", json!({"from": "10.1.0.1", "to": "demo/a"}), "only answers"),
         ("/v1/trace", json!({"from": "demo/a", "to": "fd00:1::3", "family": 4}), "no IPv4"),
         ("/v1/trace", json!({"from": "demo/a"}), "missing field `to`"),
