@@ -6,23 +6,22 @@
 //!   192.0.2.1          192.0.2.11                  └─ eth0 pod (backend)   VIPs 10.96.0.N
 //! ```
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::process::Command;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use lab::lan::{ADDRESS4, ADDRESS6};
 use lab::manifest::{self, NodeObject};
 use lab::pod::{lab_run, lab_serve};
 use lab::process::Process;
-use lab::{Namespace, NodeSpec, Pod, binaries};
+use lab::{Namespace, NodeSpec, Pod, binaries, counters};
 use serde_json::{Value, json};
 
-use crate::errors::shows;
-use crate::node::{peers, session};
+use crate::node::peers;
 use crate::pods::at;
-use crate::worker::{replace, resets, worker};
 use crate::{KINDS, World};
+
+mod egress;
+mod lasting;
 
 /// What a masqueraded client looks like to a pod.
 const GATEWAYS: [&str; 2] = ["10.244.1.1", "fd00:10:244:1::1"];
@@ -64,33 +63,36 @@ fn to(address: &str, l4_port: u16) -> String {
     at(address.parse().unwrap(), l4_port)
 }
 
-/// Writes a Service of that number; `policy` is that of outside traffic, of one with node ports.
-fn publish(world: &World, name: &str, number: u8, policy: Option<&str>) {
-    let ports: Vec<Value> = PORTS
-        .iter()
-        .map(|(name, protocol, l4_port, target, node_port)| {
-            let mut one = json!({
-                "name": name, "protocol": protocol, "port": l4_port, "targetPort": target,
-            });
-            if policy.is_some() {
-                one["nodePort"] = json!(node_port);
-            }
-            one
-        })
-        .collect();
+/// The part of a Service's `spec` that gives it node ports, with that policy for the outside.
+fn node_ports(policy: &str) -> Value {
+    json!({"type": "NodePort", "externalTrafficPolicy": policy})
+}
+
+/// A Service of that number; `more` is put into its `spec`. One of a type has node ports.
+fn service(name: &str, number: u8, more: &Value) -> Value {
+    let ports = PORTS.map(|(name, protocol, l4_port, target, node_port)| {
+        let mut one =
+            json!({"name": name, "protocol": protocol, "port": l4_port, "targetPort": target});
+        if more["type"].is_string() {
+            one["nodePort"] = json!(node_port);
+        }
+        one
+    });
     let mut spec = json!({
-        "type": "ClusterIP", "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"],
+        "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"],
         "clusterIP": vips(number)[0], "clusterIPs": vips(number), "ports": ports,
     });
-    if let Some(policy) = policy {
-        spec["type"] = json!("NodePort");
-        spec["externalTrafficPolicy"] = json!(policy);
+    for (key, value) in more.as_object().into_iter().flatten() {
+        spec[key] = value.clone();
     }
-    let object = json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": name, "namespace": "default"}, "spec": spec,
-    });
-    manifest::write(&world.manifests(), &format!("service-{name}"), &object).unwrap();
+    let metadata = json!({"name": name, "namespace": "default"});
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+}
+
+/// Writes a Service.
+fn publish(world: &World, service: &Value) {
+    let name = service["metadata"]["name"].as_str().unwrap();
+    manifest::write(&world.manifests(), &format!("service-{name}"), service).unwrap();
 }
 
 /// Writes the EndpointSlices of a Service, with those addresses on that node.
@@ -135,12 +137,16 @@ fn told(world: &World, number: u8, said: &str) {
     }
 }
 
-/// A Service whose backends are those pods, as soon as it is served.
-fn serving(world: &World, name: &str, number: u8, pods: &[&Pod], policy: Option<&str>) {
-    let addresses: Vec<IpAddr> = pods.iter().flat_map(|pod| pod.addresses()).collect();
-    publish(world, name, number, policy);
-    lead(world, name, &addresses, world.name());
-    told(world, number, "forward to pod/default/");
+/// The addresses of pods.
+fn addresses(pods: &[&Pod]) -> Vec<IpAddr> {
+    pods.iter().flat_map(|pod| pod.addresses()).collect()
+}
+
+/// A Service of that number whose backends are those pods, as soon as it is served.
+fn serving(world: &World, number: u8, pods: &[&Pod], more: &Value) {
+    publish(world, &service("web", number, more));
+    lead(world, "web", &addresses(pods), world.name());
+    told(world, number, &format!(", of {}\n", pods.len()));
 }
 
 /// The servers of a backend.
@@ -199,7 +205,7 @@ fn pods_and_the_node_reach_a_vip_and_pods_are_seen_as_they_are() {
         let world = world(kind);
         let [client, server] = world.pods(["client", "server"]);
         let backend = servers(&server);
-        serving(&world, "web", 10, &[&server], None);
+        serving(&world, 10, &[&server], &json!({}));
         for (family, vip) in vips(10).iter().enumerate() {
             let own = client.addresses()[family].to_string();
             seen_as((&client, vip), at_vip, &backend, &own);
@@ -222,7 +228,7 @@ fn node_ports_serve_the_node_pods_and_the_outside() {
         let world = world("tap");
         let [client, server] = world.pods(["client", "server"]);
         let backend = servers(&server);
-        serving(&world, "shop", number, &[&server], Some(policy));
+        serving(&world, number, &[&server], &node_ports(policy));
         let outside = &world.lan().netns;
         let is_local = policy == "Local";
         for (family, address) in NODE.into_iter().enumerate() {
@@ -260,6 +266,28 @@ fn refused(from: &Namespace, address: &str, of: impl Fn(usize) -> u16) {
     }
 }
 
+/// A socket of that namespace, connected.
+fn socket(from: &Namespace, peer: SocketAddr) -> UdpSocket {
+    let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = from.within(|| UdpSocket::bind(any).unwrap()).unwrap();
+    socket.connect(peer).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// TCP and UDP are neither answered nor refused.
+#[track_caller]
+fn unanswered(from: &Namespace, address: &str, of: impl Fn(usize) -> u16) {
+    let page = format!("http://{}/", to(address, of(0)));
+    let output = from.attempt("curl", &["-gsS", "--max-time", "1", &page], PATIENCE).unwrap();
+    assert_eq!(output.code, Some(28), "it times out: {output:?}");
+    let udp = socket(from, to(address, of(1)).parse().unwrap());
+    udp.set_read_timeout(Some(AT_ONCE)).unwrap();
+    udp.send(b"question").unwrap();
+    let error = udp.recv(&mut [0; 16]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+}
+
 #[test]
 fn without_backends_clients_are_refused_and_without_local_ones_they_wait() {
     let world = world("tap");
@@ -267,8 +295,8 @@ fn without_backends_clients_are_refused_and_without_local_ones_they_wait() {
     manifest::write(&world.manifests(), "node-node2", &NodeObject::to_json(&far)).unwrap();
     let [client, server] = world.pods(["client", "server"]);
     let _backend = servers(&server);
-    publish(&world, "empty", 30, Some("Cluster"));
-    serving(&world, "web", 31, &[&server], None);
+    publish(&world, &service("empty", 30, &node_ports("Cluster")));
+    serving(&world, 31, &[&server], &json!({}));
     let outside = &world.lan().netns;
     for (family, address) in NODE.into_iter().enumerate() {
         for from in [&*client, &world.netns] {
@@ -279,43 +307,24 @@ fn without_backends_clients_are_refused_and_without_local_ones_they_wait() {
         }
         refused(outside, address, at_node);
     }
-    publish(&world, "empty", 30, Some("Local"));
+    publish(&world, &service("empty", 30, &node_ports("Local")));
     let remote = ["10.244.2.9".parse().unwrap(), "fd00:10:244:2::9".parse().unwrap()];
     lead(&world, "empty", &remote, "node2");
-    std::thread::sleep(AT_ONCE);
+    told(&world, 30, ", of 1\n");
     for address in NODE {
-        let url = format!("http://{}/", to(address, at_node(0)));
-        let args = ["-gsS", "--max-time", "2", &url];
-        let output = outside.attempt("curl", &args, PATIENCE).unwrap();
-        assert_eq!(output.code, Some(28), "it times out: {output:?}");
+        unanswered(outside, address, at_node);
     }
-    world.settle(&["ServiceNoBackend", "ServicePortUnknown", "host:ServiceNoneLocal"]);
-}
-
-#[test]
-fn pods_reach_the_outside_as_the_node() {
-    for kind in KINDS {
-        let world = world(kind);
-        let [pod] = world.pods(["a"]);
-        let host = servers(&world.lan().netns);
-        for (family, address) in OUTSIDE.into_iter().enumerate() {
-            seen_as((&pod, address), |index| PORTS[index].3, &host, NODE[family]);
-            pod.run("ping", &["-c", "3", "-i", "0.05", "-W", "2", address]).unwrap();
-            pod.lab(&["tcp-send", "--to", &to(address, 7001), "--bytes", BYTES]).unwrap();
-            for (program, args) in [
-                ("traceroute", &["-n", "-q", "1", "-w", "2", address][..]),
-                ("traceroute", &["-n", "-I", "-q", "1", "-w", "2", address]),
-                ("tracepath", &["-n", address]),
-            ] {
-                let output = pod.run(program, args).unwrap().stdout;
-                let hops = [GATEWAYS[family], NODE[family], address];
-                for (number, hop) in (1..).zip(hops) {
-                    assert!(shows(&output, number, hop), "{program}: hop {number}: {output}");
-                }
-            }
-        }
-        world.settle(&["HopLimitExceeded"]);
+    for number in ["10.96.0.99", "fd00:96::99"] {
+        unanswered(&client, number, at_vip);
     }
+    let ports = world.settle(&[
+        "ServiceNoBackend",
+        "ServicePortUnknown",
+        "ServiceNoneLocal",
+        "ServiceAddressUnallocated",
+    ]);
+    assert!(counters::drops(&ports, "host", "ServiceNoneLocal") >= 4);
+    assert!(counters::drops(&ports, "pod/default/client", "ServiceAddressUnallocated") >= 4);
 }
 
 #[test]
@@ -323,7 +332,7 @@ fn listeners_among_the_node_ports_keep_answering() {
     let world = world("tap");
     let [client, server] = world.pods(["client", "server"]);
     let _backend = servers(&server);
-    serving(&world, "shop", 40, &[&server], Some("Cluster"));
+    serving(&world, 40, &[&server], &node_ports("Cluster"));
     let udp = lab_serve(&world.netns, &["udp-echo", "--listen", "[::]:31000"]).unwrap();
     let _tcp = lab_serve(&world.netns, &["http", "--listen", "[::]:31000"]).unwrap();
     for (family, address) in NODE.into_iter().enumerate() {
@@ -342,141 +351,95 @@ fn listeners_among_the_node_ports_keep_answering() {
     world.settle(&[]);
 }
 
-/// A socket of that namespace, connected.
-fn socket(from: &Namespace, peer: SocketAddr) -> UdpSocket {
-    let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = from.within(|| UdpSocket::bind(any).unwrap()).unwrap();
-    socket.connect(peer).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket
-}
-
-/// A session with one of the listeners, its banner read.
-struct Shell {
-    stream: TcpStream,
-    lines: u32,
-}
-
-impl Shell {
-    fn open(from: &Namespace, peer: SocketAddr) -> Self {
-        let stream = from.within(|| TcpStream::connect_timeout(&peer, PATIENCE).unwrap()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut shell = Self { stream, lines: 0 };
-        assert_eq!(shell.answer(), "SSH-2.0-lab");
-        shell
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while line.last() != Some(&b'\n') {
-            self.stream.read_exact(&mut byte).unwrap();
-            line.push(byte[0]);
+#[test]
+fn a_backend_on_the_nodes_own_address() {
+    for kind in KINDS {
+        let world = world(kind);
+        let [client] = world.pods(["client"]);
+        let backend = servers(&world.netns);
+        publish(&world, &service("own", 80, &node_ports("Cluster")));
+        let addresses = NODE.map(|address| address.parse().unwrap());
+        lead(&world, "own", &addresses, world.name());
+        told(&world, 80, "forward to host");
+        for (family, vip) in vips(80).iter().enumerate() {
+            let (node, own) = (NODE[family], client.addresses()[family].to_string());
+            seen_as((&client, vip), at_vip, &backend, &own);
+            seen_as((&client, node), at_node, &backend, &own);
+            seen_as((&world.netns, vip), at_vip, &backend, node);
+            seen_as((&world.netns, node), at_node, &backend, node);
+            seen_as((&world.lan().netns, node), at_node, &backend, node);
+            for (from, bulk) in [
+                (&*client, to(vip, at_vip(2))),
+                (&world.netns, to(vip, at_vip(2))),
+                (&world.lan().netns, to(node, at_node(2))),
+            ] {
+                lab_run(from, &["tcp-send", "--to", &bulk, "--bytes", BYTES]).unwrap();
+            }
         }
-        String::from_utf8(line).unwrap().trim_end().to_owned()
+        world.settle(&[]);
     }
-
-    /// One line, and its answer with the number that the connection is at.
-    fn says(&mut self) {
-        self.lines += 1;
-        self.stream.write_all(b"here\n").unwrap();
-        assert_eq!(self.answer(), format!("{} here", self.lines));
-    }
-}
-
-/// Which of the backends has seen one client more since.
-fn came(before: &[usize], now: &[usize]) -> usize {
-    let more: Vec<usize> = (0..before.len()).filter(|index| now[*index] > before[*index]).collect();
-    assert_eq!(more.len(), 1, "{before:?}, {now:?}");
-    more[0]
 }
 
 #[test]
-fn a_backend_that_is_no_longer_one_keeps_its_connections_and_gets_no_new_ones() {
+fn what_a_backend_itself_refuses_is_refused_by_the_vip() {
     let world = world("tap");
-    let [client, one, other] = world.pods(["client", "one", "other"]);
-    let pods = [&one, &other];
-    let backends = pods.map(|pod| servers(pod));
-    let echoes = || backends.each_ref().map(|backend| peers(&backend.echo).len());
-    let shells = || backends.each_ref().map(|backend| peers(&backend.shell).len());
-    for (family, vip) in vips(50).iter().enumerate() {
-        serving(&world, "pair", 50, &pods, None);
-        let told_of = |pod: &Pod| format!("forward to pod/{}", pod.reference());
-        let before = echoes();
-        let peer = |index| to(vip, at_vip(index)).parse().unwrap();
-        let udp = socket(&client, peer(1));
-        let ask = |text: &[u8]| {
-            udp.send(text).unwrap();
-            let mut answer = [0; 16];
-            let length = udp.recv(&mut answer).unwrap();
-            assert_eq!(&answer[..length], text);
-        };
-        ask(b"first");
-        ask(b"second");
-        let left = came(&before, &echoes());
-        let stays = 1 - left;
-        // Sessions until both have one.
-        let mut old: Vec<(usize, Shell)> = Vec::new();
-        while !(0..2).all(|wanted| old.iter().any(|(index, _)| *index == wanted)) {
-            assert!(old.len() < 64, "all go to one");
-            let before = shells();
-            let shell = Shell::open(&client, peer(3));
-            old.push((came(&before, &shells()), shell));
+    let [client, server] = world.pods(["client", "server"]);
+    // Nobody listens there.
+    serving(&world, 90, &[&server], &node_ports("Cluster"));
+    for (family, vip) in vips(90).iter().enumerate() {
+        for from in [&*client, &server, &world.netns] {
+            refused(from, vip, at_vip);
         }
-        lead(&world, "pair", &pods[stays].addresses(), world.name());
-        told(&world, 50, &told_of(pods[stays]));
-        // A trace may have gone there before.
-        std::thread::sleep(AT_ONCE);
-        let before = echoes();
-        ask(b"third");
-        assert_eq!(came(&before, &echoes()), stays, "family {family}: the next datagram");
-        let before = shells();
-        let new: Vec<Shell> = (0..8).map(|_| Shell::open(&client, peer(3))).collect();
-        assert_eq!(came(&before, &shells()), stays, "family {family}: new connections");
-        old.iter_mut().for_each(|(_, shell)| shell.says());
-        old.iter_mut().for_each(|(_, shell)| shell.says());
-        drop(new);
+        refused(&world.lan().netns, NODE[family], at_node);
     }
     world.settle(&[]);
 }
 
 #[test]
-fn workers_that_are_killed_cost_no_translated_connection() {
-    for kind in KINDS {
-        let world = world(kind);
-        let [client, server] = world.pods(["client", "server"]);
-        let _backend = servers(&server);
-        let outside = &world.lan().netns;
-        let _host = servers(outside);
-        serving(&world, "shop", 60, &[&server], Some("Cluster"));
-        let mut ways: Vec<(&Namespace, String)> = Vec::new();
-        for family in 0..2 {
-            let vip = &vips(60)[family];
-            ways.push((&client, to(vip, at_vip(3))));
-            ways.push((&server, to(vip, at_vip(3))));
-            ways.push((&world.netns, to(vip, at_vip(3))));
-            ways.push((outside, to(NODE[family], at_node(3))));
-            ways.push((&client, to(OUTSIDE[family], PORTS[3].3)));
-        }
-        let places = [&*client, &server, &world.netns, outside];
-        let before = places.map(resets);
-        let sessions: Vec<Process> = ways.iter().map(|(from, to)| session(from, to)).collect();
-        let vip = &vips(60)[0];
-        let echo = format!("{}:{}", vip, at_vip(1));
-        let mut command = Command::new(binaries::lab().unwrap());
-        command.args(["udp-rr", "--to", &echo, "--size", "64", "--count", "3000"]);
-        command.args(["--again-ms", "200"]);
-        let echo = client.spawn(command).unwrap();
-        let mut pid = worker(&world);
-        for _ in 0..3 {
-            std::thread::sleep(Duration::from_millis(700));
-            pid = replace(&world, pid);
-        }
-        for session in sessions {
-            session.finish(Duration::from_secs(30)).unwrap().success().unwrap();
-        }
-        echo.finish(Duration::from_secs(30)).unwrap().success().unwrap();
-        assert_eq!(places.map(resets), before, "{kind}: resets");
-        world.settle(&["ConfigurationPending"]);
+fn the_outside_may_route_to_vips() {
+    let world = world("tap");
+    let [server] = world.pods(["server"]);
+    let backend = servers(&server);
+    serving(&world, 100, &[&server], &json!({}));
+    let outside = &world.lan().netns;
+    for (family, range) in ["10.96.0.0/16", "fd00:96::/112"].into_iter().enumerate() {
+        outside.ip(&["route", "add", range, "via", NODE[family]]).unwrap();
+        seen_as((outside, &vips(100)[family]), at_vip, &backend, GATEWAYS[family]);
     }
+    world.settle(&[]);
+}
+
+#[test]
+fn addresses_beside_the_vip_serve_whom_they_may() {
+    let world = world("tap");
+    let [client, server] = world.pods(["client", "server"]);
+    let backend = servers(&server);
+    let outside = &world.lan().netns;
+    let (balanced, external) =
+        (["203.0.113.10", "2001:db8:9::10"], ["203.0.113.20", "2001:db8:9::20"]);
+    let ranges = OUTSIDE
+        .map(|address| format!("{address}/{}", if address.contains(':') { 128 } else { 32 }));
+    let mut made = service(
+        "web",
+        110,
+        &json!({
+            "type": "LoadBalancer", "loadBalancerSourceRanges": ranges, "externalIPs": external,
+        }),
+    );
+    made["status"] = json!({"loadBalancer": {"ingress": balanced.map(|ip| json!({"ip": ip}))}});
+    publish(&world, &made);
+    lead(&world, "web", &addresses(&[&server]), world.name());
+    told(&world, 110, ", of 1\n");
+    for (family, node) in NODE.into_iter().enumerate() {
+        outside
+            .ip(&["route", "add", ["203.0.113.0/24", "2001:db8:9::/64"][family], "via", node])
+            .unwrap();
+        let gateway = GATEWAYS[family];
+        seen_as((outside, balanced[family]), at_vip, &backend, gateway);
+        unanswered(&client, balanced[family], at_vip);
+        for from in [outside, &*client, &world.netns] {
+            seen_as((from, external[family]), at_vip, &backend, gateway);
+        }
+    }
+    world.settle(&["pod/default/client:ServiceSourceRefused"]);
 }

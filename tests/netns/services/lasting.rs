@@ -1,0 +1,203 @@
+//! Connections with Services, and what happens to them when backends, workers or daemons go.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use lab::process::Process;
+use lab::{Namespace, binaries};
+use serde_json::json;
+
+use super::{
+    NODE, OUTSIDE, PATIENCE, PORTS, addresses, at_node, at_vip, lead, node_ports, servers, serving,
+    socket, to, told, vips, world,
+};
+use crate::KINDS;
+use crate::node::{peers, session};
+use crate::worker::{replace, resets, worker};
+
+/// A session with one of the listeners, its banner read.
+struct Shell {
+    stream: TcpStream,
+    lines: u32,
+}
+
+impl Shell {
+    fn open(from: &Namespace, peer: SocketAddr) -> Self {
+        let stream = from.within(|| TcpStream::connect_timeout(&peer, PATIENCE).unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut shell = Self { stream, lines: 0 };
+        assert_eq!(shell.answer(), "SSH-2.0-lab");
+        shell
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while line.last() != Some(&b'\n') {
+            self.stream.read_exact(&mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap().trim_end().to_owned()
+    }
+
+    /// One line, and its answer with the number that the connection is at.
+    fn says(&mut self) {
+        self.lines += 1;
+        self.stream.write_all(b"here\n").unwrap();
+        assert_eq!(self.answer(), format!("{} here", self.lines));
+    }
+}
+
+/// Which of the backends has seen one client more since.
+fn came(before: &[usize], now: &[usize]) -> usize {
+    let more: Vec<usize> = (0..before.len()).filter(|index| now[*index] > before[*index]).collect();
+    assert_eq!(more.len(), 1, "{before:?}, {now:?}");
+    more[0]
+}
+
+#[test]
+fn a_backend_that_is_no_longer_one_keeps_its_connections_and_gets_no_new_ones() {
+    let world = world("tap");
+    let [client, one, other] = world.pods(["client", "one", "other"]);
+    let pods = [&one, &other];
+    let backends = pods.map(|pod| servers(pod));
+    let echoes = || backends.each_ref().map(|backend| peers(&backend.echo).len());
+    let shells = || backends.each_ref().map(|backend| peers(&backend.shell).len());
+    for (family, vip) in vips(50).iter().enumerate() {
+        serving(&world, 50, &pods, &json!({}));
+        let before = echoes();
+        let peer = |index| to(vip, at_vip(index)).parse().unwrap();
+        let udp = socket(&client, peer(1));
+        let ask = |text: &[u8]| {
+            udp.send(text).unwrap();
+            let mut answer = [0; 16];
+            let length = udp.recv(&mut answer).unwrap();
+            assert_eq!(&answer[..length], text);
+        };
+        ask(b"first");
+        ask(b"second");
+        let left = came(&before, &echoes());
+        let stays = 1 - left;
+        // Sessions until both have one.
+        let mut old: Vec<(usize, Shell)> = Vec::new();
+        while !(0..2).all(|wanted| old.iter().any(|(index, _)| *index == wanted)) {
+            assert!(old.len() < 64, "all go to one");
+            let before = shells();
+            let shell = Shell::open(&client, peer(3));
+            old.push((came(&before, &shells()), shell));
+        }
+        lead(&world, "web", &pods[stays].addresses(), world.name());
+        told(&world, 50, ", of 1\n");
+        let before = echoes();
+        ask(b"third");
+        assert_eq!(came(&before, &echoes()), stays, "family {family}: the next datagram");
+        let before = shells();
+        let new: Vec<Shell> = (0..8).map(|_| Shell::open(&client, peer(3))).collect();
+        assert_eq!(came(&before, &shells()), stays, "family {family}: new connections");
+        old.iter_mut().for_each(|(_, shell)| shell.says());
+        old.iter_mut().for_each(|(_, shell)| shell.says());
+        drop(new);
+    }
+    world.settle(&[]);
+}
+
+#[test]
+fn workers_that_are_killed_cost_no_translated_connection() {
+    for kind in KINDS {
+        let world = world(kind);
+        let [client, server] = world.pods(["client", "server"]);
+        let _backend = servers(&server);
+        let outside = &world.lan().netns;
+        let _host = servers(outside);
+        serving(&world, 60, &[&server], &node_ports("Cluster"));
+        let mut ways: Vec<(&Namespace, String)> = Vec::new();
+        for family in 0..2 {
+            let vip = &vips(60)[family];
+            ways.push((&client, to(vip, at_vip(3))));
+            ways.push((&server, to(vip, at_vip(3))));
+            ways.push((&world.netns, to(vip, at_vip(3))));
+            ways.push((outside, to(NODE[family], at_node(3))));
+            ways.push((&client, to(OUTSIDE[family], PORTS[3].3)));
+        }
+        let places = [&*client, &server, &world.netns, outside];
+        let before = places.map(resets);
+        let sessions: Vec<Process> = ways.iter().map(|(from, to)| session(from, to)).collect();
+        let vip = &vips(60)[0];
+        let echo = format!("{}:{}", vip, at_vip(1));
+        let mut command = Command::new(binaries::lab().unwrap());
+        command.args(["udp-rr", "--to", &echo, "--size", "64", "--count", "3000"]);
+        command.args(["--again-ms", "200"]);
+        let echo = client.spawn(command).unwrap();
+        let mut pid = worker(&world);
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(700));
+            pid = replace(&world, pid);
+        }
+        for session in sessions {
+            session.finish(Duration::from_secs(30)).unwrap().success().unwrap();
+        }
+        echo.finish(Duration::from_secs(30)).unwrap().success().unwrap();
+        assert_eq!(places.map(resets), before, "{kind}: resets");
+        world.settle(&["ConfigurationPending"]);
+    }
+}
+
+#[test]
+fn a_daemon_that_follows_another_goes_on_with_translated_connections() {
+    let mut world = world("tap");
+    let [client, server] = world.pods(["client", "server"]);
+    let _backend = servers(&server);
+    let _host = servers(&world.lan().netns);
+    serving(&world, 70, &[&server], &node_ports("Cluster"));
+    let mut shells = Vec::new();
+    for family in 0..2 {
+        let vip = to(&vips(70)[family], at_vip(3)).parse().unwrap();
+        shells.push(Shell::open(&client, vip));
+        shells.push(Shell::open(&server, vip));
+        shells.push(Shell::open(&world.netns, vip));
+        let node = to(NODE[family], at_node(3)).parse().unwrap();
+        shells.push(Shell::open(&world.lan().netns, node));
+        let outside = to(OUTSIDE[family], PORTS[3].3).parse().unwrap();
+        shells.push(Shell::open(&client, outside));
+    }
+    shells.iter_mut().for_each(Shell::says);
+    world.hand_over().unwrap();
+    shells.iter_mut().for_each(Shell::says);
+    world.stop().unwrap();
+    world.start().unwrap();
+    shells.iter_mut().for_each(Shell::says);
+    world.kill();
+    world.start().unwrap();
+    shells.iter_mut().for_each(Shell::says);
+    world.settle(&["ConfigurationPending"]);
+}
+
+#[test]
+fn a_client_keeps_its_backend_where_the_service_says_so() {
+    let world = world("tap");
+    let [client, one, other] = world.pods(["client", "one", "other"]);
+    let pods = [&one, &other];
+    let backends = pods.map(|pod| servers(pod));
+    let shells = || backends.each_ref().map(|backend| peers(&backend.shell).len());
+    serving(&world, 120, &pods, &json!({"sessionAffinity": "ClientIP"}));
+    for vip in vips(120) {
+        let peer = to(&vip, at_vip(3)).parse().unwrap();
+        let before = shells();
+        let mut all: Vec<Shell> = (0..16).map(|_| Shell::open(&client, peer)).collect();
+        let kept = came(&before, &shells());
+        lead(&world, "web", &addresses(&[pods[1 - kept]]), world.name());
+        told(&world, 120, ", of 1\n");
+        let before = shells();
+        all.push(Shell::open(&client, peer));
+        assert_eq!(came(&before, &shells()), 1 - kept);
+        lead(&world, "web", &addresses(&pods), world.name());
+        told(&world, 120, ", of 2\n");
+        let before = shells();
+        all.extend((0..16).map(|_| Shell::open(&client, peer)));
+        assert_eq!(came(&before, &shells()), 1 - kept, "the one that it has now");
+        all.iter_mut().for_each(Shell::says);
+    }
+    world.settle(&[]);
+}
