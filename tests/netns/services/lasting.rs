@@ -1,20 +1,22 @@
 //! Connections with Services, and what happens to them when backends, workers or daemons go.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
+use lab::pod::lab_serve;
 use lab::process::Process;
 use lab::{Namespace, binaries};
 use serde_json::json;
 
 use super::{
-    NODE, OUTSIDE, PATIENCE, PORTS, addresses, at_node, at_vip, lead, node_ports, servers, serving,
-    socket, to, told, vips, world,
+    NODE, OUTSIDE, PATIENCE, PORTS, addresses, at_node, at_vip, lead, node_ports, publish, servers,
+    service, serving, socket, to, told, vips, world,
 };
 use crate::KINDS;
 use crate::node::{peers, session};
+use crate::pods::at;
 use crate::worker::{replace, resets, worker};
 
 /// A session with one of the listeners, its banner read.
@@ -198,6 +200,107 @@ fn a_client_keeps_its_backend_where_the_service_says_so() {
         all.extend((0..16).map(|_| Shell::open(&client, peer)));
         assert_eq!(came(&before, &shells()), 1 - kept, "the one that it has now");
         all.iter_mut().for_each(Shell::says);
+    }
+    world.settle(&[]);
+}
+
+#[test]
+fn a_socket_that_asked_too_early_is_served_as_soon_as_there_is_a_backend() {
+    let world = world("tap");
+    let [client, server] = world.pods(["client", "server"]);
+    let _backend = servers(&server);
+    for (family, vip) in vips(130).into_iter().enumerate() {
+        publish(&world, &service("web", 130, &node_ports("Cluster")));
+        lead(&world, "web", &[], world.name());
+        told(&world, 130, "nobody to choose");
+        let outside = &world.lan().netns;
+        let sockets = [
+            socket(&client, to(&vip, at_vip(1)).parse().unwrap()),
+            socket(outside, to(NODE[family], at_node(1)).parse().unwrap()),
+            socket(&world.netns, to(&vip, at_vip(1)).parse().unwrap()),
+        ];
+        for udp in &sockets {
+            udp.send(b"early").unwrap();
+            let error = udp.recv(&mut [0; 16]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+        }
+        lead(&world, "web", &addresses(&[&server]), world.name());
+        told(&world, 130, ", of 1\n");
+        for udp in &sockets {
+            udp.send(b"again").unwrap();
+            assert_eq!(udp.recv(&mut [0; 16]).unwrap(), 5);
+        }
+    }
+    world.settle(&["ServiceNoBackend"]);
+}
+
+#[test]
+fn a_node_port_taken_by_a_new_service_leaves_the_nodes_own_listener() {
+    // The socket has asked the node itself before: no connection was kept of that.
+    let world = world("tap");
+    let [server] = world.pods(["server"]);
+    let backend = servers(&server);
+    let own = lab_serve(&world.netns, &["udp-echo", "--listen", "[::]:30007"]).unwrap();
+    for (family, address) in NODE.into_iter().enumerate() {
+        let udp = socket(&world.lan().netns, to(address, at_node(1)).parse().unwrap());
+        let ask = || {
+            udp.send(b"who").unwrap();
+            assert_eq!(udp.recv(&mut [0; 16]).unwrap(), 3);
+        };
+        ask();
+        assert_eq!(peers(&own).len(), family + 1);
+        serving(&world, 140, &[&server], &node_ports("Local"));
+        ask();
+        assert_eq!(peers(&own).len(), family + 1);
+        assert_eq!(peers(&backend.echo).len(), family + 1);
+        std::fs::remove_file(world.manifests().join("service-web.yaml")).unwrap();
+        told(&world, 140, "ServiceAddressUnallocated");
+        ask();
+        assert_eq!(peers(&backend.echo).len(), family + 1);
+    }
+    world.settle(&[]);
+}
+
+#[test]
+fn a_service_that_is_deleted_ends_nothing_that_has_begun() {
+    let world = world("tap");
+    let [client, server] = world.pods(["client", "server"]);
+    let _backend = servers(&server);
+    serving(&world, 150, &[&server], &json!({}));
+    let peers = vips(150).map(|vip| to(&vip, at_vip(3)).parse::<SocketAddr>().unwrap());
+    let mut shells = peers.map(|peer| Shell::open(&client, peer));
+    shells.iter_mut().for_each(Shell::says);
+    std::fs::remove_file(world.manifests().join("service-web.yaml")).unwrap();
+    told(&world, 150, "ServiceAddressUnallocated");
+    shells.iter_mut().for_each(Shell::says);
+    for peer in peers {
+        let began = client.within(|| TcpStream::connect_timeout(&peer, Duration::from_secs(1)));
+        assert_eq!(began.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+    shells.iter_mut().for_each(Shell::says);
+    world.settle(&["pod/default/client:ServiceAddressUnallocated"]);
+}
+
+#[test]
+fn one_port_of_a_client_for_a_vip_and_for_its_backend() {
+    let world = world("tap");
+    let [client, server] = world.pods(["client", "server"]);
+    let backend = servers(&server);
+    serving(&world, 160, &[&server], &json!({}));
+    for (family, vip) in vips(160).into_iter().enumerate() {
+        let seen = peers(&backend.echo).len();
+        let target = server.addresses()[family];
+        // Not connected: one socket asks both.
+        let any = ["0.0.0.0:5555", "[::]:5555"][family];
+        let udp = client.within(|| UdpSocket::bind(any).unwrap()).unwrap();
+        udp.set_read_timeout(Some(PATIENCE)).unwrap();
+        for there in [to(&vip, at_vip(1)), at(target, PORTS[1].3), to(&vip, at_vip(1))] {
+            udp.send_to(b"who", &there).unwrap();
+            let (_, from) = udp.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!(from.to_string(), there);
+        }
+        // The later one came by another port.
+        assert_eq!(peers(&backend.echo).len(), seen + 3);
     }
     world.settle(&[]);
 }
