@@ -84,3 +84,25 @@ fn refusals_of_the_outside_find_their_pod() {
     }
     world.settle(&[]);
 }
+
+#[test]
+fn pods_learn_of_narrow_ways_outside() {
+    for kind in KINDS {
+        let world = world(kind);
+        let [pod] = world.pods(["a"]);
+        let _host = servers(&world.lan().netns);
+        for address in OUTSIDE {
+            let family = if address.contains(':') { "-6" } else { "-4" };
+            let way = [family, "route", "add", address, "dev", "up0", "mtu", "1300"];
+            world.netns.ip(&way).unwrap();
+            pod.lab(&["tcp-send", "--to", &to(address, 7001), "--bytes", BYTES]).unwrap();
+            let args = ["-M", "do", "-s", "1400", "-c", "1", "-W", "2", address];
+            let output = pod.attempt("ping", &args, PATIENCE).unwrap();
+            let said = output.stdout + &output.stderr;
+            assert!(said.contains("mtu=1300") || said.contains("mtu: 1300"), "{said}");
+            let args = ["-c", "1", "-W", "2", "-s", "1200", address];
+            pod.run("ping", &args).unwrap();
+        }
+        world.settle(&[]);
+    }
+}
