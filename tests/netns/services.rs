@@ -16,6 +16,7 @@ use lab::process::Process;
 use lab::{Namespace, NodeSpec, Pod, binaries, counters};
 use serde_json::{Value, json};
 
+use crate::foretell::{How, passes};
 use crate::node::peers;
 use crate::pods::at;
 use crate::{KINDS, World};
@@ -442,4 +443,22 @@ fn addresses_beside_the_vip_serve_whom_they_may() {
         }
     }
     world.settle(&["pod/default/client:ServiceSourceRefused"]);
+}
+
+#[test]
+fn a_trace_tells_what_a_services_packet_then_does() {
+    let world = world("tap");
+    let [a, b] = world.pods(["a", "b"]);
+    let _servers = servers(&b);
+    serving(&world, 10, &[&b], &json!({}));
+    let [four, six] = vips(10);
+    let end = "is attached: pod/default/b";
+    world.foretell(&[
+        passes(("default/a", &a), &four, (How::Tcp(80), false), end),
+        passes(("default/a", &a), &six, (How::Tcp(80), true), end),
+        passes(("node", &world.netns), &four, (How::Tcp(80), false), end),
+    ]);
+    let said = world.hopctl(&["trace", "default/a", "svc/default/web", "--tcp", "80"]).unwrap();
+    assert!(said.contains("service    default/web:"), "{said}");
+    world.settle(&[]);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use smoltcp::wire::IpCidr;
 use stack::PortId;
-use stack::config::ServiceId;
+use stack::config::{ServiceConfig, ServiceId};
 use stack::table::service::Services;
 use stack::trace::{Names, Numbered};
 
@@ -59,6 +59,8 @@ pub struct Directory {
     pub ports: BTreeMap<PortId, Label>,
     /// Further prefixes that pods may send from, by namespace and name.
     pub allowed: BTreeMap<(String, String), Vec<IpCidr>>,
+    /// Names of Services by number. Shared, for a change of pods copies the rest.
+    pub services: Arc<BTreeMap<ServiceId, String>>,
 }
 
 /// The directory as shared: written by the control side, read by all.
@@ -79,6 +81,20 @@ impl Directory {
         self.allowed.get(&(namespace.clone(), name.clone())).cloned().unwrap_or_default()
     }
 
+    /// Whether these are the Services that have names here.
+    #[must_use]
+    pub fn has_services(&self, services: &[ServiceConfig]) -> bool {
+        let known = |it: &ServiceConfig| self.services.get(&it.id) == Some(&it.name);
+        services.len() == self.services.len() && services.iter().all(known)
+    }
+
+    /// The same with the names of these Services.
+    #[must_use]
+    pub fn with_services(&self, services: &[ServiceConfig]) -> Self {
+        let names = services.iter().map(|it| (it.id, it.name.clone())).collect();
+        Self { services: Arc::new(names), ..self.clone() }
+    }
+
     /// The ports of that name as [`Label`] displays it: one at most while a daemon runs, in a
     /// recording those that had it one after another.
     #[must_use]
@@ -93,7 +109,7 @@ impl Directory {
 pub struct Named<'a> {
     /// Ports.
     pub ports: &'a Directory,
-    /// Services; without them they are called by their numbers.
+    /// Services; without them they are called as the directory calls them.
     pub services: Option<&'a Services>,
 }
 
@@ -105,7 +121,7 @@ impl Names for Named<'_> {
     fn service(&self, service: ServiceId, f: &mut dyn fmt::Write) -> fmt::Result {
         match self.services.and_then(|services| services.by_id(service)) {
             Some(row) => f.write_str(&row.config.name),
-            None => Numbered.service(service, f),
+            None => self.ports.service(service, f),
         }
     }
 }
@@ -115,6 +131,13 @@ impl Names for Directory {
         match self.ports.get(&port) {
             Some(label) => write!(f, "{label}"),
             None => write!(f, "port {}", port.0),
+        }
+    }
+
+    fn service(&self, service: ServiceId, f: &mut dyn fmt::Write) -> fmt::Result {
+        match self.services.get(&service) {
+            Some(name) => f.write_str(name),
+            None => Numbered.service(service, f),
         }
     }
 }

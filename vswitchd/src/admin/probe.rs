@@ -69,11 +69,7 @@ pub fn probe(config: &Config, names: &Directory, request: &TraceRequest) -> Resu
 }
 
 /// A Service by namespace and name: its cluster addresses.
-fn service_party<'a>(
-    config: &Config,
-    name: &'a str,
-    service: &str,
-) -> Result<Party<'a>, Failure> {
+fn service_party<'a>(config: &Config, name: &'a str, service: &str) -> Result<Party<'a>, Failure> {
     let is_meant = |known: &&ServiceConfig| {
         known.name == service || known.name.rsplit_once(':').is_some_and(|(it, _)| it == service)
     };

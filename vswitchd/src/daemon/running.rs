@@ -72,6 +72,7 @@ impl Running {
         numbers.number(&mut plan.services);
         recorded::reconcile(&handle, &plan).await?;
         numbers.keep(&plan.services);
+        directory.rcu(|directory| directory.with_services(&plan.services));
         desired.services.clone_from(&plan.services);
         let options = CniOptions {
             run_dir: settings.run_dir.clone(),
@@ -211,6 +212,9 @@ impl Running {
     async fn adopt(&mut self, mut plan: Plan, mut desired: Desired) -> Result<(), DaemonError> {
         self.numbers.number(&mut plan.services);
         desired.services.clone_from(&plan.services);
+        if !self.context.directory.load().has_services(&plan.services) {
+            self.context.directory.rcu(|directory| directory.with_services(&plan.services));
+        }
         if plan != self.plan {
             let host_too = plan.host != self.plan.host;
             let changes = recorded::between(&self.plan, &plan, host_too);

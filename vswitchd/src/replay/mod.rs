@@ -277,12 +277,13 @@ pub fn changed_by(
     }
 }
 
-/// The directory that a recording's labels are.
+/// The directory that a recording's labels are, and the Services of that moment.
 #[must_use]
 pub fn directory(replayer: &Replayer) -> Directory {
     let labels = replayer.names().iter();
     let ports = labels.filter_map(|(port, name)| Some((*port, Label::read(name)?))).collect();
-    Directory { ports, ..Directory::default() }
+    let services = replayer.switch().map_or_else(Vec::new, |switch| switch.config().services);
+    Directory { ports, ..Directory::default() }.with_services(&services)
 }
 
 /// The Services at that moment.
