@@ -204,6 +204,11 @@ fn config() -> Config {
         gateway4: Some(Ipv4Cidr::new(Ipv4Address::new(10, 99, 0, 1), 24)),
         gateway6: Some(Ipv6Cidr::new(Ipv6Address::new(0xfd00, 0x99, 0, 0, 0, 0, 0, 1), 64)),
         addresses: vec![Ipv4Address::new(192, 0, 2, 10).into()],
+        // What is routed is measured without a translation.
+        non_masquerade: vec![
+            IpCidr::new(Ipv4Address::UNSPECIFIED.into(), 0),
+            IpCidr::new(Ipv6Address::UNSPECIFIED.into(), 0),
+        ],
         ..NodeConfig::default()
     };
     let host = PortConfig {
