@@ -154,7 +154,7 @@ fn tshark_captures_from_the_interfaces_that_it_lists() {
         home.capture("all.pcapng", "-i hopscope:all-hops -f icmp -c 12", || ping(&a, &b, "1"));
     let six = ["hop/conntrack", "hop/egress", "hop/l2", "hop/l3", "hop/parse", "hop/policy"];
     assert_eq!(points(&file), six.map(str::to_owned).into());
-    assert_eq!(tshark::judge(&file).unwrap(), 10);
+    assert_eq!(tshark::judge(&file).unwrap(), 12);
 
     let dropped = "-i hopscope:node -o extcap.hopscope_node.droppedonly:true -f arp -c 1";
     let file = home.capture("dropped.pcapng", dropped, || {
