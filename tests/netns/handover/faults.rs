@@ -153,7 +153,7 @@ fn the_new_one_dies_before_it_has_the_ports() {
                 }
             }
             println!("{kind}, {which}:");
-            stream.whole();
+            stream.all_came();
             let ended = amid.old_goes_on(true);
             match which {
                 "parent" => assert_eq!(ended.code, None),
