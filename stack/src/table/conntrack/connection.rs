@@ -7,7 +7,6 @@ use smoltcp::wire::{IpAddress, Ipv4Address, Ipv6Address};
 use super::{Side, Track, Tuple};
 use crate::config::ServiceId;
 use crate::input::PortId;
-
 use crate::words::{Take, Words, words_of};
 
 /// A connection.
@@ -36,21 +35,13 @@ impl Connection {
     /// The flow of that side, as its frames bear it.
     #[must_use]
     pub fn of(&self, side: Side) -> Tuple {
-        let [originator, responder] = self.tuples;
-        match side {
-            Side::Originator => originator,
-            Side::Responder => responder,
-        }
+        side.of(self.tuples)
     }
 
     /// The port behind which that side is.
     #[must_use]
     pub fn port(&self, side: Side) -> PortId {
-        let [originator, responder] = self.ports;
-        match side {
-            Side::Originator => originator,
-            Side::Responder => responder,
-        }
+        side.of(self.ports)
     }
 
     /// Whether any address or port is changed on the way.

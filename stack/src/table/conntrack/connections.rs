@@ -227,7 +227,7 @@ impl Connections {
         if id.is_ipv6 { self.v6.remove(slot) } else { self.v4.remove(slot) }
     }
 
-    /// The first connection past its deadline among `slots` slots of each family from `from` on.
+    /// The connections past their deadline among `slots` slots of each family from `from` on.
     pub(in crate::table) fn expired(
         &self,
         from: usize,

@@ -85,32 +85,15 @@ mod tests {
         whole(&words(value))
     }
 
-    const STATES: [State; 14] = [
-        State::SynSent,
-        State::SynReceived,
-        State::Established,
-        State::FinWait,
-        State::CloseWait,
-        State::LastAck,
-        State::TimeWait,
-        State::Close,
-        State::SynSent2,
-        State::Unreplied,
-        State::Replied,
-        State::SctpOpening,
-        State::SctpEstablished,
-        State::SctpClosing,
-    ];
-
     /// The numbers are those of the enumeration, which dumps and the table of cells go by.
     #[test]
     fn states_are_their_numbers_and_no_other_number_is_one() {
-        for state in STATES {
+        for state in State::ALL {
             assert_eq!(words(&state), [u64::from(state as u8)]);
             assert_eq!(back(&state), Some(state));
         }
         let known = (0..256).filter(|number| whole::<State>(&[*number]).is_some()).count();
-        assert_eq!(known, STATES.len());
+        assert_eq!(known, State::ALL.len());
         assert_eq!(back(&Side::Originator), Some(Side::Originator));
         assert_eq!(words(&Side::Responder), [1]);
         assert_eq!(whole::<Side>(&[2]), None);

@@ -10,6 +10,7 @@ use super::super::form::{Damaged, Fields, Writer};
 use crate::config::ServiceId;
 use crate::input::PortId;
 use crate::time::Instant;
+use crate::words::halves;
 
 pub(super) fn put(form: &mut Writer, tables: &Tables) {
     let connections = tables.connections().iter();
@@ -44,7 +45,7 @@ fn put_tuple(form: &mut Writer, tuple: &Tuple) {
         match address {
             IpAddress::Ipv4(v4) => form.number(low, u64::from(u32::from(v4))),
             IpAddress::Ipv6(v6) => {
-                let [upper, lower] = halves(v6);
+                let (upper, lower) = halves(u128::from(v6));
                 form.number(high, upper);
                 form.number(low, lower);
             }
@@ -53,14 +54,6 @@ fn put_tuple(form: &mut Writer, tuple: &Tuple) {
     form.number("src-port", u64::from(tuple.src_port));
     form.number("dst-port", u64::from(tuple.dst_port));
     form.number("protocol", u64::from(tuple.protocol));
-}
-
-fn halves(address: Ipv6Address) -> [u64; 2] {
-    let bits = u128::from(address).to_be_bytes();
-    let (chunks, _) = bits.as_chunks::<8>();
-    let mut halves = [0; 2];
-    halves.iter_mut().zip(chunks).for_each(|(half, chunk)| *half = u64::from_be_bytes(*chunk));
-    halves
 }
 
 /// The connections that this build can go on with; of a state that it does not know it has none.

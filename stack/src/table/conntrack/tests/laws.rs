@@ -8,23 +8,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::words::{Words, whole};
 
-const STATES: [State; 14] = [
-    State::SynSent,
-    State::SynReceived,
-    State::Established,
-    State::FinWait,
-    State::CloseWait,
-    State::LastAck,
-    State::TimeWait,
-    State::Close,
-    State::SynSent2,
-    State::Unreplied,
-    State::Replied,
-    State::SctpOpening,
-    State::SctpEstablished,
-    State::SctpClosing,
-];
-
 /// Numbers near each other, near where they go round, and any.
 fn number() -> impl Strategy<Value = u32> {
     prop_oneof![0_u32..200_000, (u32::MAX - 70_000)..=u32::MAX, any::<u32>()]
@@ -36,11 +19,11 @@ fn pair() -> impl Strategy<Value = [u32; 2]> {
 
 fn track() -> impl Strategy<Value = Track> {
     let numbers = (pair(), pair(), pair(), pair());
-    let rest = (0..STATES.len(), any::<u16>(), any::<u16>(), any::<u8>(), any::<[u8; 2]>());
+    let rest = (0..State::ALL.len(), any::<u16>(), any::<u16>(), any::<u8>(), any::<[u8; 2]>());
     let deadline = prop_oneof![1_u64..1_000_000_000_000, Just(u64::MAX - NOW.0)];
     (deadline, numbers, rest).prop_map(|(rest_of, (end, limit, window, acked), rest)| {
         let (state, flags, last, again, scale) = rest;
-        let state = STATES[state];
+        let state = State::ALL[state];
         let deadline = Instant(NOW.0 + rest_of);
         Track { deadline, end, limit, window, acked, state, flags, last, again, scale }
     })
