@@ -22,6 +22,8 @@ use super::manifests::ManifestError;
 #[derive(Debug)]
 pub struct Watcher {
     changes: mpsc::UnboundedReceiver<io::Result<()>>,
+    /// A change was heard of and not returned yet.
+    pending: bool,
 }
 
 impl Watcher {
@@ -49,21 +51,24 @@ impl Watcher {
             }
         };
         std::thread::Builder::new().name("manifests".to_owned()).spawn(run).map_err(fault)?;
-        Ok(Self { changes })
+        Ok(Self { changes, pending: false })
     }
 
-    /// Returns after a change, when the directory has been quiet for a moment.
+    /// Returns after a change, when the directory has been quiet for a moment. Whoever stops
+    /// waiting, as a branch of `select!` does, loses no change: the next call returns it.
     ///
     /// # Errors
     /// The kernel's.
     pub async fn changed(&mut self) -> io::Result<()> {
-        self.next().await?;
-        loop {
-            match tokio::time::timeout(SETTLE, self.next()).await {
-                Ok(next) => next?,
-                Err(_quiet) => return Ok(()),
-            }
+        if !self.pending {
+            self.next().await?;
+            self.pending = true;
         }
+        while let Ok(next) = tokio::time::timeout(SETTLE, self.next()).await {
+            next?;
+        }
+        self.pending = false;
+        Ok(())
     }
 
     async fn next(&mut self) -> io::Result<()> {
@@ -208,6 +213,18 @@ mod tests {
         told(&mut watcher, "another name").await;
         fs::remove_file(place.at("m/a.yaml")).unwrap();
         told(&mut watcher, "a removed file").await;
+        quiet(&mut watcher, "nothing").await;
+    }
+
+    #[tokio::test]
+    async fn a_change_outlives_those_who_stop_waiting_for_it() {
+        let place = Place::new("cancelled");
+        let mut watcher = Watcher::new(&place.at("m")).unwrap();
+        fs::write(place.at("m/a.yaml"), "").unwrap();
+        // The event is heard of at once, and has not settled when the wait ends.
+        let stopped = tokio::time::timeout(SETTLE / 2, watcher.changed()).await;
+        assert!(stopped.is_err(), "a change is told when it has settled");
+        told(&mut watcher, "a change whose wait was given up").await;
         quiet(&mut watcher, "nothing").await;
     }
 
