@@ -18,6 +18,9 @@ use stack::{
 };
 
 pub mod counts;
+pub mod crowd;
+
+pub use crowd::{Crowd, Size};
 
 /// What a frame meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +118,7 @@ impl Bed {
     /// The desired state of its switch.
     #[must_use]
     pub fn configuration() -> Config {
-        config()
+        configuration()
     }
 
     /// Ready to walk: everything that is allocated on first use has been.
@@ -125,7 +128,7 @@ impl Bed {
     #[must_use]
     pub fn new(case: Case) -> Self {
         let bytes = case.frame();
-        let switch = Switch::new(config(), Limits::default(), Seeds { table: 1, choice: 1 });
+        let switch = Switch::new(configuration(), Limits::default(), Seeds { table: 1, choice: 1 });
         let mut bed = Self {
             switch,
             out: Outbox::default(),
@@ -197,9 +200,16 @@ const POD_A6: Ipv6Address = Ipv6Address::new(0xfd00, 0x99, 0, 0, 0, 0, 0, 2);
 const POD_B6: Ipv6Address = Ipv6Address::new(0xfd00, 0x99, 0, 0, 0, 0, 0, 3);
 const WORLD6: Ipv6Address = Ipv6Address::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 7);
 
+/// Pods of the node; the first is the port of number 2.
+pub(crate) const PODS: u8 = 110;
+
+pub(crate) fn pod_mac(number: u8) -> EthernetAddress {
+    EthernetAddress([0x02, 0x48, 10, 99, 0, number])
+}
+
 /// A node as full as one gets: 110 pods and a few hundred routes, so that tables are not trivially
 /// small.
-fn config() -> Config {
+pub(crate) fn configuration() -> Config {
     let node = NodeConfig {
         gateway4: Some(Ipv4Cidr::new(Ipv4Address::new(10, 99, 0, 1), 24)),
         gateway6: Some(Ipv6Cidr::new(Ipv6Address::new(0xfd00, 0x99, 0, 0, 0, 0, 0, 1), 64)),
@@ -220,10 +230,10 @@ fn config() -> Config {
         mtu: 1_500,
         up: true,
     };
-    let pods = (2..112_u8).map(|number| PortConfig {
+    let pods = (2..PODS + 2).map(|number| PortConfig {
         id: PortId(number.into()),
         kind: PortKind::Pod,
-        mac: EthernetAddress([0x02, 0x48, 10, 99, 0, number]),
+        mac: pod_mac(number),
         addresses: vec![
             Ipv4Address::new(10, 99, 0, number).into(),
             Ipv6Address::new(0xfd00, 0x99, 0, 0, 0, 0, 0, number.into()).into(),

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use benches::{Bed, Case};
+use benches::{Bed, Case, Crowd, Size};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn walks(criterion: &mut Criterion) {
@@ -20,6 +20,24 @@ fn walks(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn crowds(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("crowd");
+    group.throughput(Throughput::Elements(1));
+    for (connections, services) in [(64, 10), (100_000, 10_000)] {
+        for is_ipv6 in [false, true] {
+            let mut crowd = Crowd::new(Size { connections, services, is_ipv6 });
+            let name = format!("{connections}_by_vip{}", if is_ipv6 { 6 } else { 4 });
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| {
+                    black_box(&mut crowd).walk();
+                    crowd.reset();
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 fn parses(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse");
     group.throughput(Throughput::Elements(1));
@@ -30,5 +48,5 @@ fn parses(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches_of_the_core, walks, parses);
+criterion_group!(benches_of_the_core, walks, crowds, parses);
 criterion_main!(benches_of_the_core);

@@ -3,7 +3,7 @@
 
 #![expect(clippy::exit, reason = "what `main!` writes ends the process when the runner fails")]
 
-use benches::{Bed, Case};
+use benches::{Bed, Case, Crowd, Size};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 
 /// First argument with which the runner starts a case.
@@ -21,6 +21,14 @@ fn walk(mut bed: Bed) -> Bed {
     bed
 }
 
+#[library_benchmark(setup = Crowd::new)]
+#[bench::vip4(Size { connections: 64, services: 10, is_ipv6: false })]
+#[bench::vip6(Size { connections: 64, services: 10, is_ipv6: true })]
+fn fast(mut crowd: Crowd) -> Crowd {
+    crowd.walk();
+    crowd
+}
+
 #[library_benchmark(setup = Bed::new)]
 #[bench::tcp4(Case::BridgedTcp4)]
 #[bench::tcp6(Case::BridgedTcp6)]
@@ -30,7 +38,7 @@ fn parse(bed: Bed) -> Bed {
     bed
 }
 
-library_benchmark_group!(name = core_of_the_switch, benchmarks = [walk, parse]);
+library_benchmark_group!(name = core_of_the_switch, benchmarks = [walk, fast, parse]);
 main!(library_benchmark_groups = core_of_the_switch);
 
 /// Runs the case that the arguments name, or has the runner run all.

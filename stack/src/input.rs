@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::config::{Change, ConfigError};
-use crate::trace::Trace;
+use crate::trace::Walked;
 
 /// A port of the switch, unique on the node and never reused while the daemon's state lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -289,7 +289,7 @@ pub struct Outbox {
     /// Frames for endpoints, to be put in again by [`Input::Deliver`].
     pub deliveries: Vec<(EndpointId, Frame)>,
     /// Exactly one for each frame that walked: those put in, and those that endpoints sent.
-    pub walked: Vec<Trace>,
+    pub walked: Walked,
     /// Events.
     pub events: Vec<Event>,
     /// Buffers the switch has no more use for (dropped or answered frames), with their bytes.

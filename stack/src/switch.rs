@@ -10,8 +10,8 @@ use crate::counters::Counters;
 use crate::endpoint;
 use crate::input::{EndpointId, Event, Frame, Input, Outbox, PortId, Transmit};
 use crate::pipeline::packet::Packet;
-use crate::pipeline::{Walk, answer, rewrite, walk};
-use crate::table::{Digests, Effects, RestoreError, Tables};
+use crate::pipeline::{Walk, answer, rewrite, walk, walk_whole};
+use crate::table::{Digests, Effects, RestoreError, Slot, Tables};
 use crate::time::Instant;
 use crate::trace::{AnswerKind, Edit, Trace, Verdict};
 use crate::wire::ETHERNET_HEADER;
@@ -74,7 +74,19 @@ impl Switch {
     pub fn trace(&self, now: Instant, ingress: PortId, frame: &Frame) -> Trace {
         let mut trace = Trace::new(ingress);
         let mut effects = Effects::new();
-        self.decide(self.tables.now().max(now), ingress, frame, &mut trace, &mut effects);
+        let from = (ingress, self.tables.ports().slot(ingress));
+        self.decide(walk, self.tables.now().max(now), from, frame, &mut trace, &mut effects);
+        trace
+    }
+
+    /// The same through all stages, be it known what they come to or not. It is a law that both
+    /// give the same.
+    #[must_use]
+    pub fn trace_whole(&self, now: Instant, ingress: PortId, frame: &Frame) -> Trace {
+        let mut trace = Trace::new(ingress);
+        let mut effects = Effects::new();
+        let from = (ingress, self.tables.ports().slot(ingress));
+        self.decide(walk_whole, self.tables.now().max(now), from, frame, &mut trace, &mut effects);
         trace
     }
 
@@ -160,17 +172,20 @@ impl Switch {
         }
     }
 
+    #[inline]
     fn decide(
         &self,
+        walk: fn(&mut Walk<'_>) -> (Verdict, Option<Packet>),
         now: Instant,
-        ingress: PortId,
+        (ingress, slot): (PortId, Option<Slot>),
         frame: &Frame,
         trace: &mut Trace,
         effects: &mut Effects,
     ) -> Decision {
         let tables = &self.tables;
         let (fragment_mtu, routed_len) = (None, None);
-        let mut cx = Walk { tables, now, ingress, frame, trace, effects, fragment_mtu, routed_len };
+        let mut cx =
+            Walk { tables, now, ingress, slot, frame, trace, effects, fragment_mtu, routed_len };
         let (verdict, packet) = walk(&mut cx);
         let (fragment_mtu, routed_len) = (cx.fragment_mtu, cx.routed_len);
         Decision { verdict, packet, fragment_mtu, routed_len }
@@ -178,18 +193,18 @@ impl Switch {
 
     fn frame(&mut self, ingress: PortId, frame: Frame, out: &mut Outbox) {
         let index = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
-        out.walked.push(Trace::new(ingress));
-        let Some(trace) = out.walked.last_mut() else { return };
+        let Some(trace) = out.walked.begin(ingress) else { return };
         let mut effects = Effects::new();
         let now = self.tables.now();
-        let decision = self.decide(now, ingress, &frame, trace, &mut effects);
+        let slot = self.tables.ports().slot(ingress);
+        let decision = self.decide(walk, now, (ingress, slot), &frame, trace, &mut effects);
         trace.number = self.tables.number_walk();
         self.tables.commit(now, &effects);
-        self.count(ingress, &frame, decision.verdict);
+        self.count(slot, &frame, decision.verdict);
         self.carry(index, ingress, frame, &decision, out);
     }
 
-    fn count(&mut self, ingress: PortId, frame: &Frame, verdict: Verdict) {
+    fn count(&mut self, ingress: Option<Slot>, frame: &Frame, verdict: Verdict) {
         let counters = self.tables.counters_mut(ingress);
         counters.received += 1;
         counters.received_bytes += frame.len() as u64;
@@ -266,7 +281,8 @@ impl Switch {
     }
 
     fn transmit(&mut self, walk: u32, port: PortId, frame: Frame, out: &mut Outbox) {
-        let counters = self.tables.counters_mut(port);
+        let slot = self.tables.ports().slot(port);
+        let counters = self.tables.counters_mut(slot);
         counters.transmitted += 1;
         counters.transmitted_bytes += frame.len() as u64;
         out.transmits.push(Transmit { port, frame, walk });

@@ -14,8 +14,10 @@ use crate::drop::DropReason;
 use crate::input::{EndpointId, PortId};
 
 mod connection;
+mod walked;
 
 pub use connection::{Masquerade, Side, State, Tracked, Why};
+pub use walked::Walked;
 
 /// Hops of one walk at most. A walk with every stage has fewer.
 pub const HOPS_MAX: usize = 16;
@@ -394,6 +396,15 @@ impl Trace {
             hops: heapless::Vec::new(),
             edits: heapless::Vec::new(),
         }
+    }
+
+    /// Makes it an empty one again.
+    pub(crate) fn begin(&mut self, ingress: PortId) {
+        self.number = 0;
+        self.ingress = ingress;
+        self.verdict = Verdict::Drop(DropReason::Bug);
+        self.hops.clear();
+        self.edits.clear();
     }
 
     /// The hops, in order; the last is the verdict.

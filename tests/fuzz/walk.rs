@@ -104,10 +104,10 @@ fn put(switch: &mut Switch, port: PortId, frame: Frame) -> Vec<Trace> {
     let now = Instant(1_000_000_000);
     let mut out = Outbox::default();
     laws::frame(switch, now, port, frame, &mut out);
-    let mut walked = std::mem::take(&mut out.walked);
+    let mut walked: Vec<Trace> = out.walked.drain().collect();
     for (endpoint, frame) in std::mem::take(&mut out.deliveries) {
         laws::deliver(switch, now, endpoint, frame, &mut out);
-        walked.append(&mut out.walked);
+        walked.extend(out.walked.drain());
     }
     walked
 }

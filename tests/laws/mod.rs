@@ -26,6 +26,7 @@ pub(crate) fn frame(
     assert!(out.walked.is_empty() && out.transmits.is_empty(), "the outbox was emptied");
     let digest = switch.digest();
     let mut predicted = switch.trace(now, port, &frame);
+    assert_eq!(predicted, switch.trace_whole(now, port, &frame), "the fast path is the walk");
     assert_eq!(digest, switch.digest(), "a dry run changes nothing");
     let before = switch.counters();
     let given = frame.duplicate();

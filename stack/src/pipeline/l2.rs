@@ -45,7 +45,7 @@ fn refuse<T>(reason: DropReason) -> Step<T> {
 /// Admits the frame, answers neighbors' questions, and finds the receiver of the rest.
 pub(crate) fn forward(cx: &mut Walk<'_>, packet: &Packet) -> Step<Path> {
     let tables = cx.tables;
-    let Some(slot) = tables.ports().slot(cx.ingress) else {
+    let Some(slot) = cx.slot else {
         return refuse(DropReason::PortUnknown);
     };
     let Some(port) = tables.ports().get(slot) else { return refuse(DropReason::PortUnknown) };

@@ -9,16 +9,18 @@
 //! only [`walk`] calls stages.
 
 use core::ops::ControlFlow;
+use core::ops::ControlFlow::Continue;
 
 use crate::drop::DropReason;
 use crate::input::{Frame, PortId};
-use crate::table::{Effect, Effects, Tables};
+use crate::table::{Effect, Effects, Slot, Tables};
 use crate::time::Instant;
 use crate::trace::{Edit, Hop, Trace, Verdict};
 
 pub mod answer;
 pub mod conntrack;
 pub mod egress;
+pub mod fast;
 pub mod flow;
 pub mod l2;
 pub mod l3;
@@ -49,6 +51,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) tables: &'a Tables,
     pub(crate) now: Instant,
     pub(crate) ingress: PortId,
+    /// Its place, if there is such a port.
+    pub(crate) slot: Option<Slot>,
     pub(crate) frame: &'a Frame,
     pub(crate) trace: &'a mut Trace,
     pub(crate) effects: &'a mut Effects,
@@ -60,10 +64,18 @@ pub(crate) struct Walk<'a> {
 
 /// The life of a frame. The packet, when there was one, is what answers are made from.
 pub(crate) fn walk(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
+    if let Some(verdict) = fast::carry(cx) {
+        return (verdict, None);
+    }
+    walk_whole(cx)
+}
+
+/// The same through all stages.
+pub(crate) fn walk_whole(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
     let mut understood = None;
     let end = stages(cx, &mut understood);
     let verdict = match end {
-        ControlFlow::Continue(verdict) => verdict,
+        Continue(verdict) => verdict,
         ControlFlow::Break(Stop::Drop(reason)) => Verdict::Drop(reason),
         ControlFlow::Break(Stop::Reply(reply)) => answer::decide(cx, understood.as_ref(), reply),
     };
@@ -80,7 +92,9 @@ fn stages(cx: &mut Walk<'_>, understood: &mut Option<Packet>) -> Step<Verdict> {
     let next = l3::route(cx, packet, path, flow.as_ref())?;
     let cleared = policy::check(cx, packet, flow.as_ref(), &next)?;
     nat::translate(cx, packet, &next, &mut flow)?;
-    egress::emit(cx, packet, next, cleared)
+    let verdict = egress::emit(cx, packet, next, cleared)?;
+    fast::remember(cx, flow.as_ref(), verdict);
+    Continue(verdict)
 }
 
 impl Walk<'_> {

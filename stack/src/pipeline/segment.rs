@@ -40,11 +40,33 @@ impl Segment {
     pub fn read(window: &[u8], ip: &Ip) -> Self {
         let upper = window.get(usize::from(ip.l4_offset)..).unwrap_or(&[]);
         match ip.l4 {
-            L4::Tcp { header_len, .. } => tcp(upper, ip, header_len),
+            L4::Tcp { header_len, .. } => Self::tcp(upper, upper_len(ip), header_len),
             L4::Sctp { .. } => sctp(upper, ip),
             L4::Udp { .. } | L4::Icmp { .. } | L4::Nd(_) | L4::Opaque => None,
         }
         .unwrap_or(Self::Plain)
+    }
+
+    /// Reads a TCP header. `upper` is what the window has from there on, `len` how many bytes the
+    /// packet has.
+    #[inline]
+    pub(crate) fn tcp(upper: &[u8], len: usize, header_len: u8) -> Option<Self> {
+        let (header, _) = upper.split_first_chunk::<TCP_HEADER>()?;
+        let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, _, flags, w0, w1, ..] = *header;
+        let ack = u32::from_be_bytes([a0, a1, a2, a3]);
+        let len = len.saturating_sub(usize::from(header_len));
+        let options = upper.get(TCP_HEADER..usize::from(header_len)).unwrap_or(&[]);
+        let Options { scale, sack_permitted, sacked } = Options::read(options, ack);
+        Some(Self::Tcp {
+            seq: u32::from_be_bytes([s0, s1, s2, s3]),
+            ack,
+            window: u16::from_be_bytes([w0, w1]),
+            flags,
+            len: u32::try_from(len).unwrap_or(u32::MAX),
+            scale,
+            sack_permitted,
+            sacked,
+        })
     }
 }
 
@@ -52,25 +74,6 @@ impl Segment {
 fn upper_len(ip: &Ip) -> usize {
     let headers = usize::from(ip.l4_offset).saturating_sub(ETHERNET_HEADER);
     usize::try_from(ip.total_len).unwrap_or(usize::MAX).saturating_sub(headers)
-}
-
-fn tcp(upper: &[u8], ip: &Ip, header_len: u8) -> Option<Segment> {
-    let (header, _) = upper.split_first_chunk::<TCP_HEADER>()?;
-    let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, _, flags, w0, w1, ..] = *header;
-    let ack = u32::from_be_bytes([a0, a1, a2, a3]);
-    let len = upper_len(ip).saturating_sub(usize::from(header_len));
-    let options = upper.get(TCP_HEADER..usize::from(header_len)).unwrap_or(&[]);
-    let Options { scale, sack_permitted, sacked } = Options::read(options, ack);
-    Some(Segment::Tcp {
-        seq: u32::from_be_bytes([s0, s1, s2, s3]),
-        ack,
-        window: u16::from_be_bytes([w0, w1]),
-        flags,
-        len: u32::try_from(len).unwrap_or(u32::MAX),
-        scale,
-        sack_permitted,
-        sacked,
-    })
 }
 
 /// What counts of the options.

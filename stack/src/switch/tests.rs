@@ -26,6 +26,7 @@ use crate::trace::{AnswerKind, Numbered, Trace, Verdict};
 use crate::wire::build::Link;
 
 mod answers;
+mod fast;
 mod laws;
 mod paths;
 mod refusals;

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use smoltcp::wire::{EthernetAddress, IpAddress};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpProtocol};
 
 use crate::config::{
     Config, ConfigError, Limits, NodeConfig, PortConfig, PortKind, Route, Seeds, ServiceConfig,
@@ -36,7 +36,7 @@ pub use port::{Port, Ports, Slot};
 pub use rows::{Digests, Table};
 pub use snapshot::RestoreError;
 
-use conntrack::{Connection, ConnectionId, Connections, Track, Tuple};
+use conntrack::{Connection, ConnectionId, Connections, Side, Track, Tuple, Way};
 use fib::Fib;
 use map::Map;
 use service::{Chosen, Found, Refusal, ServiceSlot, Services};
@@ -53,7 +53,7 @@ pub struct Neighbor {
 
 /// What a walk wants changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// One error of the port's share is used.
     SpendError(Slot),
     /// So many tokens of the port's share of floods are used.
@@ -67,6 +67,8 @@ pub enum Effect {
     },
     /// A connection has come so far.
     Advance(ConnectionId, Track),
+    /// A whole walk carried a packet of that side so.
+    Carried(ConnectionId, Side, Way),
     /// A connection begins that a Service gave a backend.
     Chosen(Chosen),
     /// A Service refused a connection.
@@ -74,7 +76,7 @@ pub enum Effect {
 }
 
 /// The effects of one walk.
-pub type Effects = heapless::Vec<Effect, 6>;
+pub(crate) type Effects = heapless::Vec<Effect, 6>;
 
 /// All state.
 #[derive(Clone, Debug)]
@@ -173,6 +175,17 @@ impl Tables {
         self.epoch
     }
 
+    /// Version of all that decides how packets of a connection are carried: a [`Way`] of another
+    /// one is out of date. Never 0. Connections of UDP depend on Services as well, for nothing ends
+    /// them but the loss of what they were led to.
+    #[inline]
+    pub(crate) fn version(&self, protocol: u8) -> u32 {
+        let services =
+            if protocol == u8::from(IpProtocol::Udp) { self.services.version() } else { 0 };
+        let low = self.epoch.wrapping_add(services) & u64::from(u32::MAX);
+        u32::try_from(low).unwrap_or(0).max(1)
+    }
+
     /// The ports.
     #[must_use]
     #[inline]
@@ -249,7 +262,7 @@ impl Tables {
     }
 
     /// Does what a walk decided. The only writer on the path of a frame.
-    pub fn commit(&mut self, now: Instant, effects: &[Effect]) {
+    pub(crate) fn commit(&mut self, now: Instant, effects: &[Effect]) {
         let (errors, floods) = (self.error_rate(), self.flood_rate());
         for effect in effects {
             match effect {
@@ -263,6 +276,7 @@ impl Tables {
                     self.begin_connection(connection);
                 }
                 Effect::Advance(id, track) => self.connections.advance(*id, *track),
+                Effect::Carried(id, side, way) => self.connections.carry(*id, *side, *way),
                 Effect::SpendFlood(slot, tokens) => {
                     if let Some(port) = self.ports.change(*slot) {
                         port.floods.spend(now, floods, *tokens);
@@ -274,10 +288,10 @@ impl Tables {
         }
     }
 
-    /// The counters of a port; those of ports that are gone when there is no such port.
+    /// The counters of a port; those of ports that are gone when there is none.
     #[must_use]
-    pub fn counters_mut(&mut self, id: PortId) -> &mut PortCounters {
-        match self.ports.slot(id).and_then(|slot| self.ports.change(slot)) {
+    pub fn counters_mut(&mut self, slot: Option<Slot>) -> &mut PortCounters {
+        match slot.and_then(|slot| self.ports.change(slot)) {
             Some(port) => &mut port.counters,
             None => &mut self.gone,
         }

@@ -17,6 +17,19 @@ use crate::words::words_of;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(u32);
 
+impl Slot {
+    /// The place in half of its bits, if it fits.
+    pub(super) fn short(self) -> Option<u16> {
+        u16::try_from(self.0).ok()
+    }
+}
+
+impl From<u16> for Slot {
+    fn from(place: u16) -> Self {
+        Self(place.into())
+    }
+}
+
 /// A port with its state.
 #[derive(Clone, Debug)]
 pub struct Port {

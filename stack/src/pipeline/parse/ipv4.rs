@@ -38,7 +38,7 @@ pub(super) fn parse(window: &[u8], bytes: &[u8], len: usize) -> Result<Ip, DropR
         return Err(DropReason::Ipv4HeaderInvalid);
     }
     let options = behind.get(..header_len - HEADER).ok_or(DropReason::HeaderChainTooLong)?;
-    if checksum::fold(checksum::sum(header) + checksum::sum(options)) != 0xffff {
+    if checksum::fold(checksum::sum_of(header) + checksum::sum(options)) != 0xffff {
         return Err(DropReason::Ipv4ChecksumBad);
     }
     if !options.is_empty() {

@@ -99,13 +99,15 @@ fn address(window: &mut [u8], ip: usize, end: End, new: IpAddress) -> Option<u16
 }
 
 /// Puts words in place of others and gives the difference.
-fn replace(window: &mut [u8], at: usize, new: &[u8]) -> Option<u16> {
-    let place = window.get_mut(at..at + new.len())?;
-    let changed = difference(checksum::sum(place), checksum::sum(new));
-    place.copy_from_slice(new);
+#[inline]
+fn replace<const N: usize>(window: &mut [u8], at: usize, new: &[u8; N]) -> Option<u16> {
+    let place = window.get_mut(at..)?.first_chunk_mut::<N>()?;
+    let changed = difference(checksum::sum_of(place), checksum::sum_of(new));
+    *place = *new;
     Some(changed)
 }
 
+#[inline]
 fn replace_word(window: &mut [u8], at: usize, new: u16) -> u16 {
     replace(window, at, &new.to_be_bytes()).unwrap_or(0)
 }

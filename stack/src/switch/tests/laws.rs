@@ -50,7 +50,7 @@ fn run(inputs: &[(PortId, Vec<u8>, u64)], table: u64) -> Seen {
         assert_eq!(switch.counters().imbalances(), []);
     }
     let sent = out.transmits.iter().map(|t| (t.port, t.frame.bytes().to_vec())).collect();
-    (out.walked, sent, switch.digest(), switch.dump())
+    (out.walked.to_vec(), sent, switch.digest(), switch.dump())
 }
 
 proptest! {

@@ -46,6 +46,7 @@ impl Bed {
             tables: &self.switch.tables,
             now: self.now,
             ingress: A,
+            slot: self.switch.tables.ports().slot(A),
             frame: &frame,
             trace: &mut trace,
             effects: &mut effects,

@@ -1,10 +1,11 @@
 //! A connection: both flows and how far it has come, in full and in the form it is kept in.
 
 use alloc::vec::Vec;
+use core::hash::Hasher;
 
 use smoltcp::wire::{IpAddress, Ipv4Address, Ipv6Address};
 
-use super::{Side, Track, Tuple};
+use super::{Side, Track, Tuple, Way};
 use crate::config::ServiceId;
 use crate::input::PortId;
 use crate::words::{Take, Words, words_of};
@@ -61,11 +62,13 @@ impl Connection {
 words_of!(Connection { tuples, track, service, ports });
 
 /// An address of one family, as connections keep it.
-pub(in crate::table) trait Address: Copy + Eq {
+pub(crate) trait Address: Copy + Eq {
     /// The address, if it is of this family.
     fn of(address: IpAddress) -> Option<Self>;
     /// The address.
     fn wide(self) -> IpAddress;
+    /// Feeds a hash that lays out a table.
+    fn mix(pair: [Self; 2], hasher: &mut impl Hasher);
 }
 
 impl Address for Ipv4Address {
@@ -78,6 +81,11 @@ impl Address for Ipv4Address {
 
     fn wide(self) -> IpAddress {
         self.into()
+    }
+
+    #[inline]
+    fn mix([src, dst]: [Self; 2], hasher: &mut impl Hasher) {
+        hasher.write_u64(u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()));
     }
 }
 
@@ -92,15 +100,25 @@ impl Address for Ipv6Address {
     fn wide(self) -> IpAddress {
         self.into()
     }
+
+    #[inline]
+    fn mix([src, dst]: [Self; 2], hasher: &mut impl Hasher) {
+        hasher.write_u128(src.to_bits());
+        hasher.write_u128(dst.to_bits());
+    }
 }
 
 /// A flow without its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ends<A> {
-    src: A,
-    dst: A,
-    src_port: u16,
-    dst_port: u16,
+pub(crate) struct Ends<A> {
+    /// Source address.
+    pub(crate) src: A,
+    /// Destination address.
+    pub(crate) dst: A,
+    /// Source port, host order.
+    pub(crate) src_port: u16,
+    /// Destination port, host order.
+    pub(crate) dst_port: u16,
 }
 
 /// No Service has this number: they are counted from 0.
@@ -115,10 +133,11 @@ pub(in crate::table) struct Row<A> {
     /// A Service's number, or [`NO_SERVICE`].
     service: u32,
     protocol: u8,
+    ways: [Way; 2],
 }
 
 impl<A: Address> Ends<A> {
-    fn of(tuple: &Tuple) -> Option<Self> {
+    pub(super) fn of(tuple: &Tuple) -> Option<Self> {
         let Tuple { src, dst, src_port, dst_port, protocol: _ } = *tuple;
         Some(Self { src: A::of(src)?, dst: A::of(dst)?, src_port, dst_port })
     }
@@ -126,6 +145,14 @@ impl<A: Address> Ends<A> {
     fn wide(&self, protocol: u8) -> Tuple {
         let Self { src, dst, src_port, dst_port } = *self;
         Tuple { src: src.wide(), dst: dst.wide(), src_port, dst_port, protocol }
+    }
+
+    /// Feeds a hash that lays out a table.
+    #[inline]
+    pub(super) fn mix(&self, protocol: u8, hasher: &mut impl Hasher) {
+        A::mix([self.src, self.dst], hasher);
+        let ports = u64::from(self.src_port) << 16 | u64::from(self.dst_port);
+        hasher.write_u64(ports << 8 | u64::from(protocol));
     }
 }
 
@@ -140,6 +167,7 @@ impl<A: Address> Row<A> {
             ports: *ports,
             service: service.map_or(NO_SERVICE, |service| service.0),
             protocol: same.then_some(originator.protocol)?,
+            ways: [Way::default(); 2],
         })
     }
 
@@ -156,10 +184,32 @@ impl<A: Address> Row<A> {
 
     /// Whether the flow is that side's.
     #[inline]
-    pub(super) fn is(&self, side: usize, tuple: &Tuple) -> bool {
-        let ends = self.ends.get(side);
-        self.protocol == tuple.protocol
-            && ends.is_some_and(|ends| Ends::of(tuple).is_some_and(|other| other == *ends))
+    pub(super) fn is(&self, side: usize, ends: &Ends<A>, protocol: u8) -> bool {
+        self.protocol == protocol && self.ends.get(side).is_some_and(|own| own == ends)
+    }
+
+    /// That side's flow.
+    #[inline]
+    pub(super) fn ends(&self, side: Side) -> &Ends<A> {
+        let [originator, responder] = &self.ends;
+        side.of([originator, responder])
+    }
+
+    /// How that side's packets are carried.
+    #[inline]
+    pub(super) fn way(&self, side: Side) -> Way {
+        side.of(self.ways)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn way_mut(&mut self, side: Side) -> &mut Way {
+        side.of_mut(&mut self.ways)
+    }
+
+    /// The ports behind which the sides are.
+    #[inline]
+    pub(super) fn ports(&self) -> [PortId; 2] {
+        self.ports
     }
 
     /// How far it has come.

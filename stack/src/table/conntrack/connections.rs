@@ -9,14 +9,14 @@
 //! A connection past its deadline counts as absent wherever it is asked for; a sweep in slot order
 //! (`table/sweep.rs`) takes it out.
 
-use core::hash::BuildHasher;
+use core::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::FixedState;
 use smoltcp::wire::{IpAddress, Ipv4Address, Ipv6Address};
 
-use super::connection::{Address, Row};
+use super::connection::{Address, Ends, Row};
 use super::index::Index;
-use super::{Connection, Side, Track, Tuple};
+use super::{Connection, Side, Track, Tuple, Way};
 use crate::input::PortId;
 use crate::table::slab::Slab;
 use crate::time::Instant;
@@ -32,6 +32,23 @@ pub struct ConnectionId {
 
 /// Slots looked at for one that may go.
 const VICTIMS: usize = 64;
+
+/// What the fast path asks of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glance<'a, A> {
+    /// Its place.
+    pub(crate) id: ConnectionId,
+    /// Whose packet it is.
+    pub(crate) side: Side,
+    /// How far it has come.
+    pub(crate) track: &'a Track,
+    /// The port behind which that side is.
+    pub(crate) port: PortId,
+    /// How that side's packets are carried.
+    pub(crate) way: Way,
+    /// The other side's flow: the inverse of what leaves.
+    pub(crate) other: &'a Ends<A>,
+}
 
 /// Connections of one family.
 #[derive(Clone, Debug)]
@@ -59,17 +76,37 @@ impl<A: Address> Family<A> {
     }
 
     #[inline]
-    fn hash(&self, tuple: &Tuple) -> u64 {
-        self.hasher.hash_one(tuple)
+    fn hash(&self, ends: &Ends<A>, protocol: u8) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        ends.mix(protocol, &mut hasher);
+        hasher.finish()
     }
 
     #[inline]
-    fn find(&self, tuple: &Tuple) -> Option<(usize, Side)> {
-        let number = self.index.find(self.hash(tuple), |number| {
-            self.rows.get(number / 2).is_some_and(|row| row.is(number % 2, tuple))
+    fn find(&self, ends: &Ends<A>, protocol: u8) -> Option<(usize, Side)> {
+        let number = self.index.find(self.hash(ends, protocol), |number| {
+            self.rows.get(number / 2).is_some_and(|row| row.is(number % 2, ends, protocol))
         })?;
         let side = if number % 2 == 0 { Side::Originator } else { Side::Responder };
         Some((number / 2, side))
+    }
+
+    fn find_tuple(&self, tuple: &Tuple) -> Option<(usize, Side)> {
+        self.find(&Ends::of(tuple)?, tuple.protocol)
+    }
+
+    #[inline]
+    fn glance(&self, is_ipv6: bool, ends: &Ends<A>, protocol: u8) -> Option<Glance<'_, A>> {
+        let (slot, side) = self.find(ends, protocol)?;
+        let row = self.rows.get(slot)?;
+        Some(Glance {
+            id: ConnectionId { is_ipv6, slot: u32::try_from(slot).ok()? },
+            side,
+            track: row.track(),
+            port: side.of(row.ports()),
+            way: row.way(side),
+            other: row.ends(side.other()),
+        })
     }
 
     fn insert(&mut self, connection: &Connection) -> Option<usize> {
@@ -80,7 +117,8 @@ impl<A: Address> Family<A> {
 
     fn index(&mut self, slot: usize, connection: &Connection) {
         for (side, tuple) in connection.tuples.iter().enumerate() {
-            let hash = self.hash(tuple);
+            let Some(ends) = Ends::of(tuple) else { continue };
+            let hash = self.hash(&ends, tuple.protocol);
             self.index.insert(hash, slot * 2 + side);
         }
     }
@@ -88,7 +126,8 @@ impl<A: Address> Family<A> {
     fn remove(&mut self, slot: usize) -> Option<Connection> {
         let connection = self.rows.remove(slot)?.wide();
         for (side, tuple) in connection.tuples.iter().enumerate() {
-            let hash = self.hash(tuple);
+            let Some(ends) = Ends::of(tuple) else { continue };
+            let hash = self.hash(&ends, tuple.protocol);
             self.index.remove(hash, slot * 2 + side);
         }
         Some(connection)
@@ -97,7 +136,7 @@ impl<A: Address> Family<A> {
     /// Puts a row of a snapshot where it was. False when it cannot be there.
     pub(in crate::table) fn restore(&mut self, slot: usize, row: Row<A>) -> bool {
         let connection = row.wide();
-        let is_new = connection.tuples.iter().all(|tuple| self.find(tuple).is_none());
+        let is_new = connection.tuples.iter().all(|tuple| self.find_tuple(tuple).is_none());
         if !is_new || !self.rows.restore(slot, row) {
             return false;
         }
@@ -135,11 +174,31 @@ impl Connections {
     #[inline]
     pub fn find(&self, tuple: &Tuple) -> Option<(ConnectionId, Side)> {
         let (is_ipv6, found) = match tuple.src {
-            IpAddress::Ipv4(_) => (false, self.v4.find(tuple)),
-            IpAddress::Ipv6(_) => (true, self.v6.find(tuple)),
+            IpAddress::Ipv4(_) => (false, self.v4.find_tuple(tuple)),
+            IpAddress::Ipv6(_) => (true, self.v6.find_tuple(tuple)),
         };
         let (slot, side) = found?;
         Some((ConnectionId { is_ipv6, slot: u32::try_from(slot).ok()? }, side))
+    }
+
+    /// The connection that an IPv4 flow is of. It may be past its deadline.
+    #[inline]
+    pub(crate) fn glance4(
+        &self,
+        ends: &Ends<Ipv4Address>,
+        protocol: u8,
+    ) -> Option<Glance<'_, Ipv4Address>> {
+        self.v4.glance(false, ends, protocol)
+    }
+
+    /// The same of an IPv6 flow.
+    #[inline]
+    pub(crate) fn glance6(
+        &self,
+        ends: &Ends<Ipv6Address>,
+        protocol: u8,
+    ) -> Option<Glance<'_, Ipv6Address>> {
+        self.v6.glance(true, ends, protocol)
     }
 
     /// A connection.
@@ -218,6 +277,19 @@ impl Connections {
         };
         if let Some(place) = place {
             *place = track;
+        }
+    }
+
+    /// Says how the packets of one side are carried.
+    pub(in crate::table) fn carry(&mut self, id: ConnectionId, side: Side, way: Way) {
+        let slot = id.slot as usize;
+        let place = if id.is_ipv6 {
+            self.v6.rows.change(slot).map(|row| row.way_mut(side))
+        } else {
+            self.v4.rows.change(slot).map(|row| row.way_mut(side))
+        };
+        if let Some(place) = place {
+            *place = way;
         }
     }
 

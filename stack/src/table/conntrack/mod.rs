@@ -16,10 +16,14 @@ mod tcp;
 mod tests;
 pub mod track;
 pub mod tuple;
+pub(crate) mod way;
 mod words;
 
 pub use advance::{Advance, advance, begin, is_opening};
 pub use connection::Connection;
+pub(crate) use connection::{Address, Ends};
+pub(crate) use connections::Glance;
 pub use connections::{ConnectionId, Connections};
 pub use track::{Segment, State, Timeouts, Track, flag};
 pub use tuple::{Side, Tuple};
+pub(crate) use way::Way;

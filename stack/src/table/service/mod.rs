@@ -70,6 +70,8 @@ pub struct Services {
     backends: usize,
     affinities: Affinities,
     limits: Limits,
+    /// Changes so far, for what is cached; no state.
+    changes: u64,
 }
 
 impl Services {
@@ -84,7 +86,14 @@ impl Services {
             backends: 0,
             affinities: Affinities::new(seeds.choice, limits.affinities_max),
             limits: *limits,
+            changes: 0,
         }
+    }
+
+    /// Rises with every change of any Service.
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        self.changes
     }
 
     /// What is asked for at that address, port (host order) and protocol (IANA's number). NodePorts

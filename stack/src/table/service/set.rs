@@ -32,6 +32,7 @@ impl Services {
     pub(in crate::table) fn set(&mut self, config: &ServiceConfig) -> Result<Before, ConfigError> {
         let id = config.id;
         let keys = self.check(config)?;
+        self.changes = self.changes.wrapping_add(1);
         let mut service = Service::new(config.clone());
         let slot = self.slot(id);
         if let Some(old) = slot.and_then(|slot| self.get(slot)) {
@@ -60,6 +61,7 @@ impl Services {
     /// When there is none of that number.
     pub(in crate::table) fn remove(&mut self, id: ServiceId) -> Result<Before, ConfigError> {
         let slot = self.slot(id).ok_or(ConfigError::ServiceUnknown(id))?;
+        self.changes = self.changes.wrapping_add(1);
         self.unindex(slot);
         let service = self.rows.remove(slot.0 as usize);
         let had = service.as_ref().is_some_and(|old| old.config.affinity.is_some());
@@ -70,6 +72,7 @@ impl Services {
     /// Puts back what was there before; what came after is undone already.
     pub(in crate::table) fn put_back(&mut self, before: Before) {
         let Before { id, slot, service, affinities } = before;
+        self.changes = self.changes.wrapping_add(1);
         if self.slot(id).is_some() {
             self.unindex(slot);
             self.rows.remove(slot.0 as usize);
