@@ -253,7 +253,7 @@ fn protocols(name: &str) -> Result<&'static [u8], Failure> {
 }
 
 /// What a protocol is called.
-fn protocol(number: u8) -> String {
+pub(crate) fn protocol(number: u8) -> String {
     match number {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),
@@ -299,7 +299,7 @@ fn flow(tuple: &Tuple) -> Flow {
 }
 
 /// An address with its port, if there is one.
-pub(super) fn end(address: &IpAddress, port: u16) -> String {
+pub(crate) fn end(address: &IpAddress, port: u16) -> String {
     match (address, port) {
         (address, 0) => address.to_string(),
         (IpAddress::Ipv4(address), port) => format!("{address}:{port}"),

@@ -28,6 +28,7 @@ pub mod replay;
 pub mod status;
 pub mod tables;
 pub mod trace;
+pub mod whatif;
 
 use args::{Args, Command, ExtcapCommand, NodeCommand};
 use client::Client;

@@ -3,6 +3,7 @@
 //! - [`recording`] reads the file and drives the switch; [`show`] makes a capture of the walks.
 //! - [`explain`]: why a walk ended as it did, and which walks were dropped.
 //! - [`objects`]: what came of it; [`time`]: moments as people write them.
+//! - [`whatif`]: beside a switch of other Services, connection by connection.
 //! - [`with`]: captures that are no recordings, through a configuration made of manifests.
 
 use std::io::{self, Read};
@@ -22,6 +23,7 @@ pub mod explain;
 pub mod objects;
 pub mod show;
 pub mod time;
+pub mod whatif;
 pub mod with;
 
 use time::Until;
