@@ -16,7 +16,7 @@ use stack::journal::frame::Door;
 use stack::journal::{Chain, Recorder, Tape};
 use stack::wire::build::{Link, flags};
 use stack::{
-    Checksum, Config, Frame, Gso, GsoKind, Input, Instant, Limits, NodeConfig, Offload, Outbox,
+    Change, Checksum, Config, Frame, Gso, GsoKind, Input, Instant, Limits, NodeConfig, Offload, Outbox,
     PortConfig, PortId, PortKind, Route, RouteTarget, Seeds, Switch,
 };
 
@@ -133,6 +133,22 @@ impl World {
             sessions.retain_mut(|session| session.observe(walk));
         });
         out.transmits.into_iter().map(|sent| (sent.port, sent.frame)).collect()
+    }
+
+    /// Changes desired state.
+    pub(crate) fn change(&mut self, change: Change) {
+        self.now = Instant(self.now.0 + 1_000_001);
+        let mut out = Outbox::default();
+        self.recorder.change(self.now, &change);
+        self.switch.input(self.now, Input::Change(change), &mut out);
+        self.recorder.outcome(&out);
+        assert_eq!(out.events, []);
+    }
+
+    /// The recording begins here.
+    pub(crate) fn begin_here(&mut self) {
+        self.start = self.switch.snapshot();
+        self.recorder = Recorder::new(Tape::default(), Chain::new(), false);
     }
 
     /// All of it as a recording would hold it.
