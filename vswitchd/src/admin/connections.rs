@@ -166,7 +166,7 @@ impl Filter {
             service: query.service.as_deref().map(service).transpose()?,
             pod: query.pod.as_deref().map(|pod| ports(pod, names)).transpose()?,
             address: query.address.as_deref().map(address).transpose()?,
-            protocols: query.protocol.as_deref().map(protocols).transpose()?,
+            protocols: query.protocol.as_deref().map(known_protocols).transpose()?,
         })
     }
 
@@ -239,16 +239,21 @@ fn address(text: &str) -> Result<IpAddress, Failure> {
     })
 }
 
-fn protocols(name: &str) -> Result<&'static [u8], Failure> {
+fn known_protocols(name: &str) -> Result<&'static [u8], Failure> {
+    protocols(name).ok_or_else(|| {
+        let message = format!("{name}: no protocol that is known here");
+        Failure::request(message, "tcp, udp, sctp or icmp")
+    })
+}
+
+/// Numbers of the protocol of that name.
+pub(crate) fn protocols(name: &str) -> Option<&'static [u8]> {
     match name {
-        "tcp" => Ok(&[6]),
-        "udp" => Ok(&[17]),
-        "sctp" => Ok(&[132]),
-        "icmp" => Ok(&[1, 58]),
-        _ => Err(Failure::request(
-            format!("{name}: no protocol that is known here"),
-            "tcp, udp, sctp or icmp",
-        )),
+        "tcp" => Some(&[6]),
+        "udp" => Some(&[17]),
+        "sctp" => Some(&[132]),
+        "icmp" => Some(&[1, 58]),
+        _ => None,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::admin::objects::Check;
 pub mod args;
 pub mod capture;
 pub mod client;
+pub mod connection;
 pub mod explain;
 pub mod extcap;
 pub mod filter;

@@ -138,7 +138,8 @@ fn print(comparison: &Comparison, output: &Output) -> io::Result<()> {
         output.line(Tone::Bad, &printable(&format!("compared up to there: {divergence}")))?;
     }
     let Comparison { connections, differ, reasons, .. } = comparison;
-    let each: Vec<_> = reasons.iter().map(|group| format!("{} {}", group.count, group.text)).collect();
+    let each: Vec<_> =
+        reasons.iter().map(|group| format!("{} {}", group.count, group.text)).collect();
     let line = match each.as_slice() {
         [] => format!("{connections} connections, none differs"),
         each => format!("{connections} connections, {differ} differ: {}", each.join(", ")),

@@ -2,6 +2,7 @@
 //!
 //! - [`recording`] reads the file and drives the switch; [`show`] makes a capture of the walks.
 //! - [`explain`]: why a walk ended as it did, and which walks were dropped.
+//! - [`connection`]: a connection from its first packet to its end.
 //! - [`objects`]: what came of it; [`time`]: moments as people write them.
 //! - [`whatif`]: beside a switch of other Services, connection by connection.
 //! - [`with`]: captures that are no recordings, through a configuration made of manifests.
@@ -19,6 +20,7 @@ use stack::table::service::Services;
 use crate::admin::snapshot::Snapshot;
 use crate::directory::{Directory, Label, Named};
 
+pub mod connection;
 pub mod explain;
 pub mod objects;
 pub mod show;

@@ -132,8 +132,7 @@ fn instead(
         .map_err(|error| Unfit { message: error.to_string(), hint: String::new() })?;
     let mut services = desired.services;
     Numbers::of(&config.services, &[]).number(&mut services);
-    let instead =
-        Instead { services, ranges: desired.service_cidrs, stay_from: ServiceId(OTHERS) };
+    let instead = Instead { services, ranges: desired.service_cidrs, stay_from: ServiceId(OTHERS) };
     Ok((instead, node_name, desired.faults))
 }
 
@@ -363,4 +362,4 @@ fn fate(outcome: &Outcome, differs: Reason, names: &Directory) -> Fate {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -13,11 +13,11 @@ use crate::kube::place::Known;
 use crate::replay::Options;
 use crate::replay::tests::{file, replayed};
 
-const VIP: &str = "10.96.0.10";
+pub(in crate::replay) const VIP: &str = "10.96.0.10";
 const CLIENTS: std::ops::Range<u16> = 40_000..40_040;
 
 /// A node with that Service's backends, and one without any.
-fn manifests(backends: &[&str]) -> Objects {
+pub(in crate::replay) fn manifests(backends: &[&str]) -> Objects {
     let each = backends.iter().map(|address| format!("- {{addresses: [{address}]}}\n"));
     let text = format!(
         "
@@ -59,15 +59,18 @@ fn read(text: &str) -> Objects {
     objects
 }
 
-fn services(objects: &Objects) -> Vec<ServiceConfig> {
+pub(in crate::replay) fn services(objects: &Objects) -> Vec<ServiceConfig> {
     let mut services = desired(objects, &Known::alone("n1")).unwrap().services;
     Numbers::default().number(&mut services);
     services
 }
 
 /// A world with the Services of these objects; the recording begins there.
-fn world(objects: &Objects) -> World {
-    let mut world = World::new();
+pub(in crate::replay) fn world(objects: &Objects) -> World {
+    serving(World::new(), objects)
+}
+
+pub(in crate::replay) fn serving(mut world: World, objects: &Objects) -> World {
     let mut node = world.switch.config().node;
     node.service_cidrs = vec!["10.96.0.0/16".parse().unwrap()];
     world.change(Change::Node(node));
@@ -77,7 +80,12 @@ fn world(objects: &Objects) -> World {
 }
 
 /// A SYN of a pod to a VIP; the backend that it left for, if it left.
-fn syn(world: &mut World, from: PortId, port: u16, vip: &str) -> Option<String> {
+pub(in crate::replay) fn syn(
+    world: &mut World,
+    from: PortId,
+    port: u16,
+    vip: &str,
+) -> Option<String> {
     let ip = routed(from).ipv4(v4(from), vip.parse().unwrap());
     let sent = world.put(from, Frame::from_bytes(&ip.tcp((port, 80), flags::SYN, 1, 0, &[])));
     let [(port, frame)] = &sent[..] else { panic!("{sent:?}") };
