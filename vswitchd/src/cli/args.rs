@@ -145,6 +145,8 @@ pub struct Status {
   hopctl -n demo get leases -o json
   hopctl get conntrack --service demo/web --protocol tcp
   hopctl get conntrack --pod demo/client --limit 20
+  hopctl get conntrack --state syn_sent --port 80       who waits for an answer
+  hopctl get conntrack --sort-by expiresSeconds --limit 20
   hopctl get conntrack --address 10.96.0.10 -o json
   hopctl -n demo get services
   hopctl get backends demo/web          who answers for it, and what they carry
@@ -188,7 +190,16 @@ pub struct Connections {
     #[arg(hide_possible_values = true)]
     pub protocol: Option<String>,
 
-    /// The first so many, by protocol, source and destination [default: 1000]
+    /// Only connections in this state, such as established, syn_sent, unreplied
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+
+    /// Only connections in which this port stands, before translation or behind it
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// The first so many, by protocol, source and destination, or by --sort-by expiresSeconds
+    /// [default: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
 }
