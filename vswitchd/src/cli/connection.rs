@@ -107,8 +107,7 @@ fn print(story: &Story, output: &Output) -> io::Result<()> {
     if story.others > 0 {
         let others = story.others;
         output.notice(&format!(
-            "{others} more are meant as well, this one was heard of last: name both ports and the \
-             protocol"
+            "{others} more match, this one was heard of last: name both ports and the protocol"
         ));
     }
     Ok(())
@@ -155,11 +154,15 @@ fn facts(story: &Story) -> Vec<(Tone, Vec<String>)> {
         row("backend", format!("{backend}{why}"))
     }));
     facts.extend(story.masquerade.map(|why| row("masqueraded", masqueraded(why).to_owned())));
-    facts.push(row("there", direction(original)));
-    facts.push(row("back", direction(reply)));
+    if now.is == "refused" {
+        facts.push(row("asked", counted(original)));
+    } else {
+        facts.push(row("there", direction(original)));
+        facts.push(row("back", direction(reply)));
+    }
     if story.dropped > 0 {
-        let dropped = format!("{} packets", story.dropped);
-        facts.push((Tone::Bad, vec!["dropped".to_owned(), dropped]));
+        let dropped = vec!["dropped".to_owned(), packets(story.dropped)];
+        facts.push((Tone::Bad, dropped));
     }
     if let Some(gone) = &story.backend_gone {
         let value = format!("serves no more since {gone}");
@@ -197,18 +200,31 @@ fn masqueraded(why: &str) -> &'static str {
 
 /// What comes in and what leaves.
 fn direction(translation: &Translation) -> String {
-    let Translation { source, destination, left_source, left_destination, packets, bytes } =
-        translation;
-    let counted = format!("{packets} packets, {bytes} bytes");
+    let Translation { source, destination, left_source, left_destination, .. } = translation;
+    let counted = counted(translation);
     if (source, destination) == (left_source, left_destination) {
         return format!("{source} -> {destination}, as it is: {counted}");
     }
     format!("{source} -> {destination} leaves as {left_source} -> {left_destination}: {counted}")
 }
 
+fn counted(translation: &Translation) -> String {
+    format!("{}, {} bytes", packets(translation.packets), translation.bytes)
+}
+
+fn packets(count: u64) -> String {
+    format!("{count} packet{}", if count == 1 { "" } else { "s" })
+}
+
+/// A packet without its addresses, which all packets of a connection share.
+fn without_ends(what: &str) -> &str {
+    let behind = what.split_once(" > ").and_then(|(_, rest)| rest.split_once(' '));
+    behind.map_or(what, |(_, rest)| rest)
+}
+
 impl Row for Step {
     const HEADER: (&'static [&'static str], usize) =
-        (&["WALK", "TIME", "FROM", "STATE", "VERDICT", "PACKET", "RECORD"], 6);
+        (&["WALK", "TIME", "FROM", "STATE", "VERDICT", "PACKET", "RECORD", "WHOLE PACKET"], 6);
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -217,8 +233,9 @@ impl Row for Step {
             self.ingress.clone(),
             self.state.unwrap_or("-").to_owned(),
             self.verdict.clone(),
-            self.what.clone(),
+            without_ends(&self.what).to_owned(),
             self.record.to_string(),
+            self.what.clone(),
         ]
     }
 
