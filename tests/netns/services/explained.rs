@@ -45,6 +45,10 @@ fn a_connection_to_a_vip_is_told_with_its_backend_and_its_end() {
             page(&client, &to(vip, at_vip(0)));
             let item =
                 entry(&world, &["--address", vip, "--protocol", "tcp", "--pod", "default/client"]);
+            // The newest of all has the most time left.
+            let chosen = ["--state", "time_wait", "--port", "8080"];
+            let newest = [&chosen[..], &["--sort-by", "expiresSeconds", "--limit", "1"]].concat();
+            assert_eq!(entry(&world, &newest)["source"], item["source"]);
             let [source, destination] = ends(&item);
             let (shown, object) = told(&world, &[&source, &destination]);
             let head = format!("tcp {source} -> {}: ended, closed", to(vip, 80));
@@ -124,5 +128,8 @@ fn one_that_leaves_the_cluster_and_one_that_is_refused_say_why() {
         assert_eq!((output.code, output.stdout.as_str()), (Some(code), ""), "{output:?}");
         assert!(output.stderr.contains(part), "{output:?}");
     }
+    let output = world.hopctl_attempt(&["get", "conntrack", "--state", "open"]).unwrap();
+    assert_eq!((output.code, output.stdout.as_str()), (Some(2), ""), "{output:?}");
+    assert!(output.stderr.contains("ESTABLISHED, "), "{output:?}");
     world.settle(&["ServiceNoBackend"]);
 }

@@ -7,7 +7,7 @@
 //! | frames, ticks, the clock, seeds, limits | the recording |
 //! | ports, routes, the node, and their changes | the recording |
 //! | Services, and their ranges beside those recorded | [`Instead`], from begin to end |
-//! | Services from [`Instead::stay_from`] on (hostPorts: they come and go with pods) | the recording |
+//! | Services from [`Instead::stay_from`] on: hostPorts, which are pods' | the recording |
 //! | what the switch's own hosts receive | what the second switch delivers |
 //!
 //! Compared is what became of each frame that came in by a port: see [`compare`]. Frames of no
@@ -113,6 +113,12 @@ impl WhatIf {
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// The second switch, once there is one.
+    #[must_use]
+    pub fn other(&self) -> Option<&Switch> {
+        self.other.as_ref()
     }
 
     /// The start state stands: the second switch is the same.

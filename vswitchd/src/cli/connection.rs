@@ -1,7 +1,7 @@
 //! `hopctl explain connection`.
 
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use recording::breakpoint::Breakpoint;
 
@@ -12,6 +12,7 @@ use super::output::{Output, Rows, Tone, age, printable};
 use super::tables::{Row, rows};
 use super::{Answer, Failure, Outcome};
 use crate::admin::objects::Object;
+use crate::port::wake::now as monotonic;
 use crate::replay::connection::story::{Now, Step, Story, Translation, tell};
 use crate::replay::connection::wanted::Wanted;
 use crate::replay::connection::{Follow, of_walk};
@@ -41,7 +42,8 @@ pub(super) async fn explain(args: &Args, client: &Client, output: &Output) -> Ou
     let held = ended.summary.times;
     let now = match args.file {
         Some(_) => held.map_or(0, |(_, last)| last),
-        None => now(),
+        // The daemon's clock is this machine's.
+        None => ended.replayer.utc(monotonic()),
     };
     let told = tell(&follow, &ended.replayer, held.map(|(first, _)| first), now);
     let story = told.ok_or_else(|| {
@@ -77,12 +79,6 @@ async fn of_number(
         true => format!("walk {number} is of no connection: hopctl explain packet {number}"),
         false => held.absent(number),
     }))
-}
-
-/// Nanoseconds since 1970, UTC.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn print(story: &Story, output: &Output) -> io::Result<()> {
