@@ -29,6 +29,8 @@ pub struct Replay {
     pieces: Vec<u8>,
     /// The kind of those.
     piece_kind: Kind,
+    /// The newest value that was whole.
+    value: Vec<u8>,
     compare: Compare,
     /// Buffers that frames move through.
     spare: Vec<Frame>,
@@ -144,6 +146,7 @@ impl Replay {
             out: Outbox::default(),
             pieces: Vec::new(),
             piece_kind: Kind::Begin,
+            value: Vec::new(),
             compare: Compare::All,
             spare: Vec::new(),
             marked: None,
@@ -184,6 +187,12 @@ impl Replay {
     #[must_use]
     pub fn out(&self) -> &Outbox {
         &self.out
+    }
+
+    /// The body of the newest change, begin or import, put together from all its records.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        &self.value
     }
 
     /// Goes on with a switch that need not do what was recorded: of the chain only the inputs are
@@ -284,21 +293,23 @@ impl Replay {
         if head.flags & journal::FLAG_MORE != 0 {
             return Ok(Step::Part);
         }
-        let whole = core::mem::take(&mut self.pieces);
+        self.value = core::mem::take(&mut self.pieces);
+        let whole = &self.value;
         if head.kind == Kind::Change {
-            let change = journal::change(&whole).ok_or(unreadable)?;
+            let change = journal::change(whole).ok_or(unreadable)?;
             self.input(head.time, Input::Change(change))?;
             return Ok(Step::Done(head.kind));
         }
         if head.kind == Kind::Import {
+            let whole = whole.clone();
             self.input(head.time, Input::Import(whole))?;
             return Ok(Step::Done(head.kind));
         }
-        let theirs = journal::begin_version(&whole).ok_or_else(|| unreadable.clone())?;
+        let theirs = journal::begin_version(whole).ok_or_else(|| unreadable.clone())?;
         if theirs != journal::VERSION {
             return Err(ReplayError::Version { theirs, ours: journal::VERSION });
         }
-        let begin = journal::begin(&whole).filter(|begin| begin.limits.is_possible());
+        let begin = journal::begin(whole).filter(|begin| begin.limits.is_possible());
         let begin = begin.ok_or(unreadable)?;
         let mut seeds = begin.seeds;
         seeds.table = self.table_seed;

@@ -187,7 +187,7 @@ fn a_drop_is_explained_with_the_tables_as_they_were() {
         for (args, code, part) in [
             (&["drop", forwarded][..], 1, "was not dropped: forward to pod/default/b"),
             (&["packet", "99999999"], 1, "there has been no walk 99999999: the newest is "),
-            (&["connection", "3"], 2, "connection tracking"),
+            (&["drop", "1", "2"], 2, "one ID will do"),
             (&["packet"], 2, "needs an ID"),
             (&["drop", "x7"], 2, "x7 is no ID"),
             (&["--file", "/nonexistent", "drop"], 2, "/nonexistent"),

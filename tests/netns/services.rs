@@ -22,7 +22,9 @@ use crate::pods::at;
 use crate::{KINDS, World};
 
 mod egress;
+mod explained;
 mod lasting;
+mod whatif;
 
 /// What a masqueraded client looks like to a pod.
 const GATEWAYS: [&str; 2] = ["10.244.1.1", "fd00:10:244:1::1"];

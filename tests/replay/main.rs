@@ -24,6 +24,7 @@ mod tools;
 #[path = "../golden/topology.rs"]
 mod topology;
 mod wasm;
+mod whatif;
 
 /// A file of an excerpt.
 fn file(excerpt: &Excerpt, id: u64) -> Vec<u8> {

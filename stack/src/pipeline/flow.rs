@@ -85,7 +85,8 @@ impl Flow {
 
 /// The flow of a packet that may have a connection; `None` for those that never do: neighbor
 /// discovery, ICMP messages that are no echo, fragments without ports.
-pub(crate) fn tuple(ip: &Ip) -> Option<Tuple> {
+#[must_use]
+pub fn tuple(ip: &Ip) -> Option<Tuple> {
     let (src_port, dst_port) = match ip.l4 {
         L4::Tcp { src_port, dst_port, .. }
         | L4::Udp { src_port, dst_port }

@@ -7,6 +7,7 @@
 //! - [`replayer`]: drives a switch by a file and verifies every digest on the way.
 //! - [`about`]: why a daemon made it by itself.
 //! - [`breakpoint`]: where to stop; [`summary`]: what was seen; [`difference`]: of two states.
+//! - [`whatif`]: the same inputs through other Services, connection by connection.
 //! - [`redact`]: the same recording without payload.
 //!
 //! No I/O: bytes in, bytes out. It also builds for WebAssembly, where a test replays the same
@@ -26,6 +27,7 @@ pub mod read;
 pub mod redact;
 pub mod replayer;
 pub mod summary;
+pub mod whatif;
 pub mod write;
 
 pub use about::About;

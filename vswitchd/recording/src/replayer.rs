@@ -248,6 +248,12 @@ impl Replayer {
         Recorded::read(record, &Head::read(record)?)
     }
 
+    /// The body of the newest change or import, put together from all its records.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        self.replay.as_ref().map_or(&[], Replay::value)
+    }
+
     /// What the newest record is, as a clause.
     #[must_use]
     pub fn describe(&self) -> String {

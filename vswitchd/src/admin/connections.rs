@@ -12,7 +12,7 @@ use axum::extract::{Query, State};
 use smoltcp::wire::IpAddress;
 use stack::config::ServiceId;
 use stack::table::Tables;
-use stack::table::conntrack::{Connection as Row, ConnectionId, Side, Tuple};
+use stack::table::conntrack::{Connection as Row, ConnectionId, Side, State as How, Tuple};
 use stack::{Instant, PortId};
 
 use super::Context;
@@ -77,11 +77,38 @@ fn named(tables: &Tables, ids: &BTreeSet<ServiceId>) -> BTreeMap<ServiceId, Stri
     ids.iter().filter_map(name).collect()
 }
 
-/// What connections are sorted by: protocol, then source and destination as its packets bear them.
-type Key = (u8, IpAddress, u16, IpAddress, u16);
+/// What connections are sorted by: what is asked for, then protocol, then source and destination as
+/// its packets bear them.
+type Key = (u64, u8, IpAddress, u16, IpAddress, u16);
 
-fn key(tuple: &Tuple) -> Key {
-    (tuple.protocol, tuple.src, tuple.src_port, tuple.dst, tuple.dst_port)
+/// What can be asked for first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    /// Nothing.
+    Ends,
+    /// The time that is left, the most first.
+    Expires,
+}
+
+impl Sort {
+    fn read(name: Option<&str>) -> Result<Self, Failure> {
+        match name {
+            None => Ok(Self::Ends),
+            Some("expiresSeconds") => Ok(Self::Expires),
+            Some(other) => {
+                Err(Failure::request(format!("sort: {other} is none"), "expiresSeconds, or none"))
+            }
+        }
+    }
+
+    fn key(self, row: &Row) -> Key {
+        let Tuple { src, src_port, dst, dst_port, protocol } = row.of(Side::Originator);
+        let first = match self {
+            Self::Ends => 0,
+            Self::Expires => u64::MAX - row.track.deadline.0,
+        };
+        (first, protocol, src, src_port, dst, dst_port)
+    }
 }
 
 /// What has been found so far.
@@ -89,6 +116,7 @@ fn key(tuple: &Tuple) -> Key {
 struct Listing {
     filter: Filter,
     limit: usize,
+    sort: Sort,
     /// The first ones in the order of their keys.
     kept: BTreeMap<Key, Row>,
     left_out: u64,
@@ -98,7 +126,8 @@ impl Listing {
     fn new(query: &ConnectionQuery, names: &Directory) -> Result<Self, Failure> {
         let limit = query.limit.unwrap_or(LIMIT);
         let filter = Filter::new(query, names)?;
-        Ok(Self { filter, limit, kept: BTreeMap::new(), left_out: 0 })
+        let sort = Sort::read(query.sort.as_deref())?;
+        Ok(Self { filter, limit, sort, kept: BTreeMap::new(), left_out: 0 })
     }
 
     /// Looks at the slots from this one on; where to go on, if that was not all.
@@ -121,9 +150,7 @@ impl Listing {
 
     fn keep(&mut self, row: Row) {
         // One that ended and began again while this went on is one.
-        if self.kept.insert(key(&row.of(Side::Originator)), row).is_none()
-            && self.kept.len() > self.limit
-        {
+        if self.kept.insert(self.sort.key(&row), row).is_none() && self.kept.len() > self.limit {
             self.kept.pop_last();
             self.left_out += 1;
         }
@@ -156,6 +183,9 @@ struct Filter {
     address: Option<IpAddress>,
     /// Numbers of the protocol.
     protocols: Option<&'static [u8]>,
+    /// A state's name.
+    state: Option<&'static str>,
+    port: Option<u16>,
 }
 
 impl Filter {
@@ -166,7 +196,9 @@ impl Filter {
             service: query.service.as_deref().map(service).transpose()?,
             pod: query.pod.as_deref().map(|pod| ports(pod, names)).transpose()?,
             address: query.address.as_deref().map(address).transpose()?,
-            protocols: query.protocol.as_deref().map(protocols).transpose()?,
+            protocols: query.protocol.as_deref().map(known_protocols).transpose()?,
+            state: query.state.as_deref().map(state).transpose()?,
+            port: query.port,
         })
     }
 
@@ -191,7 +223,11 @@ impl Filter {
                     .and_then(|name| name.split_once('/'))
                     .is_some_and(|(ns, _)| ns == namespace)
         };
+        let ports =
+            [originator.src_port, originator.dst_port, responder.src_port, responder.dst_port];
         self.protocols.is_none_or(|protocols| protocols.contains(&originator.protocol))
+            && self.state.is_none_or(|state| row.track.state.name() == state)
+            && self.port.is_none_or(|port| ports.contains(&port))
             && self.address.as_ref().is_none_or(bears)
             && self.pod.as_ref().is_none_or(touches)
             && self.service.as_deref().is_none_or(is_service)
@@ -239,21 +275,38 @@ fn address(text: &str) -> Result<IpAddress, Failure> {
     })
 }
 
-fn protocols(name: &str) -> Result<&'static [u8], Failure> {
+/// The name of a state as it is written here.
+fn state(name: &str) -> Result<&'static str, Failure> {
+    let mut names: Vec<&str> = How::ALL.iter().map(|state| state.name()).collect();
+    names.sort_unstable();
+    // Two protocols have the same word.
+    names.dedup();
+    let found = names.iter().find(|known| known.eq_ignore_ascii_case(name));
+    found.copied().ok_or_else(|| {
+        Failure::request(format!("{name}: no state of a connection"), names.join(", "))
+    })
+}
+
+fn known_protocols(name: &str) -> Result<&'static [u8], Failure> {
+    protocols(name).ok_or_else(|| {
+        let message = format!("{name}: no protocol that is known here");
+        Failure::request(message, "tcp, udp, sctp or icmp")
+    })
+}
+
+/// Numbers of the protocol of that name.
+pub(crate) fn protocols(name: &str) -> Option<&'static [u8]> {
     match name {
-        "tcp" => Ok(&[6]),
-        "udp" => Ok(&[17]),
-        "sctp" => Ok(&[132]),
-        "icmp" => Ok(&[1, 58]),
-        _ => Err(Failure::request(
-            format!("{name}: no protocol that is known here"),
-            "tcp, udp, sctp or icmp",
-        )),
+        "tcp" => Some(&[6]),
+        "udp" => Some(&[17]),
+        "sctp" => Some(&[132]),
+        "icmp" => Some(&[1, 58]),
+        _ => None,
     }
 }
 
 /// What a protocol is called.
-fn protocol(number: u8) -> String {
+pub(crate) fn protocol(number: u8) -> String {
     match number {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),
@@ -299,7 +352,7 @@ fn flow(tuple: &Tuple) -> Flow {
 }
 
 /// An address with its port, if there is one.
-pub(super) fn end(address: &IpAddress, port: u16) -> String {
+pub(crate) fn end(address: &IpAddress, port: u16) -> String {
     match (address, port) {
         (address, 0) => address.to_string(),
         (IpAddress::Ipv4(address), port) => format!("{address}:{port}"),

@@ -318,9 +318,19 @@ objects! {
         /// `tcp`, `udp`, `sctp` or `icmp`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         protocol: Option<String>,
+        /// Those that have come so far: a state's name, whatever the case.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<String>,
+        /// Those in which this port stands, before translation or behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
         /// So many of them; 1,000 if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<usize>,
+        /// The first ones by this: `expiresSeconds`, the largest first. If absent by protocol,
+        /// source and destination.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sort: Option<String>,
     }
 
     /// A connection, and what it is translated to.

@@ -16,8 +16,8 @@ use stack::journal::frame::Door;
 use stack::journal::{Chain, Recorder, Tape};
 use stack::wire::build::{Link, flags};
 use stack::{
-    Checksum, Config, Frame, Gso, GsoKind, Input, Instant, Limits, NodeConfig, Offload, Outbox,
-    PortConfig, PortId, PortKind, Route, RouteTarget, Seeds, Switch,
+    Change, Checksum, Config, Duration, Frame, Gso, GsoKind, Input, Instant, Limits, NodeConfig,
+    Offload, Outbox, PortConfig, PortId, PortKind, Route, RouteTarget, Seeds, Switch,
 };
 
 use super::Options;
@@ -65,6 +65,10 @@ fn port(id: PortId, kind: PortKind, addresses: Vec<IpAddress>, mtu: u16) -> Port
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    pub(crate) fn with_limits(limits: Limits) -> Self {
         let node = vec![
             IpAddress::v4(192, 0, 2, 10),
             Ipv6Address::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10).into(),
@@ -106,7 +110,7 @@ impl World {
             (B, label("b")),
             (C, label("c")),
         ]);
-        let mut switch = Switch::new(config, Limits::default(), Seeds::default());
+        let mut switch = Switch::new(config, limits, Seeds::default());
         Self {
             start: switch.snapshot(),
             switch,
@@ -133,6 +137,31 @@ impl World {
             sessions.retain_mut(|session| session.observe(walk));
         });
         out.transmits.into_iter().map(|sent| (sent.port, sent.frame)).collect()
+    }
+
+    /// Changes desired state.
+    pub(crate) fn change(&mut self, change: Change) {
+        self.now = Instant(self.now.0 + 1_000_001);
+        let mut out = Outbox::default();
+        self.recorder.change(self.now, &change);
+        self.switch.input(self.now, Input::Change(change), &mut out);
+        self.recorder.outcome(&out);
+        assert_eq!(out.events, []);
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, span: Duration) {
+        self.now = self.now + span;
+        let mut out = Outbox::default();
+        self.recorder.tick(self.now);
+        self.switch.input(self.now, Input::Tick, &mut out);
+        self.recorder.outcome(&out);
+    }
+
+    /// The recording begins here.
+    pub(crate) fn begin_here(&mut self) {
+        self.start = self.switch.snapshot();
+        self.recorder = Recorder::new(Tape::default(), Chain::new(), false);
     }
 
     /// All of it as a recording would hold it.

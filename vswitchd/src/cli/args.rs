@@ -145,6 +145,8 @@ pub struct Status {
   hopctl -n demo get leases -o json
   hopctl get conntrack --service demo/web --protocol tcp
   hopctl get conntrack --pod demo/client --limit 20
+  hopctl get conntrack --state syn_sent --port 80       who waits for an answer
+  hopctl get conntrack --sort-by expiresSeconds --limit 20
   hopctl get conntrack --address 10.96.0.10 -o json
   hopctl -n demo get services
   hopctl get backends demo/web          who answers for it, and what they carry
@@ -188,7 +190,16 @@ pub struct Connections {
     #[arg(hide_possible_values = true)]
     pub protocol: Option<String>,
 
-    /// The first so many, by protocol, source and destination [default: 1000]
+    /// Only connections in this state, such as established, syn_sent, unreplied
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+
+    /// Only connections in which this port stands, before translation or behind it
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// The first so many, by protocol, source and destination, or by --sort-by expiresSeconds
+    /// [default: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
 }
@@ -379,18 +390,22 @@ pub struct Record {
   hopctl explain drop                          the newest ten
   hopctl explain drop 4711                     why, and what the tables said
   hopctl explain packet 4711                   of any packet
+  hopctl explain connection 10.244.1.5:43210 10.96.0.10:53/udp
+  hopctl explain connection 4711               the one that this walk is of
   hopctl explain --file bug.pcapng drop 4711   out of a recording; needs no daemon
 
-IDs are the numbers of walks, as captures print them: walk 4711. The switch has always been
-recording, as far back as hopctl status says.
-Exit code 1: no such walk is held.")]
+IDs are the numbers of walks, as captures print them: walk 4711. A connection is named by its ends
+as well, those of hopctl get conntrack or what they become; ports and protocol may be left out.
+The switch has always been recording, as far back as hopctl status says.
+Exit code 1: no such walk or connection is held.")]
 pub struct Explain {
     /// What the ID is of
     #[arg(value_enum, value_name = "drop|packet|connection", hide_possible_values = true)]
     pub subject: Subject,
 
-    /// Its number; without it the newest drops are listed
-    pub id: Option<String>,
+    /// The walk's number, or a connection's two ends; without one the newest drops are listed
+    #[arg(value_name = "ID")]
+    pub id: Vec<String>,
 
     /// Look into this recording, not into the daemon's journal
     #[arg(long, value_name = "FILE")]
@@ -418,12 +433,15 @@ pub enum Subject {
   hopctl replay bug.pcapng --break 'drop=NoRoute and port=pod/demo/web'
   hopctl replay bug.pcapng --until 12:30:05.25 get routes
   hopctl replay bug.pcapng -w hops.pcapng      every hop, for Wireshark
+  hopctl replay bug.pcapng --with DIR          which connections differ with these Services
   hopctl replay dump.pcapng --with DIR         a plain capture through these manifests
 
 Moments: 1.5s or 2m after the first record, 12:30:05.25 or 2026-01-31T12:30:05Z in UTC, record=17.
 Breakpoints: drop, drop=REASON, hop=STAGE, address=IP, port=NAME, walk=N, record=N, and several of
 them joined by and, or.
-Exit code 1: this switch does not do what was recorded.")]
+With --with the Services of a recording, and its own changes of them, give way to those of DIR;
+ports, routes and connections that were open stay as recorded.
+Exit code 1: this switch does not do what was recorded, or with --with a connection differs.")]
 pub struct Replay {
     /// The recording
     pub file: PathBuf,
@@ -450,11 +468,11 @@ pub struct Replay {
     )]
     pub hop: Vec<String>,
 
-    /// Feed the file's frames through a switch of these manifests
+    /// Compare a recording with what these Services make of it; feed a plain capture through them
     #[arg(long, value_name = "DIR")]
     pub with: Option<PathBuf>,
 
-    /// Which Node of the manifests it is; without it the only one, or the one of this host's name
+    /// Which Node of the manifests it is [default: the only one; the recording's; this host's]
     #[arg(long, value_name = "NAME", requires = "with")]
     pub node_name: Option<String>,
 

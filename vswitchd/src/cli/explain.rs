@@ -12,7 +12,7 @@ use super::output::{Output, Tone, printable};
 use super::past::{excerpt, told, whole};
 use super::progress::Progress;
 use super::tables::{Row, rows};
-use super::{Answer, Failure, Outcome, trace};
+use super::{Answer, Failure, Outcome, connection, trace};
 use crate::admin::objects::{List, Object};
 use crate::replay::explain::{DroppedWalk, Drops, Explanation, Lookup, explain as explained};
 use crate::replay::{Ended, Options, Stop, Watch, run};
@@ -30,18 +30,22 @@ const NEWEST: Duration = Duration::from_millis(1);
 pub async fn explain(args: &Args, client: &Client, output: &Output) -> Outcome {
     let usage =
         |message: &str, hint: &str| Err(Failure::Usage(message.to_owned(), hint.to_owned()));
-    let id = args.id.as_deref();
+    let ids: Vec<&str> = args.id.iter().map(String::as_str).collect();
+    let id = match (args.subject, ids.as_slice()) {
+        (Subject::Connection, _) => return connection::explain(args, client, output).await,
+        (_, []) => None,
+        (_, [id]) => Some(*id),
+        (_, [_, more, ..]) => {
+            return usage(&format!("one ID will do, and {more} is another"), "");
+        }
+    };
     match (args.subject, id) {
-        (Subject::Connection, _) => usage(
-            "explain connection is not there yet: it comes with connection tracking",
-            "hopctl explain packet ID tells of one packet",
-        ),
         (Subject::Packet, None) => usage(
             "explain packet needs an ID",
             "IDs are the numbers of walks, as hopctl capture prints them: walk 4711",
         ),
-        (Subject::Drop, None) => drops(args, client, output).await,
-        (Subject::Drop | Subject::Packet, Some(id)) => match id.parse() {
+        (_, None) => drops(args, client, output).await,
+        (_, Some(id)) => match id.parse() {
             Ok(number) if number > 0 => walk(args, number, client, output).await,
             _ => usage(
                 &format!("{id} is no ID"),
@@ -52,7 +56,7 @@ pub async fn explain(args: &Args, client: &Client, output: &Output) -> Outcome {
 }
 
 /// A recording that is asked, and how long it is.
-async fn open(
+pub(super) async fn open(
     args: &Args,
     since: Option<Duration>,
     client: &Client,
@@ -70,7 +74,7 @@ async fn open(
     Ok((Box::new(file), len))
 }
 
-fn ran(
+pub(super) fn ran(
     (mut file, len): (Box<dyn Read>, u64),
     options: &Options,
     watch: Option<&mut dyn Watch>,
@@ -108,7 +112,7 @@ async fn walk(args: &Args, number: u64, client: &Client, output: &Output) -> Out
 }
 
 /// Whether a replay got to the end. A file may have been cut, a daemon has no reason to.
-fn finished(args: &Args, ended: &Ended, output: &Output) -> Result<(), Failure> {
+pub(super) fn finished(args: &Args, ended: &Ended, output: &Output) -> Result<(), Failure> {
     match &ended.stop {
         Ok(Stop::End(ending)) if ending.cut && args.file.is_some() => {
             output.notice("the file's end is missing: this is up to its last whole record");
@@ -119,7 +123,7 @@ fn finished(args: &Args, ended: &Ended, output: &Output) -> Result<(), Failure> 
 }
 
 /// The walks that a recording holds.
-struct Held {
+pub(super) struct Held {
     /// Walks before its first.
     before: u64,
     last: u64,
@@ -128,21 +132,26 @@ struct Held {
 }
 
 impl Held {
-    fn of(ended: &Ended) -> Self {
+    pub(super) fn of(ended: &Ended) -> Self {
         let last = ended.replayer.switch().map_or(0, |switch| switch.tables().walks());
         let before = last.saturating_sub(ended.summary.walks);
         Self { before, last, first: ended.summary.times.map(|(first, _)| first) }
     }
 
-    fn reach(&self) -> String {
+    pub(super) fn reach(&self) -> String {
         match self.first {
             Some(first) => format!("what is held begins at {}", rfc3339(first)),
             None => "nothing is held yet".to_owned(),
         }
     }
 
+    /// Whether the walk of that number is one of them.
+    pub(super) fn has(&self, number: u64) -> bool {
+        (self.before + 1..=self.last).contains(&number)
+    }
+
     /// Why there is no walk of that number.
-    fn absent(&self, number: u64) -> String {
+    pub(super) fn absent(&self, number: u64) -> String {
         if number > self.last {
             format!("there has been no walk {number}: the newest is {}", self.last)
         } else {

@@ -15,6 +15,9 @@ use crate::admin::objects::{
     Recording, Route, Service, Trigger,
 };
 
+/// The field of connections that the daemon sorts by.
+const EXPIRES: &str = "expiresSeconds";
+
 /// Lists.
 ///
 /// # Errors
@@ -37,22 +40,27 @@ pub async fn get(args: &Get, namespace: Option<&str>, client: &Client, output: &
 /// When they are asked for of another list, or by what is none of their options: it is the daemon
 /// that chooses, among more than can be shown.
 pub fn connections(args: &Get, namespace: Option<&str>) -> Result<ConnectionQuery, Failure> {
-    let Connections { service, pod, address, protocol, limit } = &args.connections;
+    let Connections { service, pod, address, protocol, state, port, limit } = &args.connections;
+    let is_conntrack = args.what == What::Conntrack;
     let query = ConnectionQuery {
         namespace: namespace.map(str::to_owned),
         service: service.as_ref().map(|service| qualified(service, namespace)),
         pod: pod.as_ref().map(|pod| qualified(pod, namespace)),
         address: address.map(|address| address.to_string()),
         protocol: protocol.clone(),
+        state: state.clone(),
+        port: *port,
+        // By this the daemon sorts: of many connections it tells the first ones only.
+        sort: args.sort_by.clone().filter(|field| is_conntrack && field == EXPIRES),
         limit: limit.and_then(|limit| usize::try_from(limit).ok()),
     };
     let plain = ConnectionQuery { namespace: query.namespace.clone(), ..Default::default() };
-    if args.what == What::Conntrack {
+    if is_conntrack {
         return match &args.word {
             None => Ok(query),
             Some(word) => Err(Failure::Usage(
                 format!("conntrack takes no word, and so not {word}"),
-                "choose by --service, --pod, --address or --protocol".to_owned(),
+                "choose by --service, --pod, --address, --port, --protocol or --state".to_owned(),
             )),
         };
     }
@@ -61,7 +69,9 @@ pub fn connections(args: &Get, namespace: Option<&str>) -> Result<ConnectionQuer
     }
     Err(Failure::Usage(
         format!("get {} has no such option", name(args.what)),
-        "--service, --pod, --address, --protocol and --limit are those of get conntrack".to_owned(),
+        "--service, --pod, --address, --port, --protocol, --state and --limit are those of get \
+         conntrack"
+            .to_owned(),
     ))
 }
 
@@ -146,8 +156,8 @@ pub fn show(
     }
     if list.left_out > 0 {
         output.notice(&format!(
-            "{} more are left out: --limit N shows more of them, --service, --pod, --address and \
-             --protocol fewer",
+            "{} more are left out: --limit N shows more of them; --service, --pod, --address, \
+             --port, --protocol and --state choose",
             list.left_out
         ));
     }
@@ -268,6 +278,11 @@ mod tests {
         let get = asked(&["conntrack", "--service", "web", "--pod", "o/p", "--limit", "5"]);
         let wanted = connections(&get, Some("demo")).unwrap();
         assert_eq!(query(&wanted).unwrap(), "?limit=5&namespace=demo&pod=o/p&service=demo/web");
+        let get = asked(&["ct", "--state", "syn_sent", "--port", "80", "--sort-by", EXPIRES]);
+        let wanted = connections(&get, None).unwrap();
+        assert_eq!(query(&wanted).unwrap(), "?port=80&sort=expiresSeconds&state=syn_sent");
+        let other = connections(&asked(&["ct", "--sort-by", "state"]), None).unwrap();
+        assert_eq!(other.sort, None, "all that is told is sorted here");
         let get = asked(&["ct", "--address", "fd00::1", "--protocol", "udp", "--service", "a&b"]);
         let wanted = connections(&get, None).unwrap();
         assert_eq!(query(&wanted).unwrap(), "?address=fd00::1&protocol=udp&service=a%26b");

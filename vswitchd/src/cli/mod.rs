@@ -13,6 +13,7 @@ use crate::admin::objects::Check;
 pub mod args;
 pub mod capture;
 pub mod client;
+pub mod connection;
 pub mod explain;
 pub mod extcap;
 pub mod filter;
@@ -28,6 +29,7 @@ pub mod replay;
 pub mod status;
 pub mod tables;
 pub mod trace;
+pub mod whatif;
 
 use args::{Args, Command, ExtcapCommand, NodeCommand};
 use client::Client;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::args::{Get, Replay as Args, Then, What};
 use super::output::{Output, Rows, Tone, printable};
 use super::progress::Progress;
-use super::{Answer, Failure, Outcome, capture, get};
+use super::{Answer, Failure, Outcome, capture, get, whatif};
 use crate::admin::objects::{List, Object};
 use crate::admin::reply::Failure as Refused;
 use crate::admin::{connections, services};
@@ -34,7 +34,14 @@ pub fn replay(args: &Args, namespace: Option<&str>, output: &Output) -> Outcome 
         ));
     }
     let fed = match &args.with {
-        Some(directory) => Some(fed(args, directory, output)?),
+        Some(directory) => {
+            let objects = manifests::read(directory)
+                .map_err(|error| Failure::Usage(error.to_string(), String::new()))?;
+            if whatif::is_recording(&args.file)? {
+                return whatif::compare(args, &objects, output);
+            }
+            Some(fed(args, &objects, output)?)
+        }
         None => None,
     };
     let open = || -> io::Result<Box<dyn Read>> {
@@ -93,11 +100,11 @@ pub fn replay(args: &Args, namespace: Option<&str>, output: &Output) -> Outcome 
     Ok(answer)
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::Usage(format!("cannot read {}: {error}", path.display()), String::new())
 }
 
-fn told(path: &Path, broken: Broken) -> Failure {
+pub(super) fn told(path: &Path, broken: Broken) -> Failure {
     let path = path.display();
     match broken {
         Broken::Input(error) => Failure::Negative(format!("cannot read {path}: {error}")),
@@ -131,12 +138,11 @@ fn points(names: &[String]) -> Result<Selection, Failure> {
 }
 
 /// The file's frames through a switch of the manifests, as a recording.
-fn fed(args: &Args, directory: &Path, output: &Output) -> Result<Vec<u8>, Failure> {
+fn fed(args: &Args, objects: &kube::Objects, output: &Output) -> Result<Vec<u8>, Failure> {
     let negative = |message: String| Failure::Negative(message);
     let usage = |message: String| Failure::Usage(message, String::new());
-    let objects = manifests::read(directory).map_err(|error| usage(error.to_string()))?;
-    let name = node_name(args, &objects)?;
-    let desired = kube::desired(&objects, &Known::alone(&name));
+    let name = node_name(args, objects)?;
+    let desired = kube::desired(objects, &Known::alone(&name));
     let desired = desired.map_err(|error| usage(error.to_string()))?;
     desired.faults.iter().for_each(|fault| output.notice(&printable(&fault.to_string())));
     let bytes = std::fs::read(&args.file).map_err(|error| unreadable(&args.file, &error))?;

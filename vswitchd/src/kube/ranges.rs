@@ -53,7 +53,7 @@ pub(super) fn refuse_shared(
 }
 
 /// The pod ranges: at least one, one a family, room for the gateway and a pod, none within another.
-pub(super) fn of_pods(object: &str, node: &Node) -> Result<Vec<IpCidr>, ObjectError> {
+pub(crate) fn of_pods(object: &str, node: &Node) -> Result<Vec<IpCidr>, ObjectError> {
     let field = "spec.podCIDRs";
     let mut texts: Vec<&str> = node.spec.pod_cidrs.iter().map(String::as_str).collect();
     if texts.is_empty() {

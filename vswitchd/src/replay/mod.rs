@@ -2,7 +2,9 @@
 //!
 //! - [`recording`] reads the file and drives the switch; [`show`] makes a capture of the walks.
 //! - [`explain`]: why a walk ended as it did, and which walks were dropped.
+//! - [`connection`]: a connection from its first packet to its end.
 //! - [`objects`]: what came of it; [`time`]: moments as people write them.
+//! - [`whatif`]: beside a switch of other Services, connection by connection.
 //! - [`with`]: captures that are no recordings, through a configuration made of manifests.
 
 use std::io::{self, Read};
@@ -18,10 +20,12 @@ use stack::table::service::Services;
 use crate::admin::snapshot::Snapshot;
 use crate::directory::{Directory, Label, Named};
 
+pub mod connection;
 pub mod explain;
 pub mod objects;
 pub mod show;
 pub mod time;
+pub mod whatif;
 pub mod with;
 
 use time::Until;

@@ -127,6 +127,12 @@ fn connections_are_chosen_by_what_they_are() {
     assert_eq!(by(ConnectionQuery { address: text("fd00:1:0::3:0"), ..none() }), [0; 0]);
     assert_eq!(by(ConnectionQuery { protocol: text("udp"), ..none() }), [3, 4]);
     assert_eq!(by(ConnectionQuery { protocol: text("icmp"), ..none() }), [0]);
+    assert_eq!(by(ConnectionQuery { state: text("syn_sent"), ..none() }), [1, 2]);
+    assert_eq!(by(ConnectionQuery { state: text("UNREPLIED"), ..none() }), [0, 3, 4]);
+    assert_eq!(by(ConnectionQuery { state: text("ESTABLISHED"), ..none() }), [0; 0]);
+    assert_eq!(by(ConnectionQuery { port: Some(53), ..none() }), [3, 4]);
+    assert_eq!(by(ConnectionQuery { port: Some(8_080), ..none() }), [1, 2], "the backend's");
+    assert_eq!(by(ConnectionQuery { port: Some(80), ..none() }), [1, 2], "the VIP's");
     assert_eq!(by(ConnectionQuery { namespace: text("demo"), ..none() }), [0, 1, 2, 3, 4]);
     assert_eq!(by(ConnectionQuery { namespace: text("other"), ..none() }), [0; 0]);
     let both = ConnectionQuery { protocol: text("udp"), address: text("10.1.0.2"), ..none() };
@@ -145,6 +151,21 @@ fn the_first_are_kept_and_the_others_counted() {
     };
     let some = list(&world, &udp);
     assert_eq!((sources(&some).as_slice(), some.left_out), (&ALL[3..4], 1));
+}
+
+#[test]
+fn those_with_the_most_time_left_can_come_first() {
+    let world = world();
+    let sort = Some("expiresSeconds".to_owned());
+    let some = list(&world, &ConnectionQuery { limit: Some(3), sort, ..Default::default() });
+    // SYN_SENT has more time than what is unreplied; of equals the one that was heard of last.
+    let [web, before, last] = &some.items[..] else { panic!("{some:?}") };
+    assert_eq!([web, before].map(|item| item.destination.as_str()), ["10.96.0.10:80"; 2]);
+    assert_eq!(
+        [web, before].map(|item| item.source.as_str()),
+        ["10.1.0.2:40000", "10.1.0.2:40001"]
+    );
+    assert_eq!((last.protocol.as_str(), some.left_out), ("icmp", 2));
 }
 
 #[test]
@@ -177,6 +198,8 @@ fn what_cannot_be_asked_for_is_refused() {
             ConnectionQuery { protocol: text("gre"), ..none() },
             "gre: no protocol that is known here",
         ),
+        (ConnectionQuery { state: text("OPEN"), ..none() }, "OPEN: no state of a connection"),
+        (ConnectionQuery { sort: text("state"), ..none() }, "sort: state is none"),
     ] {
         let refused = at_rest(&query, world.switch.tables(), &world.names.load()).unwrap_err();
         assert_eq!(refused.error.message, message);
