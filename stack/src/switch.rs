@@ -204,6 +204,7 @@ impl Switch {
         self.carry(index, ingress, frame, &decision, out);
     }
 
+    #[inline]
     fn count(&mut self, ingress: Option<Slot>, frame: &Frame, verdict: Verdict) {
         let counters = self.tables.counters_mut(ingress);
         counters.received += 1;
@@ -222,6 +223,7 @@ impl Switch {
     }
 
     /// Does with the frame what was decided.
+    #[inline]
     fn carry(
         &mut self,
         walk: u32,
@@ -280,6 +282,7 @@ impl Switch {
         self.transmit(walk, *last, frame, out);
     }
 
+    #[inline]
     fn transmit(&mut self, walk: u32, port: PortId, frame: Frame, out: &mut Outbox) {
         let slot = self.tables.ports().slot(port);
         let counters = self.tables.counters_mut(slot);

@@ -399,6 +399,7 @@ impl Trace {
     }
 
     /// Makes it an empty one again.
+    #[inline]
     pub(crate) fn begin(&mut self, ingress: PortId) {
         self.number = 0;
         self.ingress = ingress;
@@ -431,12 +432,14 @@ impl Trace {
 
     /// Appends a hop. A walk cannot exceed the bound; if it did, the hop is lost and a debug build
     /// asserts.
+    #[inline]
     pub(crate) fn hop(&mut self, hop: Hop) {
         let pushed = self.hops.push(hop).is_ok();
         debug_assert!(pushed, "a walk has at most {HOPS_MAX} hops");
     }
 
     /// Appends an edit to the newest hop.
+    #[inline]
     pub(crate) fn edit(&mut self, edit: Edit) {
         let at = u8::try_from(self.hops.len().saturating_sub(1)).unwrap_or(u8::MAX);
         let pushed = self.edits.push((at, edit)).is_ok();

@@ -99,16 +99,19 @@ fn stages(cx: &mut Walk<'_>, understood: &mut Option<Packet>) -> Step<Verdict> {
 
 impl Walk<'_> {
     /// Records a hop.
+    #[inline]
     pub(crate) fn hop(&mut self, hop: Hop) {
         self.trace.hop(hop);
     }
 
     /// Records an edit of the newest hop.
+    #[inline]
     pub(crate) fn edit(&mut self, edit: Edit) {
         self.trace.edit(edit);
     }
 
     /// Asks for a change of state. A walk has at most one of each kind.
+    #[inline]
     pub(crate) fn effect(&mut self, effect: Effect) {
         let pushed = self.effects.push(effect).is_ok();
         debug_assert!(pushed, "a walk has few effects");

@@ -88,21 +88,25 @@ pub fn quoted_sum(quoted: &Quoted) -> Sum {
     }
 }
 
+#[inline]
 fn put(window: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(place) = window.get_mut(at..at + bytes.len()) {
         place.copy_from_slice(bytes);
     }
 }
 
+#[inline]
 fn word(window: &[u8], at: usize) -> Option<u16> {
     window.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 /// The version that the IP header at `ip` names.
+#[inline]
 fn version(window: &[u8], ip: usize) -> Option<u8> {
     window.get(ip).map(|byte| byte >> 4)
 }
 
+#[inline]
 fn hop_limit(window: &mut [u8], limit: u8) {
     if version(window, IP) == Some(6) {
         put(window, IP + 7, &[limit]);

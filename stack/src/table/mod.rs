@@ -147,11 +147,13 @@ impl Tables {
     }
 
     /// Takes the time in; it never goes back.
+    #[inline]
     pub fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
     }
 
     /// The number of a new walk: they are counted from 1.
+    #[inline]
     pub fn number_walk(&mut self) -> u64 {
         self.walks = self.walks.wrapping_add(1);
         self.walks
@@ -262,6 +264,7 @@ impl Tables {
     }
 
     /// Does what a walk decided. The only writer on the path of a frame.
+    #[inline]
     pub(crate) fn commit(&mut self, now: Instant, effects: &[Effect]) {
         let (errors, floods) = (self.error_rate(), self.flood_rate());
         for effect in effects {
@@ -290,6 +293,7 @@ impl Tables {
 
     /// The counters of a port; those of ports that are gone when there is none.
     #[must_use]
+    #[inline]
     pub fn counters_mut(&mut self, slot: Option<Slot>) -> &mut PortCounters {
         match slot.and_then(|slot| self.ports.change(slot)) {
             Some(port) => &mut port.counters,

@@ -19,6 +19,7 @@ pub struct Slot(u32);
 
 impl Slot {
     /// The place in half of its bits, if it fits.
+    #[inline]
     pub(super) fn short(self) -> Option<u16> {
         u16::try_from(self.0).ok()
     }
@@ -116,6 +117,7 @@ impl Ports {
 
     /// The port of that number.
     #[must_use]
+    #[inline]
     pub fn by_id(&self, id: PortId) -> Option<&Port> {
         self.get(self.slot(id)?)
     }
@@ -137,6 +139,7 @@ impl Ports {
     }
 
     /// The port of a slot, to be changed: for commits and configuration only.
+    #[inline]
     pub(super) fn change(&mut self, slot: Slot) -> Option<&mut Port> {
         self.rows.change(slot.0 as usize)
     }

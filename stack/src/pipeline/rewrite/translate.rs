@@ -32,6 +32,7 @@ struct Changed {
 }
 
 /// Translates one end of the packet whose IP header starts at `ip`.
+#[inline]
 pub(super) fn end(window: &mut [u8], ip: usize, end: End, rewrite: &Rewrite) {
     let Some(address) = address(window, ip, end, rewrite.address) else { return };
     let at = usize::from(rewrite.at);
@@ -82,6 +83,7 @@ pub(super) fn quoted(window: &mut [u8], end: End, quotation: &Quotation) {
 
 /// Puts an address in its place, and makes IPv4's header checksum follow. Gives the difference, for
 /// the pseudo-header; `None` if there is no such address.
+#[inline]
 fn address(window: &mut [u8], ip: usize, end: End, new: IpAddress) -> Option<u16> {
     let is_source = end == End::Source;
     match (version(window, ip)?, new) {
@@ -113,6 +115,7 @@ fn replace_word(window: &mut [u8], at: usize, new: u16) -> u16 {
 }
 
 /// Makes the checksum at `at` follow, which covers the pseudo-header and what comes behind.
+#[inline]
 fn follow(window: &mut [u8], at: usize, changed: Changed, partial: bool) {
     let Some(check) = word(window, at) else { return };
     let (address, l4_port) = (u32::from(changed.address), u32::from(changed.l4_port));
@@ -125,6 +128,7 @@ fn follow(window: &mut [u8], at: usize, changed: Changed, partial: bool) {
 }
 
 /// UDP's: 0 says that there is none. Of a partial one both zeros are the same sum.
+#[inline]
 fn follow_udp(window: &mut [u8], at: usize, changed: Changed, partial: bool) {
     let there_is_none = !partial && word(window, at) == Some(0);
     if there_is_none {

@@ -268,6 +268,7 @@ impl Connections {
     }
 
     /// Says how far a connection has come.
+    #[inline]
     pub(in crate::table) fn advance(&mut self, id: ConnectionId, track: Track) {
         let slot = id.slot as usize;
         let place = if id.is_ipv6 {

@@ -132,6 +132,7 @@ fn join(track: &mut Track, side: Side, tcp: &Tcp) {
 }
 
 /// What a segment makes of a connection.
+#[inline]
 pub(super) fn advance(
     track: &Track,
     side: Side,
@@ -159,6 +160,7 @@ pub(super) fn advance(
 }
 
 /// Where the table alone would be wrong.
+#[inline]
 fn next_state(track: &Track, side: Side, tcp: &Tcp, next: State) -> State {
     match (next, tcp.class) {
         // Both sent their SYN, so this is what acknowledges the second one.
@@ -170,6 +172,7 @@ fn next_state(track: &Track, side: Side, tcp: &Tcp, next: State) -> State {
 }
 
 /// The connection after a segment, if that lies where it should.
+#[inline]
 fn go_on(
     track: &Track,
     state: State,
@@ -208,6 +211,7 @@ fn go_on(
 }
 
 /// Takes in a segment if it lies where it should, and says where it lies.
+#[inline]
 fn take_in(track: &mut Track, side: Side, tcp: &Tcp) -> Fit {
     let known = side.of(track.window) != 0;
     match (known, tcp.class) {
@@ -233,6 +237,7 @@ fn take_in(track: &mut Track, side: Side, tcp: &Tcp) -> Fit {
 
 /// Counts how often the same segment comes. One in 65,536 others is taken for the same, which does
 /// no harm: it takes three in a row, and the time-out is the longer one again after the next.
+#[inline]
 fn repeat(track: &mut Track, side: Side, tcp: &Tcp) {
     if tcp.class != Class::Ack {
         return;
@@ -245,6 +250,7 @@ fn repeat(track: &mut Track, side: Side, tcp: &Tcp) {
 }
 
 /// 16 bits by which a segment is known. Its end stands for its length.
+#[inline]
 fn mark(side: Side, tcp: &Tcp) -> u16 {
     let numbers = u64::from(tcp.seq) << 32 | u64::from(tcp.ack);
     let rest = u64::from(tcp.end()) << 32 | u64::from(tcp.window) << 8 | u64::from(side as u8);
@@ -255,6 +261,7 @@ fn mark(side: Side, tcp: &Tcp) -> u16 {
 
 /// How long the connection is kept without another segment. `answered` is whether the responder had
 /// spoken before this one: what was taken up amid the stream is worth little until then.
+#[inline]
 fn time_out(track: &Track, answered: bool, timeouts: &Timeouts) -> Duration {
     let full = match track.state {
         State::SynSent | State::SynSent2 => timeouts.syn_sent,

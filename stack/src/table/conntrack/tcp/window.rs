@@ -132,6 +132,7 @@ pub(super) fn update(track: &mut Track, side: Side, tcp: &Tcp, acks: Acks) {
 }
 
 /// Takes in the acknowledgment number alone.
+#[inline]
 fn acknowledge(track: &mut Track, side: Side, ack: u32) {
     let mark = side.flag(flag::ACKED);
     let acked = side.of_mut(&mut track.acked);
@@ -152,6 +153,7 @@ pub(super) fn raise(number: &mut u32, to: u32) {
 }
 
 /// Whether one side has sent what the other has not acknowledged.
+#[inline]
 pub(super) fn is_unacknowledged(track: &Track) -> bool {
     let waits = |side: Side| {
         let other = side.other();
