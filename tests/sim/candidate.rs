@@ -55,7 +55,7 @@ fn name(port: PortId) -> String {
 
 /// The configurations of a case, each from its moment on.
 fn configs(case: &Case) -> Vec<(Instant, Config)> {
-    let mut switch = Switch::new(Config::default(), limits(), Seeds::default());
+    let mut switch = Switch::new(Config::default(), limits(&case.options), Seeds::default());
     let mut configs = vec![(Instant::ZERO, switch.config())];
     let mut frames = false;
     for (time, item) in &case.items {
@@ -77,7 +77,8 @@ fn configs(case: &Case) -> Vec<(Instant, Config)> {
 
 /// The configurations as lines.
 fn lines(case: &Case) -> String {
-    let mut text = format!("# Shrunk from a simulation.\n{}", topology::limit_lines(&limits()));
+    let mut text =
+        format!("# Shrunk from a simulation.\n{}", topology::limit_lines(&limits(&case.options)));
     for (number, (time, config)) in configs(case).into_iter().enumerate() {
         if number > 0 {
             text += &format!("at {}\n", time.0);

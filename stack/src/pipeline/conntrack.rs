@@ -92,8 +92,8 @@ fn has_moved(cx: &Walk<'_>, before: PortId) -> bool {
     before != cx.ingress && !(is_node && ports.slot(before).is_none())
 }
 
-/// Whether the address that is spoken to is another pod's than the one behind that port. Its answers
-/// would be none of the connection, and yet whoever asks would keep it for ever.
+/// Whether the address that is spoken to is another pod's than the one behind that port. Its
+/// answers would be none of the connection, and yet whoever asks would keep it for ever.
 fn has_successor(cx: &Walk<'_>, address: &IpAddress, before: PortId) -> bool {
     let tables = cx.tables;
     let port = tables.neighbor(address).and_then(|it| tables.ports().get(it.slot));

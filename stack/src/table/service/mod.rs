@@ -199,8 +199,8 @@ impl Services {
         }
     }
 
-    /// A connection that was given this backend ended. The backend may be gone, and its Service too:
-    /// what is still open counts again when they come back.
+    /// A connection that was given this backend ended. The backend may be gone, and its Service
+    /// too: what is still open counts again when they come back.
     pub fn ended(&mut self, id: ServiceId, address: &IpAddress, port: u16) {
         if let Some(load) = self.load(id, address, port) {
             load.active = load.active.saturating_sub(1);
