@@ -13,6 +13,7 @@ use stack::wire::build::flags;
 use stack::{AnswerKind, Hop, Instant, PortKind, Switch, Trace, Verdict};
 
 mod bytes;
+mod whole;
 
 /// Puts a frame in and judges everything that follows. `out` is empty before and holds the outputs
 /// after.
@@ -195,6 +196,8 @@ fn forwarded(switch: &Switch, ingress: PortId, given: &Frame, out: &Outbox) {
         assert_eq!(after, before, "bridged untouched, translated ends apart");
     }
     bytes::still_valid(given, &sent.frame);
+    whole::translated(switch, (ingress, sent.port), &sent.frame, trace);
+    whole::quotes_still_fit(given, &sent.frame);
 }
 
 fn flooded(given: &Frame, out: &Outbox) {

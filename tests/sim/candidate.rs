@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stack::{Config, Instant, Limits, PortId, PortKind, Seeds, Switch};
+use stack::{Config, Instant, PortId, PortKind, Seeds, Switch};
 use stack::{Input, Outbox};
 
 use crate::capture::{self, Seen};
@@ -55,7 +55,7 @@ fn name(port: PortId) -> String {
 
 /// The configurations of a case, each from its moment on.
 fn configs(case: &Case) -> Vec<(Instant, Config)> {
-    let mut switch = Switch::new(Config::default(), limits(), Seeds::default());
+    let mut switch = Switch::new(Config::default(), limits(&case.options), Seeds::default());
     let mut configs = vec![(Instant::ZERO, switch.config())];
     let mut frames = false;
     for (time, item) in &case.items {
@@ -77,10 +77,8 @@ fn configs(case: &Case) -> Vec<(Instant, Config)> {
 
 /// The configurations as lines.
 fn lines(case: &Case) -> String {
-    let Limits { errors_burst, flood_burst, flood_interval, .. } = limits();
-    let mut text = format!("# Shrunk from a simulation.\nlimit errors_burst {errors_burst}\n");
-    text +=
-        &format!("limit flood_burst {flood_burst}\nlimit flood_interval {}\n", flood_interval.0);
+    let mut text =
+        format!("# Shrunk from a simulation.\n{}", topology::limit_lines(&limits(&case.options)));
     for (number, (time, config)) in configs(case).into_iter().enumerate() {
         if number > 0 {
             text += &format!("at {}\n", time.0);

@@ -2,10 +2,11 @@
 //! refused.
 
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
-use stack::{Change, Config, PortConfig, PortId};
+use stack::{Change, Config, NodeConfig, PortConfig, PortId};
 
 use crate::draw::Draw;
-use crate::plan::{self, Id};
+use crate::plan::{self, Base, Id};
+use crate::services;
 
 /// The model: what a change that is accepted makes of a configuration.
 pub(crate) fn apply(config: &mut Config, change: &Change) {
@@ -35,12 +36,16 @@ pub(crate) fn apply(config: &mut Config, change: &Change) {
 /// A change that must be accepted. `ports[n]` is the port of the node's host
 /// `n`, `fresh` a number never used.
 pub(crate) fn good(
-    node: u8,
+    base: &Base,
     config: &Config,
     ports: &mut [PortId],
     fresh: PortId,
     draw: &mut Draw,
 ) -> Change {
+    if !base.services.is_empty() && draw.chance(500) {
+        return services::churn(base, config, draw);
+    }
+    let node = base.number;
     let n = draw.index(ports.len());
     let host = Id { node, n: u8::try_from(n).unwrap() };
     let known = config.ports.iter().find(|port| port.id == ports[n]);
@@ -62,10 +67,7 @@ pub(crate) fn good(
             routes.retain(|_| draw.chance(750));
             Change::Routes(routes)
         }
-        5 => {
-            let vxlan_port = [4_789, 8_472][draw.index(2)];
-            Change::Node(stack::NodeConfig { vxlan_port, ..plan::node(node) })
-        }
+        5 => Change::Node(another_node(&base.node, draw)),
         6 => Change::Complete(!config.complete || draw.chance(500)),
         // The same MAC and addresses at another port, in one step.
         _ => {
@@ -76,6 +78,17 @@ pub(crate) fn good(
     }
 }
 
+/// The node with other ports, or another idea of who knows its pods.
+fn another_node(node: &NodeConfig, draw: &mut Draw) -> NodeConfig {
+    let mut node = node.clone();
+    match draw.below(3) {
+        0 => node.vxlan_port = [4_789, 8_472][draw.index(2)],
+        1 => node.snat_ports = [NodeConfig::default().snat_ports, plan::FEW][draw.index(2)],
+        _ => node.non_masquerade = plan::everything(),
+    }
+    node
+}
+
 /// A change that must be refused, given that the ports of `config` stand.
 pub(crate) fn bad(node: u8, config: &Config, fresh: PortId, draw: &mut Draw) -> Change {
     let known = &config.ports[draw.index(config.ports.len())];
@@ -83,6 +96,9 @@ pub(crate) fn bad(node: u8, config: &Config, fresh: PortId, draw: &mut Draw) -> 
         mac: EthernetAddress([0x02, 0x48, 10, 244, 1, 200]),
         ..plan::port(Id { node, n: 199 }, fresh)
     };
+    if let Some(service) = config.services.first().filter(|_| draw.chance(300)) {
+        return services::wrong(service, draw);
+    }
     let wrong = match draw.below(6) {
         0 => Change::Port(PortConfig { addresses: known.addresses.clone(), ..stranger }),
         1 => Change::Port(PortConfig { mac: known.mac, ..stranger }),

@@ -67,8 +67,9 @@ impl Datagrams {
         }
     }
 
-    /// Judges the answers: each question's own, once.
-    pub(crate) fn judge(&mut self) {
+    /// Judges the answers: each question's own, once. Where connections are `scarce` some may be
+    /// missing.
+    pub(crate) fn judge(&mut self, scarce: bool) {
         let count = self.sockets.len();
         for (from, own) in self.sockets.iter_mut().enumerate() {
             let others = (0..count).filter(|to| *to != from);
@@ -76,6 +77,11 @@ impl Datagrams {
                 others.flat_map(|to| [false, true].map(|six| question(from, to, six))).collect();
             expected.sort();
             own.answers.sort();
+            if scarce {
+                // Where one that was not answered made room for another, that one has its port.
+                own.answers.retain(|answer| expected.contains(answer));
+                expected.retain(|question| own.answers.contains(question));
+            }
             let text = |list: &[Vec<u8>]| -> Vec<String> {
                 list.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
             };

@@ -5,11 +5,14 @@ use std::collections::VecDeque;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{tcp, udp};
-use smoltcp::wire::{IpAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::{
+    EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address,
+};
 use stack::Instant;
 use stack::input::{Checksum, Frame, Gso, GsoKind, Offload};
 use stack::pipeline::packet::{Inner, L4};
 use stack::pipeline::parse::parse;
+use stack::wire::build::Link;
 use stack::wire::checksum;
 
 use crate::plan::{self, Id};
@@ -26,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) sockets: SocketSet<'static>,
     wire: Wire,
     offload: bool,
+    /// Its sockets may have something new.
+    pub(crate) fresh: bool,
     /// Something came or was written: it wants to be polled.
     pub(crate) awake: bool,
     /// When it wants to be polled next, in nanoseconds.
@@ -37,6 +42,7 @@ struct Wire {
     received: VecDeque<Vec<u8>>,
     sent: Vec<Vec<u8>>,
     mtu: usize,
+    medium: Medium,
 }
 
 struct Received(Vec<u8>);
@@ -71,8 +77,9 @@ impl Device for Wire {
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = ETHERNET + self.mtu;
+        capabilities.medium = self.medium;
+        let header = if self.medium == Medium::Ethernet { ETHERNET } else { 0 };
+        capabilities.max_transmission_unit = header + self.mtu;
         capabilities
     }
 }
@@ -82,7 +89,8 @@ impl Host {
     /// choose that as the source of routed packets.
     pub(crate) fn new(id: Id, offload: bool, seed: u64) -> Self {
         let mtu = if offload { SUPER } else { usize::from(plan::MTU) };
-        let mut wire = Wire { received: VecDeque::new(), sent: Vec::new(), mtu };
+        let medium = Medium::Ethernet;
+        let mut wire = Wire { received: VecDeque::new(), sent: Vec::new(), mtu, medium };
         let mut config = Config::new(plan::mac(id).into());
         config.random_seed = seed;
         let start = smoltcp::time::Instant::ZERO;
@@ -102,13 +110,41 @@ impl Host {
             }
             .unwrap();
         }
+        Self::with(id, interface, wire, offload)
+    }
+
+    fn with(id: Id, interface: Interface, wire: Wire, offload: bool) -> Self {
         let sockets = SocketSet::new(Vec::new());
-        Self { id, interface, sockets, wire, offload, awake: true, next: None }
+        Self { id, interface, sockets, wire, offload, fresh: true, awake: true, next: None }
+    }
+
+    /// The host outside of the cluster: behind it nobody asks for MACs.
+    pub(crate) fn outside(seed: u64) -> Self {
+        let (mtu, medium) = (usize::from(plan::MTU), Medium::Ip);
+        let mut wire = Wire { received: VecDeque::new(), sent: Vec::new(), mtu, medium };
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let start = smoltcp::time::Instant::ZERO;
+        let mut interface = Interface::new(config, &mut wire, start);
+        let own = [(false, 24), (true, 64)];
+        let own = own.map(|(six, bits)| IpCidr::new(plan::address(plan::OUTSIDE, six), bits));
+        interface.update_ip_addrs(|addresses| addresses.extend(own));
+        // Whatever is not its own network is beyond a router, whose address shows nowhere.
+        let (four, six) = (Ipv4Address::new(198, 51, 100, 1), plan::v6(plan::OUTSIDE));
+        let router = Ipv6Address::from_bits(six.to_bits() ^ 0x100);
+        let _none = interface.routes_mut().add_default_ipv4_route(four).unwrap();
+        let _none = interface.routes_mut().add_default_ipv6_route(router).unwrap();
+        Self::with(plan::OUTSIDE, interface, wire, false)
     }
 
     /// A TCP socket, not yet open.
     pub(crate) fn tcp(&mut self) -> SocketHandle {
-        let buffer = || tcp::SocketBuffer::new(vec![0; 32_768]);
+        self.tcp_of(32_768)
+    }
+
+    /// The same with buffers of so many bytes.
+    pub(crate) fn tcp_of(&mut self, bytes: usize) -> SocketHandle {
+        let buffer = || tcp::SocketBuffer::new(vec![0; bytes]);
         self.sockets.add(tcp::Socket::new(buffer(), buffer()))
     }
 
@@ -131,7 +167,10 @@ impl Host {
     }
 
     /// A frame came.
-    pub(crate) fn receive(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn receive(&mut self, mut bytes: Vec<u8>) {
+        if self.wire.medium == Medium::Ip {
+            bytes.drain(..ETHERNET.min(bytes.len()));
+        }
         self.wire.received.push_back(bytes);
         self.awake = true;
     }
@@ -141,14 +180,25 @@ impl Host {
         let time = now.to_smoltcp();
         self.interface.poll(time, &mut self.wire, &mut self.sockets);
         self.awake = false;
+        self.fresh = true;
         let next = self.interface.poll_at(time, &self.sockets);
         self.next = next.map(|at| u64::try_from(at.total_micros()).unwrap_or(0) * 1_000);
         let offload = self.offload;
         let sent = std::mem::take(&mut self.wire.sent);
+        if self.wire.medium == Medium::Ip {
+            return sent.iter().map(|packet| framed(packet)).collect();
+        }
         sent.into_iter()
             .map(|bytes| if offload { offloaded(&bytes) } else { Frame::from_bytes(&bytes) })
             .collect()
     }
+}
+
+/// A packet as a frame of nobody's.
+fn framed(packet: &[u8]) -> Frame {
+    let ethertype = if packet.first().is_some_and(|byte| byte >> 4 == 6) { 0x86dd } else { 0x0800 };
+    let nobody = EthernetAddress::default();
+    Frame::from_bytes(&Link { src: nobody, dst: nobody }.raw(ethertype, packet))
 }
 
 /// The frame as a kernel with checksum and segmentation offload hands it over: TCP checksums hold

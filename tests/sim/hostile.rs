@@ -1,22 +1,30 @@
 //! Frames that no honest host sends: lies, mutants, garbage; and honest questions that smoltcp
 //! never asks.
 
-use smoltcp::wire::{EthernetAddress, Ipv4Address};
+use smoltcp::wire::{EthernetAddress, IpAddress, Ipv4Address};
 use stack::NodeConfig;
 use stack::input::{Frame, Offload};
-use stack::wire::build::Link;
+use stack::wire::build::{Link, flags};
 
 use crate::draw::Draw;
 use crate::frames::Maker;
-use crate::plan::{self, Id};
+use crate::plan::{self, Id, OUTSIDE};
+use crate::services::{PORT, Service};
 
 const GATEWAY: EthernetAddress = NodeConfig::GATEWAY_MAC;
 
 /// A frame for the port of a host among `hosts` of its node.
-pub(crate) fn frame(host: Id, hosts: u8, maker: &mut Maker, draw: &mut Draw) -> Frame {
-    let (bytes, offload) = match draw.below(3) {
+pub(crate) fn frame(
+    host: Id,
+    hosts: u8,
+    services: &[Service],
+    maker: &mut Maker,
+    draw: &mut Draw,
+) -> Frame {
+    let (bytes, offload) = match draw.below(4) {
         0 => made(host, hosts, maker, draw),
         1 => (lie(host, hosts, draw), Offload::default()),
+        2 => (asked(host, services, draw), Offload::default()),
         _ => (question(host, hosts, draw), Offload::default()),
     };
     let mut frame = Frame::from_bytes(&bytes);
@@ -67,6 +75,51 @@ fn lie(host: Id, hosts: u8, draw: &mut Draw) -> Vec<u8> {
     }
 }
 
+/// What Services and the outside are asked, and what they never said.
+fn asked(host: Id, services: &[Service], draw: &mut Draw) -> Vec<u8> {
+    let link = Link { src: plan::mac(host), dst: GATEWAY };
+    let six = draw.chance(500);
+    let own = plan::address(host, six);
+    let outside = plan::address(OUTSIDE, six);
+    let node = plan::address(plan::id(host.node, 0), six);
+    // Ports that others have as well, so that some are taken.
+    let port = [40_000, 41_000, 61_000, 61_001][draw.index(4)];
+    let service = services.get(draw.index(services.len().max(1)));
+    let vip = service.map_or(node, |service| service.vip(six));
+    let (node_port, target) = service.map_or((30_080, 9), |it| (it.node_port(), it.target()));
+    let flags = [flags::SYN, flags::ACK, flags::RST, flags::FIN | flags::ACK][draw.index(4)];
+    let ip = |src, dst| link.ip(src, dst).unwrap();
+    // Whoever is not the node itself speaks by the node's port.
+    let src = if host.n == 0 && draw.chance(700) { outside } else { own };
+    let to_node = if host.n == 0 { (src, node) } else { (own, node) };
+    match draw.below(10) {
+        0 => ip(own, outside).echo(true, port, 1, b"are you there?"),
+        1 => ip(own, outside).udp(port, 33_434, b"where are you?"),
+        2 => ip(own, vip).tcp((port, PORT), flags, 1, 1, b""),
+        3 => ip(own, vip).udp(port, PORT, b"query"),
+        4 => ip(own, vip).udp(port, 9, b"nobody's"),
+        5 => ip(to_node.0, to_node.1).tcp((port, node_port), flags, 1, 1, b""),
+        6 => ip(to_node.0, to_node.1).udp(port, node_port, b"query"),
+        // An answer that nobody asked for, and one that somebody may have.
+        7 => ip(to_node.0, to_node.1).udp(33_434, port, b"answer"),
+        8 => ip(own, outside).tcp((port, target), flags, 1, 1, b""),
+        _ => error(link, to_node, (outside, port), draw),
+    }
+}
+
+/// An error about a packet that may have left by the node's address.
+fn error(
+    link: Link,
+    (src, node): (IpAddress, IpAddress),
+    (to, port): (IpAddress, u16),
+    draw: &mut Draw,
+) -> Vec<u8> {
+    let quoted = link.ip(node, to).unwrap().udp(port, 33_434, b"where are you?");
+    let quoted = &quoted[14..quoted.len() - draw.index(12)];
+    let kind = if matches!(node, IpAddress::Ipv4(_)) { (11, 0) } else { (3, 0) };
+    link.ip(src, node).unwrap().icmp(kind.0, kind.1, [0; 4], quoted)
+}
+
 /// What is honest and yet goes nowhere, comes back, or goes to everybody.
 fn question(host: Id, hosts: u8, draw: &mut Draw) -> Vec<u8> {
     let link = Link { src: plan::mac(host), dst: GATEWAY };
@@ -79,7 +132,7 @@ fn question(host: Id, hosts: u8, draw: &mut Draw) -> Vec<u8> {
     let own = link.ip(plan::address(host, six), plan::gateway(host.node, six)).unwrap();
     match draw.below(9) {
         0 => own.echo(true, 1, 1, &payload),
-        1 => own.tcp((9, 9), stack::wire::build::flags::SYN, 1, 0, b""),
+        1 => own.tcp((9, 9), flags::SYN, 1, 0, b""),
         2 => own.udp(9, 9, &payload),
         3 => ip(other).hop_limit(hops).udp(9, 9, &payload),
         4 => ip(nobody).udp(9, 9, &payload),

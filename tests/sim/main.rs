@@ -1,8 +1,9 @@
 //! Simulation: a cluster from a seed. Nodes with a switch and a journal each, real TCP/IP stacks
 //! as pods, links with faults, workers that die and recover, configuration that changes under way,
-//! hostile frames; the laws are judged at every step ([`laws`], [`state`], [`subject`]). When the
-//! faults end every transfer completes and every datagram is answered, and the whole journal of
-//! each node replays to the same state.
+//! hostile frames; Services, and clients that ask them and the outside. The laws are judged at
+//! every step ([`laws`], [`nat`], [`state`], [`subject`]). When the faults end every transfer
+//! completes, every client is served, every datagram is answered, and the whole journal of each
+//! node replays to the same state.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -26,10 +27,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 mod candidate;
 #[path = "../golden/capture.rs"]
 mod capture;
+mod choice;
 mod churn;
+mod clients;
 mod datagrams;
 mod draw;
 mod failure;
+mod flow;
 #[path = "../fuzz/frames.rs"]
 mod frames;
 #[path = "../golden/run.rs"]
@@ -40,26 +44,34 @@ mod journal;
 #[path = "../laws/mod.rs"]
 mod laws;
 mod link;
+mod nat;
 mod node;
 mod options;
 mod plan;
+mod servers;
+mod services;
 mod share;
 mod shrink;
 mod state;
+mod sticky;
 mod subject;
 mod sum;
+mod tally;
 #[path = "../golden/topology.rs"]
 mod topology;
 mod transfer;
 mod underlay;
 mod world;
 
+use clients::Client;
 use datagrams::Datagrams;
 use draw::Draw;
+use host::Host;
 use options::Options;
+use servers::Servers;
 use sum::Sum;
 use transfer::Transfer;
-use world::{Seen, World};
+use world::{Pumped, Seen, World};
 
 /// Seeds of a run that says nothing else: what `make test` runs, in a debug build.
 const SEEDS: u64 = 200;
@@ -82,36 +94,75 @@ fn run(
 ) -> Seen {
     let mut draw = draw.clone();
     let world = place.insert(World::new(options, table, Draw::new(draw.next())));
-    let mut datagrams = Datagrams::open(&mut world.hosts);
-    let mut transfers: Vec<Transfer> = (0..options.transfers)
-        .map(|number| Transfer::open(number, &mut world.hosts, &options, &mut draw))
-        .collect();
+    let mut datagrams = Datagrams::open(world.attached());
+    let mut talk = Talk::open(world, &mut draw);
     world.disturb();
     let end = options.faulty * 1_000_000;
-    world.live(end, |hosts| {
-        transfers.iter_mut().for_each(|transfer| transfer.pump(hosts));
-        false
-    });
+    world.live(end, |now, hosts| Pumped::Wake(talk.pump(now, hosts)));
     world.heal();
-    let done = world.live(end + PATIENCE, |hosts| {
-        transfers.iter_mut().for_each(|transfer| transfer.pump(hosts));
-        transfers.iter().all(|transfer| transfer.done(hosts))
+    let done = world.live(end + PATIENCE, |now, hosts| {
+        let wake = talk.pump(now, hosts);
+        if talk.done(hosts) { Pumped::Done } else { Pumped::Wake(wake) }
     });
-    let states: Vec<String> = transfers.iter().map(|t| t.describe(&world.hosts)).collect();
+    let states = talk.describe(&world.hosts);
     assert!(done, "without faults every transfer completes: {states:#?}");
+    world.seen.tally.questions = talk.asked();
     let rested = world.now.0.max(end + NEIGHBORS);
-    world.live(rested, |hosts| {
+    world.live(rested, |_, hosts| {
         datagrams.pump(hosts);
-        false
+        Pumped::Wake(None)
     });
-    datagrams.ask(&mut world.hosts);
+    datagrams.ask(world.attached());
     // smoltcp asks for one neighbor a second.
-    world.live(rested + 120 * SECOND, |hosts| {
+    world.live(rested + 120 * SECOND, |_, hosts| {
         datagrams.pump(hosts);
-        false
+        Pumped::Wake(None)
     });
-    datagrams.judge();
+    datagrams.judge(options.scarce);
     world.finish(flip)
+}
+
+/// Who talks over TCP, and by Services and with the outside.
+struct Talk {
+    transfers: Vec<Transfer>,
+    servers: Servers,
+    clients: Vec<Client>,
+}
+
+impl Talk {
+    fn open(world: &mut World, draw: &mut Draw) -> Self {
+        let options = world.options;
+        let transfers = (0..options.transfers)
+            .map(|number| Transfer::open(number, world.attached(), &options, draw))
+            .collect();
+        let (hosts, services) = (&mut world.hosts, &world.services);
+        let servers = Servers::open(hosts, services);
+        let clients = (0..options.clients)
+            .map(|number| Client::open(number, hosts, (&options, services), draw))
+            .collect();
+        Self { transfers, servers, clients }
+    }
+
+    /// When it wants to be asked again.
+    fn pump(&mut self, now: u64, hosts: &mut [Host]) -> Option<u64> {
+        self.transfers.iter_mut().for_each(|transfer| transfer.pump(hosts));
+        self.servers.pump(now, hosts);
+        self.clients.iter_mut().filter_map(|client| client.pump(now, hosts)).min()
+    }
+
+    fn done(&self, hosts: &[Host]) -> bool {
+        self.transfers.iter().all(|transfer| transfer.done(hosts))
+            && self.clients.iter().all(Client::done)
+    }
+
+    fn asked(&self) -> u64 {
+        self.clients.iter().map(|client| u64::from(client.asked())).sum()
+    }
+
+    fn describe(&self, hosts: &[Host]) -> Vec<String> {
+        let transfers = self.transfers.iter().map(|transfer| transfer.describe(hosts));
+        transfers.chain(self.clients.iter().map(|client| client.describe(hosts))).collect()
+    }
 }
 
 /// One seed: all its runs are equal.

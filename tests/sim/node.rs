@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use stack::config::Timeouts;
 use stack::input::{EndpointId, Frame, Input, Outbox, PortId};
 use stack::journal::frame::Door;
 use stack::journal::{Begin, Chain, Place, Recorder, Tape};
@@ -15,6 +16,7 @@ use stack::{Change, Config, Duration, Instant, Limits, Seeds, Switch};
 
 use crate::draw::Draw;
 use crate::options::Options;
+use crate::plan::Base;
 use crate::subject::Subject;
 use crate::{churn, journal, plan, state};
 
@@ -117,21 +119,34 @@ pub(crate) struct Node {
 }
 
 /// What the switches of simulated nodes may hold: little, so that limits are met.
-pub(crate) fn limits() -> Limits {
+pub(crate) fn limits(options: &Options) -> Limits {
+    let (connections_max, pod_connections_max) =
+        if options.scarce { (24, 6) } else { (1_024, 512) };
+    let timeouts = Timeouts {
+        established: Duration::from_secs(90),
+        fin_wait: Duration::from_secs(60),
+        close_wait: Duration::from_secs(60),
+        time_wait: Duration::from_secs(10),
+        ..Timeouts::default()
+    };
     Limits {
         ports_max: 8,
         errors_burst: 3,
         flood_burst: 3,
         flood_interval: Duration::from_millis(20),
+        affinities_max: 1_024,
+        connections_max,
+        pod_connections_max,
+        timeouts,
         ..Limits::default()
     }
 }
 
 impl Node {
     /// A node on which nothing has happened but its configuration.
-    pub(crate) fn new(number: u8, options: Options, table: u64) -> Self {
-        let mut node = Self::empty(number, options, table);
-        node.lead_to(Instant(1), &plan::config(number, &node.ports), &mut Outbox::default());
+    pub(crate) fn new(base: &Base, options: Options, table: u64) -> Self {
+        let mut node = Self::empty(base.number, options, table);
+        node.lead_to(Instant(1), &plan::config(base, &node.ports), &mut Outbox::default());
         node
     }
 
@@ -140,10 +155,10 @@ impl Node {
         let ports: Vec<PortId> = (1..=u32::from(options.pods) + 1).map(PortId).collect();
         let now = Instant(1);
         let mut recorder = Recorder::new(Tape::default(), Chain::new(), options.payload);
-        recorder.begin(now, &Begin::new(limits(), SEEDS));
+        recorder.begin(now, &Begin::new(limits(&options), SEEDS));
         recorder.clock(now, 1_700_000_000_000_000_000);
         recorder.label(now, plan::GATEWAY, "gateway");
-        let subject = Subject::new(limits(), Seeds { table, ..SEEDS }, options.broken);
+        let subject = Subject::new(limits(&options), Seeds { table, ..SEEDS }, options.broken);
         Self {
             number,
             subject,

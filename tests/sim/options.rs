@@ -32,6 +32,14 @@ pub(crate) struct Options {
     pub(crate) narrowings: u64,
     /// Changes of configuration while there are faults.
     pub(crate) changes: u64,
+    /// Services of the cluster, each of both families.
+    pub(crate) services: u8,
+    /// Clients of Services and of the outside.
+    pub(crate) clients: u16,
+    /// Pods' addresses are not known outside of the cluster: what leaves it is masqueraded.
+    pub(crate) masquerade: bool,
+    /// Few connections fit, of a node and of a pod, and few ports stand in for others.
+    pub(crate) scarce: bool,
     /// Frames that no honest host sends, while there are faults.
     pub(crate) hostile: u64,
     /// Times that a node's worker dies.
@@ -57,13 +65,18 @@ impl Options {
         let (loss, duplicate, reorder, corrupt) = (maybe(200), maybe(100), maybe(300), maybe(100));
         let (partitions, narrowings) = (maybe(4), maybe(4));
         let (changes, hostile, crashes) = (maybe(40), maybe(120), maybe(8));
+        let (services, clients) = if draw.chance(750) {
+            (1 + u8::try_from(draw.below(3)).unwrap(), 1 + u16::try_from(draw.below(6)).unwrap())
+        } else {
+            (0, 0)
+        };
         let nodes = 1 + u8::try_from(draw.below(3)).unwrap();
         let (fewest, more) = if nodes == 1 { (2, 4) } else { (1, 3) };
         Self {
             nodes,
             pods: fewest + u8::try_from(draw.below(more)).unwrap(),
             transfers: 1 + u16::try_from(draw.below(4)).unwrap(),
-            bytes: 1 + draw.below(30_000),
+            bytes: 1 + draw.below(16_000),
             loss,
             duplicate,
             reorder,
@@ -73,6 +86,10 @@ impl Options {
             narrowings,
             changes,
             hostile,
+            services,
+            clients,
+            masquerade: draw.chance(750),
+            scarce: draw.chance(200),
             crashes,
             snapshot_every: 1 + draw.below(60),
             rows: 1 + draw.index(8),

@@ -1,8 +1,12 @@
-//! Laws of configuration: changes are whole or nothing, and who owns which address stays clear.
+//! Laws of state: changes are whole or nothing, who owns which address stays clear, and tables are
+//! what they count and within their limits.
+
+use std::collections::BTreeMap;
 
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
 use stack::input::{Input, Outbox};
+use stack::table::conntrack::Side;
 use stack::{Change, Event, Instant, PortKind, Switch};
 
 /// Makes a change. A refused one alters nothing at all; an accepted one loses no count and moves no
@@ -53,4 +57,43 @@ pub(crate) fn tables(switch: &Switch, macs: &[EthernetAddress], addresses: &[IpA
         assert_eq!(found, owned, "neighbor: {address}");
     }
     assert_eq!(switch.counters().imbalances(), [], "received is accounted for");
+    connections(switch);
+}
+
+/// Each flow is of one connection and finds it; what is counted is what is there; nothing exceeds
+/// its limit.
+pub(crate) fn connections(switch: &Switch) {
+    let (tables, limits) = (switch.tables(), switch.tables().limits());
+    let (all, services) = (tables.connections(), tables.services());
+    let (mut flows, mut begun, mut led) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut families = [0; 2];
+    for (id, connection) in all.iter() {
+        families[usize::from(id.is_ipv6)] += 1;
+        for flow in connection.tuples {
+            assert_eq!(all.find(&flow).map(|(found, _)| found), Some(id), "{flow:?} finds its own");
+            let other = flows.insert(flow, id);
+            assert!(other.is_none_or(|other| other == id), "two connections share {flow:?}");
+        }
+        *begun.entry(connection.port(Side::Originator)).or_insert(0) += 1;
+        if let Some(service) = connection.service {
+            let backend = connection.of(Side::Responder);
+            *led.entry((service, backend.src, backend.src_port)).or_insert(0) += 1;
+        }
+    }
+    assert!(families.iter().all(|count| *count <= limits.connections_max), "{families:?}");
+    for (_, port) in tables.ports().iter() {
+        let (id, kind) = (port.config.id, port.config.kind);
+        assert_eq!(begun.get(&id).copied().unwrap_or(0), port.connections, "begun by {id:?}");
+        let most = limits.pod_connections_max;
+        assert!(kind != PortKind::Pod || port.connections <= most, "{} of a pod", port.connections);
+    }
+    for (_, service) in services.iter() {
+        for (backend, load) in service.config.backends.iter().zip(&service.loads) {
+            let key = (service.config.id, backend.address, backend.port);
+            let open = led.get(&key).copied().unwrap_or(0);
+            assert_eq!(open, load.active, "connections of {} with {key:?}", service.config.name);
+        }
+    }
+    assert!(services.affinities().count() <= limits.affinities_max);
+    assert!(services.len() <= limits.services_max);
 }

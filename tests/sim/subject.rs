@@ -8,14 +8,23 @@ use stack::{
     AnswerKind, Change, Config, DropReason, Hop, Instant, Limits, Seeds, Switch, Trace, Verdict,
 };
 
+use crate::nat::{Before, Nat};
 use crate::share::Shares;
 use crate::{laws, state};
+
+/// Connections of a table that is looked through at every step.
+const SMALL: usize = 16;
+/// Frames after which a larger one is.
+const SEEN_EVERY: u64 = 25;
 
 /// A switch and the models of what it may still do.
 pub(crate) struct Subject {
     pub(crate) switch: Switch,
     floods: Shares,
     errors: Shares,
+    nat: Nat,
+    /// Inputs so far.
+    inputs: u64,
     /// See [`crate::options::Options::broken`].
     broken: Option<DropReason>,
 }
@@ -27,6 +36,8 @@ impl Subject {
             switch: Switch::new(Config::default(), limits, seeds),
             floods: Shares::new("floods", limits.flood_burst, limits.flood_interval),
             errors: Shares::new("errors", limits.errors_burst, limits.errors_interval),
+            nat: Nat::default(),
+            inputs: 0,
             broken,
         }
     }
@@ -34,8 +45,16 @@ impl Subject {
     /// A frame goes in.
     pub(crate) fn frame(&mut self, now: Instant, port: PortId, frame: Frame, out: &mut Outbox) {
         let given = frame.duplicate();
+        let before = Before::of(&self.switch, now, port, &frame);
         laws::frame(&mut self.switch, now, port, frame, out);
         self.shares(now, &out.walked[0], &given);
+        self.nat.judge((&self.switch, now, port), &before, out);
+        self.inputs += 1;
+        // All of a small table at every step, of a large one what the frame touched.
+        let small = self.switch.tables().connections().len() <= SMALL;
+        if small || self.inputs.is_multiple_of(SEEN_EVERY) {
+            state::connections(&self.switch);
+        }
         if let (Some(reason), Verdict::Drop(found)) = (self.broken, out.walked[0].verdict) {
             assert_ne!(reason, found, "the law that a test broke");
         }
@@ -61,6 +80,9 @@ impl Subject {
     /// A change goes in, at the time of the last input. True if it was accepted.
     pub(crate) fn change(&mut self, now: Instant, change: &Change, out: &mut Outbox) -> bool {
         let accepted = state::change(&mut self.switch, now, change.clone(), out);
+        if accepted {
+            self.nat.changed(change);
+        }
         assert_eq!(accepted, !out.events.iter().any(|event| matches!(event, Event::Rejected(_))));
         accepted
     }

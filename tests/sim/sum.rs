@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::tally::Tally;
 use crate::world::Seen;
 
 /// What was seen of all seeds.
@@ -16,6 +17,7 @@ pub(crate) struct Sum {
     recoveries: [u64; 2],
     snapshots: u64,
     records: u64,
+    tally: Tally,
 }
 
 impl Sum {
@@ -27,6 +29,7 @@ impl Sum {
         add(&mut self.changes, &seen.changes);
         self.super_frames += seen.super_frames;
         self.crossed += seen.crossed;
+        self.tally.add(&seen.tally);
         for node in &seen.nodes {
             self.nodes += 1;
             add(&mut self.crashes, &node.crashes);
@@ -41,7 +44,8 @@ impl Sum {
         let Self { super_frames, crossed, nodes, snapshots, records, .. } = self;
         let lists = self.verdicts.iter().chain(&self.changes).chain(&self.crashes);
         let lists = lists.chain(&self.recoveries).copied();
-        lists.chain([*super_frames, *crossed, *nodes, *snapshots, *records]).collect()
+        let lists = lists.chain([*super_frames, *crossed, *nodes, *snapshots, *records]);
+        lists.chain(self.tally.counts()).collect()
     }
 }
 
@@ -59,6 +63,7 @@ impl fmt::Display for Sum {
         writeln!(f, "crashes: {between} between inputs, {outputs} before outputs left,")?;
         writeln!(f, "{snapshot} amid a snapshot, {poison} by an input that is skipped since")?;
         writeln!(f, "recoveries: {tail} from a snapshot, {begin} from the journal's begin")?;
-        write!(f, "{snapshots} snapshots, {records} records replayed")
+        writeln!(f, "{snapshots} snapshots, {records} records replayed")?;
+        write!(f, "{}", self.tally)
     }
 }

@@ -1,13 +1,15 @@
 //! What a node's kernel does between `hop0` and the network of the nodes: it forwards packets by
-//! routes, with their true addresses. There is no NAT: each node knows where the others' pods are.
+//! routes and translates nothing, for each node knows where the others' pods are. Beyond is one
+//! host outside of the cluster. What the switch takes of the node's own address, and of Services,
+//! goes to it, as `vswitchd/src/node/rules.rs` has it.
 
 use smoltcp::wire::{IpAddress, Ipv4Packet};
 use stack::Frame;
 use stack::NodeConfig;
-use stack::pipeline::packet::{Inner, Packet};
+use stack::pipeline::packet::{Inner, L4, Packet};
 use stack::pipeline::parse::parse;
 
-use crate::plan;
+use crate::plan::{self, Id, OUTSIDE};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -21,23 +23,58 @@ pub(crate) enum Towards {
     Own,
     /// To another node.
     Node(u8),
+    /// To the host outside.
+    Outside,
     /// No route.
     Nowhere,
 }
 
 /// The kernel's routes on `node` of `nodes`.
 pub(crate) fn route(node: u8, nodes: u8, frame: &Frame) -> Towards {
-    let Some(dst) = destination(frame) else { return Towards::Switch };
+    let Some(dst) = destination(frame) else {
+        return if node == OUTSIDE.node { Towards::Nowhere } else { Towards::Switch };
+    };
     let here = |number: u8| plan::subnets(number).iter().any(|subnet| subnet.contains_addr(&dst));
-    let is = |number: u8| [false, true].map(|six| plan::address(plan::id(number, 0), six));
+    let is = |number| [false, true].map(|six| plan::address(plan::id(number, 0), six));
     if is(node).contains(&dst) {
         return Towards::Own;
     }
-    if here(node) || !dst.is_unicast() {
+    if node == OUTSIDE.node && plan::is_balancer(&dst) {
+        return Towards::Node(plan::entry(&dst, nodes));
+    }
+    if node != OUTSIDE.node && (here(node) || !dst.is_unicast() || plan::is_service(&dst)) {
         return Towards::Switch;
+    }
+    if is(OUTSIDE.node).contains(&dst) {
+        return Towards::Outside;
     }
     let other = (0..nodes).find(|number| here(*number) || is(*number).contains(&dst));
     other.map_or(Towards::Nowhere, Towards::Node)
+}
+
+/// Whether a packet for the node's own address that came over its network goes to the switch: by a
+/// port that it is asked for or by which it lets others answer.
+pub(crate) fn is_diverted(frame: &Frame) -> bool {
+    let Ok(Packet { inner: Inner::Ip(ip), .. }) =
+        parse(frame.window(), frame.len(), frame.offload())
+    else {
+        return false;
+    };
+    let NodeConfig { snat_ports, node_ports, .. } = NodeConfig::default();
+    ip.ports().is_some_and(|(_, port)| snat_ports.contains(port) || node_ports.contains(port))
+}
+
+/// Whether a host's own address sent the packet.
+pub(crate) fn is_from_itself(id: Id, frame: &Frame) -> bool {
+    let own = [false, true].map(|six| plan::address(id, six));
+    let packet = parse(frame.window(), frame.len(), frame.offload());
+    matches!(packet, Ok(Packet { inner: Inner::Ip(ip), .. }) if own.contains(&ip.src))
+}
+
+/// Whether the switch gets a copy of what the node's own stack gets: of all ICMP.
+pub(crate) fn is_copied(frame: &Frame) -> bool {
+    let packet = parse(frame.window(), frame.len(), frame.offload());
+    matches!(packet, Ok(Packet { inner: Inner::Ip(ip), .. }) if matches!(ip.l4, L4::Icmp { .. }))
 }
 
 /// The packet's destination, if it is one that is routed: link-local ones are not.

@@ -15,7 +15,10 @@ use crate::host::Host;
 use crate::link::{Links, Way};
 use crate::node::{Doom, Fate, Node, Past};
 use crate::options::Options;
+use crate::plan::{Base, OUTSIDE};
+use crate::services::{self, Service};
 use crate::subject::remember;
+use crate::tally::Tally;
 use crate::underlay::{self, Towards, packet_len};
 use crate::{churn, hostile, plan};
 
@@ -41,6 +44,9 @@ enum Event {
 /// The world.
 pub(crate) struct World {
     pub(crate) options: Options,
+    pub(crate) services: Vec<Service>,
+    bases: Vec<Base>,
+    /// Those of all nodes, and last the one outside.
     pub(crate) hosts: Vec<Host>,
     pub(crate) now: Instant,
     pub(crate) nodes: Vec<Node>,
@@ -74,18 +80,34 @@ pub(crate) struct Seen {
     pub(crate) super_frames: u64,
     /// Packets that went from node to node.
     pub(crate) crossed: u64,
+    /// What was seen of connections and Services.
+    pub(crate) tally: Tally,
+}
+
+/// What whoever uses the hosts' sockets has to say.
+pub(crate) enum Pumped {
+    /// All is done.
+    Done,
+    /// Wake him at that time (nanoseconds), or when something comes.
+    Wake(Option<u64>),
 }
 
 impl World {
     /// A fault-free world in which nothing has happened yet.
     pub(crate) fn new(options: Options, table: u64, mut draw: Draw) -> Self {
-        let nodes = (0..options.nodes).map(|number| Node::new(number, options, table)).collect();
+        let services = services::draw(&options, &mut draw);
+        let base = |number| Base::new(number, &options, services::configs(&services, number));
+        let bases: Vec<Base> = (0..options.nodes).map(base).collect();
+        let nodes = bases.iter().map(|base| Node::new(base, options, table)).collect();
         let hosts = (0..options.nodes).flat_map(|node| (0..=options.pods).map(move |n| (node, n)));
-        let hosts = hosts
+        let mut hosts: Vec<Host> = hosts
             .map(|(node, n)| Host::new(plan::id(node, n), options.offload, draw.next()))
             .collect();
+        hosts.push(Host::outside(draw.next()));
         Self {
             options,
+            services,
+            bases,
             hosts,
             now: Instant(1),
             nodes,
@@ -141,20 +163,29 @@ impl World {
                     node.ports[n] = node.fresh();
                 }
             }
-            let target = plan::config(node.number, &node.ports);
+            let target = plan::config(&self.bases[index], &node.ports);
             node.in_any_order(self.now, &target, &mut self.draw);
             assert!(node.lead_to(self.now, &target, out), "nobody dies any more");
         }
     }
 
-    /// Lives on until `end` (nanoseconds) or until `pump`, called whenever something happened, says
-    /// true. True if it did.
-    pub(crate) fn live(&mut self, end: u64, mut pump: impl FnMut(&mut [Host]) -> bool) -> bool {
+    /// The hosts behind the nodes' switches.
+    pub(crate) fn attached(&mut self) -> &mut [Host] {
+        let outside = self.hosts.len() - 1;
+        &mut self.hosts[..outside]
+    }
+
+    /// Lives on until `end` (nanoseconds) or until `pump`, called with the time whenever something
+    /// happened, says that all is done. True if it did.
+    pub(crate) fn live(
+        &mut self,
+        end: u64,
+        mut pump: impl FnMut(u64, &mut [Host]) -> Pumped,
+    ) -> bool {
         loop {
             self.poll();
-            if pump(&mut self.hosts) {
-                return true;
-            }
+            let Pumped::Wake(wake) = pump(self.now.0, &mut self.hosts) else { return true };
+            self.hosts.iter_mut().for_each(|host| host.fresh = false);
             self.happened += 1;
             assert!(self.happened < EVENTS_MAX, "the world does not come to rest");
             if self.hosts.iter().any(|host| host.awake) {
@@ -162,7 +193,7 @@ impl World {
             }
             let events = self.events.keys().next().map(|(time, _)| *time);
             let hosts = self.hosts.iter().filter_map(|host| host.next).min();
-            let next = [events, hosts].into_iter().flatten().min().unwrap_or(u64::MAX);
+            let next = [events, hosts, wake].into_iter().flatten().min().unwrap_or(u64::MAX);
             if next > end {
                 self.now = Instant(end);
                 return false;
@@ -209,6 +240,10 @@ impl World {
             }
             let id = host.id;
             for frame in host.poll(self.now) {
+                if id == OUTSIDE {
+                    self.kernel(id.node, frame, true);
+                    continue;
+                }
                 if id.n == 0
                     && underlay::route(id.node, self.options.nodes, &frame) != Towards::Switch
                 {
@@ -227,9 +262,12 @@ impl World {
             Event::ToHost(n, frame) => {
                 let id = self.hosts[n].id;
                 let towards = underlay::route(id.node, self.options.nodes, &frame);
-                let on = id.n == 0 && matches!(towards, Towards::Node(_) | Towards::Nowhere);
-                if !on {
-                    self.hosts[n].receive(frame.bytes().to_vec());
+                let here = matches!(towards, Towards::Switch | Towards::Own);
+                if id.n > 0 || here {
+                    // A host without a loopback would ask for its own MAC for ever.
+                    if !underlay::is_from_itself(id, &frame) {
+                        self.hosts[n].receive(frame.bytes().to_vec());
+                    }
                 } else if let Some(frame) = underlay::forward(&frame) {
                     self.kernel(id.node, frame, false);
                 }
@@ -248,7 +286,7 @@ impl World {
             }
             Event::Cut | Event::Narrow => {
                 let end = self.now.0 + 1 + self.draw.below(self.end - self.now.0);
-                let (hosts, nodes) = (self.hosts.len(), self.options.nodes);
+                let (hosts, nodes) = (self.hosts.len() - 1, self.options.nodes);
                 if matches!(event, Event::Cut) {
                     self.links.cut(hosts, nodes, end, &mut self.draw);
                 } else {
@@ -286,7 +324,8 @@ impl World {
         let (mut target, mut ports) = (node.desired.clone(), node.ports.clone());
         for _ in 0..std::mem::take(&mut node.missed) {
             let fresh = node.fresh();
-            let change = churn::good(node.number, &target, &mut ports, fresh, &mut self.draw);
+            let change =
+                churn::good(&self.bases[index], &target, &mut ports, fresh, &mut self.draw);
             churn::apply(&mut target, &change);
         }
         node.ports = ports;
@@ -297,9 +336,9 @@ impl World {
     }
 
     fn hostile(&mut self) {
-        let n = self.draw.index(self.hosts.len());
+        let n = self.draw.index(self.hosts.len() - 1);
         let (id, hosts) = (self.hosts[n].id, self.options.pods + 1);
-        let frame = hostile::frame(id, hosts, &mut self.maker, &mut self.draw);
+        let frame = hostile::frame(id, hosts, &self.services, &mut self.maker, &mut self.draw);
         let node = usize::from(id.node);
         // Some come from ports that are gone or never were.
         let known = self.nodes[node].ports[usize::from(id.n)];
@@ -323,7 +362,7 @@ impl World {
         let change = if bad {
             churn::bad(number, &node.desired, fresh, &mut self.draw)
         } else {
-            churn::good(number, &node.desired, &mut node.ports, fresh, &mut self.draw)
+            churn::good(&self.bases[index], &node.desired, &mut node.ports, fresh, &mut self.draw)
         };
         if node.change(self.now, &change, Some(!bad), &mut self.out) == Fate::Skipped {
             node.ports = ports;
@@ -370,6 +409,7 @@ impl World {
             Verdict::Drop(_) => 4,
         };
         self.seen.verdicts[kind] += 1;
+        self.seen.tally.note(trace);
         self.seen.super_frames += u64::from(kind == 0 && frame.offload().gso.is_some());
         if self.recent.len() == RECENT {
             self.recent.pop_front();
@@ -409,8 +449,10 @@ impl World {
 
     /// A node's kernel sends a packet to another node. `fresh`: its own sockets made it.
     fn kernel(&mut self, node: u8, frame: Frame, fresh: bool) {
-        let Towards::Node(other) = underlay::route(node, self.options.nodes, &frame) else {
-            return;
+        let other = match underlay::route(node, self.options.nodes, &frame) {
+            Towards::Node(other) => other,
+            Towards::Outside => OUTSIDE.node,
+            Towards::Switch | Towards::Own | Towards::Nowhere => return,
         };
         let mut pieces = Vec::new();
         prepare(frame, &Capabilities::default(), &mut self.pool, &mut pieces);
@@ -425,20 +467,33 @@ impl World {
 
     /// A packet came to a node's kernel from another one.
     fn arrived(&mut self, node: u8, mut frame: Frame) {
+        if node == OUTSIDE.node {
+            let outside = self.hosts.len() - 1;
+            return self.hosts[outside].receive(frame.bytes().to_vec());
+        }
         let n = self.host(node, 0);
         match underlay::route(node, self.options.nodes, &frame) {
+            Towards::Own if underlay::is_diverted(&frame) => self.hand_over(node, &frame),
             Towards::Own => {
+                let mut copy = frame.duplicate();
                 underlay::into_own(node, &mut frame);
                 self.hosts[n].receive(frame.bytes().to_vec());
-            }
-            Towards::Switch => {
-                if let Some(mut frame) = underlay::forward(&frame) {
-                    underlay::into_switch(node, &mut frame);
-                    self.happen(Event::ToSwitch(n, frame));
+                if underlay::is_copied(&copy) {
+                    underlay::into_switch(node, &mut copy);
+                    self.happen(Event::ToSwitch(n, copy));
                 }
             }
+            Towards::Switch => self.hand_over(node, &frame),
             // A turned bit in an address without a checksum over it.
-            Towards::Node(_) | Towards::Nowhere => {}
+            Towards::Node(_) | Towards::Outside | Towards::Nowhere => {}
+        }
+    }
+
+    /// A node's kernel forwards a packet to its switch.
+    fn hand_over(&mut self, node: u8, frame: &Frame) {
+        if let Some(mut frame) = underlay::forward(frame) {
+            underlay::into_switch(node, &mut frame);
+            self.happen(Event::ToSwitch(self.host(node, 0), frame));
         }
     }
 

@@ -3,15 +3,15 @@
 //! RFC 5382 and RFC 5508 for what must pass, Linux's nf_conntrack for the rest. Invariants:
 //! - Nothing is written here: what a packet makes of its connection is an effect of egress, so a
 //!   packet that is dropped on its way creates and changes nothing.
-//! - A connection counts as absent when it is past its deadline, when the side that speaks is
-//!   behind another port now (its address was given to another pod), and, for UDP, when its
-//!   backend is no longer one of its Service.
+//! - A connection counts as absent when it is past its deadline, when one of its sides is behind
+//!   another port now (its address was given to another pod), and, for UDP, when its backend is no
+//!   longer one of its Service.
 //! - A packet that makes no sense (INVALID) is never translated, so it leaves only where its
 //!   connection has no translation.
 
 use core::ops::ControlFlow::{Break, Continue};
 
-use smoltcp::wire::IpProtocol;
+use smoltcp::wire::{IpAddress, IpProtocol};
 
 use super::flow::{self, Flow, Kind, Opening, is_copy};
 use super::l2::Path;
@@ -76,6 +76,7 @@ fn look_up(cx: &Walk<'_>, seen: &Tuple) -> LookUp {
     let Some(connection) = connections.get(id) else { return LookUp::Nothing };
     let is_over = connection.track.deadline <= cx.now
         || has_moved(cx, connection.port(side))
+        || has_successor(cx, &connection.translated(side).dst, connection.port(side.other()))
         || is_misled(cx, side, &connection);
     if is_over {
         return LookUp::Stale(id);
@@ -89,6 +90,14 @@ fn has_moved(cx: &Walk<'_>, before: PortId) -> bool {
     let ports = cx.tables.ports();
     let is_node = ports.by_id(cx.ingress).is_some_and(|port| port.config.kind == PortKind::Host);
     before != cx.ingress && !(is_node && ports.slot(before).is_none())
+}
+
+/// Whether the address that is spoken to is another pod's than the one behind that port. Its
+/// answers would be none of the connection, and yet whoever asks would keep it for ever.
+fn has_successor(cx: &Walk<'_>, address: &IpAddress, before: PortId) -> bool {
+    let tables = cx.tables;
+    let port = tables.neighbor(address).and_then(|it| tables.ports().get(it.slot));
+    port.is_some_and(|port| port.config.kind == PortKind::Pod && port.config.id != before)
 }
 
 /// UDP has no end that could be seen, so what it was led to is judged at each packet: its backend

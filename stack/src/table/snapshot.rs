@@ -225,6 +225,7 @@ impl Tables {
         routes.sort_by_key(|(slot, _): &(usize, Route)| *slot);
         tables.fib = Fib::build(routes.into_iter().map(|(_, route)| route).collect());
         tables.index();
+        tables.count_departed();
         // The rows say what they say; this is what they came to.
         if tables.digests() == digests { Ok(tables) } else { Err(RestoreError::Digest) }
     }

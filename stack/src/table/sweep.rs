@@ -71,6 +71,16 @@ impl Tables {
         }
     }
 
+    /// Connections were restored: those count as open of backends that are not there now.
+    pub(super) fn count_departed(&mut self) {
+        for (_, connection) in self.connections.iter() {
+            if let Some(service) = connection.service {
+                let backend = connection.of(Side::Responder);
+                self.services.restored(service, &backend.src, backend.src_port);
+            }
+        }
+    }
+
     /// A port's number is never another's, so a port that is gone has nothing to count.
     fn count_connection(&mut self, id: PortId, begins: bool) {
         let Some(port) = self.ports.slot(id).and_then(|slot| self.ports.change(slot)) else {

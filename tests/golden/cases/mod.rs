@@ -16,6 +16,7 @@ use crate::topology::NODE;
 mod hostile;
 mod neighbors;
 mod paths;
+mod services;
 mod unreachable;
 
 /// A golden whose input is made here.
@@ -34,8 +35,15 @@ const USUAL: &str = include_str!("usual.txt");
 /// All cases.
 pub(crate) fn all() -> Vec<Case> {
     let case = |(name, frames)| Case { name, topology: USUAL, frames };
+    let with_services = |(name, frames)| Case { name, topology: services::TOPOLOGY, frames };
     let groups = [paths::CASES, neighbors::CASES, unreachable::CASES, hostile::CASES];
     let mut all: Vec<Case> = groups.concat().into_iter().map(case).collect();
+    all.extend(services::CASES.iter().copied().map(with_services));
+    all.push(Case {
+        name: "a_backend_that_goes_keeps_its_tcp_and_loses_its_udp",
+        topology: services::ONE_GOES,
+        frames: services::goes,
+    });
     all.push(Case {
         name: "a_storm_of_broadcasts_ends_at_the_limit",
         topology: concat!(include_str!("usual.txt"), "limit flood_burst 2\n"),

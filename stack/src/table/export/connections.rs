@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use smoltcp::wire::{IpAddress, Ipv4Address, Ipv6Address};
 
 use super::super::Tables;
-use super::super::conntrack::{Connection, State, Track, Tuple};
+use super::super::conntrack::{Connection, Side, State, Track, Tuple};
 use super::super::form::{Damaged, Fields, Writer};
 use crate::config::ServiceId;
 use crate::input::PortId;
@@ -131,6 +131,10 @@ impl Tables {
                 continue;
             }
             self.begin_connection(&connection);
+            if let Some(service) = connection.service {
+                let backend = connection.of(Side::Responder);
+                self.services.taken_over(service, &backend.src, backend.src_port);
+            }
         }
     }
 }

@@ -68,6 +68,9 @@ pub struct Services {
     vips: Map<IpAddress, u32>,
     /// Backends of all Services.
     backends: usize,
+    /// Open connections with backends that are none of their Service's, for when they come back.
+    /// It follows from the connections.
+    departed: Map<(ServiceId, IpAddress, u16), u32>,
     affinities: Affinities,
     limits: Limits,
     /// Changes so far, for what is cached; no state.
@@ -84,6 +87,7 @@ impl Services {
             frontends: Map::growing(seeds.table, limits.frontends_max),
             vips: Map::growing(seeds.table, limits.frontends_max),
             backends: 0,
+            departed: Map::growing(seeds.table, limits.connections_max.saturating_mul(2)),
             affinities: Affinities::new(seeds.choice, limits.affinities_max),
             limits: *limits,
             changes: 0,
@@ -204,17 +208,62 @@ impl Services {
         }
     }
 
-    /// A connection that was given this backend ended. Those of backends that are gone are not
-    /// counted any more, and if such a backend came back meanwhile, not as open either: counts are
-    /// too low then until the newer connections end as well, and never below 0.
+    /// A connection that was given this backend ended. The backend may be gone, and its Service
+    /// too: what is still open counts again when they come back.
     pub fn ended(&mut self, id: ServiceId, address: &IpAddress, port: u16) {
-        let Some(slot) = self.slot(id) else { return };
-        let Some(place) = self.get(slot).and_then(|service| service.place(address, port)) else {
-            return;
-        };
-        let service = self.rows.change(slot.0 as usize);
-        if let Some(load) = service.and_then(|service| service.loads.get_mut(place)) {
+        if let Some(load) = self.load(id, address, port) {
             load.active = load.active.saturating_sub(1);
+            return;
+        }
+        let key = (id, *address, port);
+        match self.departed.get(&key).copied() {
+            Some(count) if count > 1 => _ = self.departed.insert(key, count - 1),
+            Some(_) => _ = self.departed.remove(&key),
+            None => {}
+        }
+    }
+
+    /// A connection goes on that another build began.
+    pub(in crate::table) fn taken_over(&mut self, id: ServiceId, address: &IpAddress, port: u16) {
+        match self.load(id, address, port) {
+            Some(load) => load.active = load.active.saturating_add(1),
+            None => self.depart((id, *address, port), 1),
+        }
+    }
+
+    /// A connection of a snapshot is there: its Service counts it if the backend is still its own.
+    pub(in crate::table) fn restored(&mut self, id: ServiceId, address: &IpAddress, port: u16) {
+        if self.load(id, address, port).is_none() {
+            self.depart((id, *address, port), 1);
+        }
+    }
+
+    fn load(&mut self, id: ServiceId, address: &IpAddress, port: u16) -> Option<&mut Load> {
+        let slot = self.slot(id)?;
+        let place = self.get(slot)?.place(address, port)?;
+        self.rows.change(slot.0 as usize)?.loads.get_mut(place)
+    }
+
+    fn depart(&mut self, key: (ServiceId, IpAddress, u16), active: u32) {
+        let before = self.departed.get(&key).copied().unwrap_or(0);
+        self.departed.insert(key, before.saturating_add(active));
+    }
+
+    /// A Service is not what it was, or gone: what its backends carry is kept for their return.
+    fn retire(&mut self, old: &Service) {
+        let loads = old.config.backends.iter().zip(&old.loads);
+        for (backend, load) in loads.filter(|(_, load)| load.active > 0) {
+            self.depart((old.config.id, backend.address, backend.port), load.active);
+        }
+    }
+
+    /// A Service is there: its backends carry what was kept for them.
+    fn recall(&mut self, slot: ServiceSlot) {
+        let Some(service) = self.rows.change(slot.0 as usize) else { return };
+        let id = service.config.id;
+        for (backend, load) in service.config.backends.iter().zip(&mut service.loads) {
+            let key = (id, backend.address, backend.port);
+            load.active = self.departed.remove(&key).unwrap_or(0);
         }
     }
 

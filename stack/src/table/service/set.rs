@@ -49,6 +49,10 @@ impl Services {
             }
         };
         self.index(slot, &keys);
+        if let Some(old) = &service {
+            self.retire(old);
+        }
+        self.recall(slot);
         let had = service.as_ref().is_some_and(|old| old.config.affinity.is_some());
         let forgets = had && config.affinity.is_none();
         let affinities = if forgets { self.affinities.forget(id) } else { Vec::new() };
@@ -64,6 +68,9 @@ impl Services {
         self.changes = self.changes.wrapping_add(1);
         self.unindex(slot);
         let service = self.rows.remove(slot.0 as usize);
+        if let Some(old) = &service {
+            self.retire(old);
+        }
         let had = service.as_ref().is_some_and(|old| old.config.affinity.is_some());
         let affinities = if had { self.affinities.forget(id) } else { Vec::new() };
         Ok(Before { id, slot, service, affinities })
@@ -75,12 +82,15 @@ impl Services {
         self.changes = self.changes.wrapping_add(1);
         if self.slot(id).is_some() {
             self.unindex(slot);
-            self.rows.remove(slot.0 as usize);
+            if let Some(later) = self.rows.remove(slot.0 as usize) {
+                self.retire(&later);
+            }
         }
         if let Some(service) = service {
             let keys = keys(&service.config);
             self.rows.restore(slot.0 as usize, service);
             self.index(slot, &keys);
+            self.recall(slot);
         }
         for (place, row) in affinities {
             self.affinities.restore(place, row);

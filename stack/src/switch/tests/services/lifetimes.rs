@@ -103,6 +103,27 @@ fn an_address_that_went_to_another_pod_takes_no_connections_with_it() {
 }
 
 #[test]
+fn udp_finds_the_pod_that_came_in_its_backends_place() {
+    // Who goes on asking would keep the connection, and hear nothing: the answers are another's.
+    const FRESH: PortId = PortId(99);
+    for family in families() {
+        let (mut bed, chosen) = answered(&family, &[backend(family.pods[1], true)]);
+        let reply = ip(between(3, mac(2)), chosen.0, family.pods[0]).udp(8_080, 40_000, b"x");
+        assert_eq!(bed.send(B, &reply), Verdict::Forward(A));
+        let mut pod = bed.switch.config().ports.into_iter().find(|port| port.id == B).unwrap();
+        pod.id = FRESH;
+        let moved = vec![Change::PortRemoved(B), Change::Port(pod)];
+        assert_eq!(bed.change(Change::All(moved)), []);
+        bed.udp(A, (family.pods[0], 40_000), (family.vip, 80));
+        let (egress, left) = bed.left();
+        assert_eq!((egress, left.dst), (FRESH, chosen));
+        assert_eq!(bed.connections(), 1, "one in place of the other");
+        assert_eq!(bed.send(FRESH, &reply), Verdict::Forward(A));
+        assert_eq!(bed.left().1.src, (family.vip, 80));
+    }
+}
+
+#[test]
 fn a_connection_past_its_deadline_is_absent_and_its_room_is_given_back() {
     // 4787-5 with Linux's values, which DESIGN 8 declares: 30 s unreplied, 120 s replied.
     let [family, _] = families();
@@ -174,6 +195,35 @@ pub(super) fn what_is_answered_is_never_dropped_for_another() {
     assert_eq!(bed.connections(), 8);
 }
 
+/// Connections that are open with the backends of all Services.
+fn open(bed: &Bed) -> u32 {
+    let services = bed.switch.tables().services().iter();
+    services.flat_map(|(_, service)| &service.loads).map(|load| load.active).sum()
+}
+
+#[test]
+fn a_backend_that_comes_back_carries_what_is_open_after_a_restart_too() {
+    for family in families() {
+        let (mut bed, _) = answered(&family, &[backend(family.pods[1], true)]);
+        let with = |backends: &[Backend]| {
+            Change::Service(service(&family, ServiceProtocol::Udp, backends))
+        };
+        assert_eq!(bed.change(with(&[])), []);
+        assert_eq!(open(&bed), 0);
+        bed.switch = Switch::restore(&bed.switch.snapshot(), 99).expect("a whole snapshot");
+        let mut other = Bed::with(bed.switch.config());
+        let exported = bed.switch.export();
+        other.switch.input(bed.now, Input::Import(exported), &mut other.out);
+        for bed in [&mut bed, &mut other] {
+            assert_eq!(bed.change(with(&[backend(family.pods[1], true)])), []);
+            assert_eq!(open(bed), 1);
+            bed.wait(Duration::from_secs(300));
+            bed.switch.input(bed.now, Input::Tick, &mut bed.out);
+            assert_eq!((bed.connections(), open(bed)), (0, 0));
+        }
+    }
+}
+
 #[test]
 fn a_restored_switch_goes_on_with_its_connections() {
     for family in families() {
@@ -182,6 +232,7 @@ fn a_restored_switch_goes_on_with_its_connections() {
         let digest = bed.switch.digest();
         bed.switch = Switch::restore(&bytes, 99).expect("a whole snapshot");
         assert_eq!(bed.switch.digest(), digest);
+        assert_eq!(open(&bed), 1, "what its backend carries");
         let reply = ip(between(3, mac(2)), chosen.0, family.pods[0]).udp(8_080, 40_000, b"x");
         assert_eq!(bed.send(B, &reply), Verdict::Forward(A));
         assert_eq!(bed.left().1.src, (family.vip, 80));
@@ -209,6 +260,7 @@ fn another_build_goes_on_with_the_connections() {
             all
         };
         assert_eq!(all(&other), all(&bed));
+        assert_eq!((open(&bed), open(&other)), (1, 1), "what its backend carries");
         let reply = ip(between(3, mac(2)), chosen.0, family.pods[0]).udp(8_080, 40_000, b"x");
         assert_eq!(other.send(B, &reply), Verdict::Forward(A));
         assert_eq!(other.left().1.src, (family.vip, 80));

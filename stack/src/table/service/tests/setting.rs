@@ -132,9 +132,43 @@ fn counts_stay_with_backends_that_stay() {
     assert_eq!(active(&services), [0, 1, 2, 0]);
     (0..9).for_each(|_| services.ended(ServiceId(1), &v4(10, 1, 0, 2), 8_080));
     assert_eq!(active(&services), [0, 0, 2, 0]);
-    // Who comes back begins anew.
+    // Who comes back has what is open still: nothing.
     services.set(&service(1, ready(3))).unwrap();
     assert_eq!((active(&services), totals(&services)), (vec![0, 0, 2], vec![0, 2, 2]));
+}
+
+#[test]
+fn who_comes_back_carries_what_is_still_open() {
+    let mut services =
+        services(&[ServiceConfig { method: Method::RoundRobin, ..service(1, ready(2)) }]);
+    (0..6).for_each(|port| {
+        connect(&mut services, port);
+    });
+    let end = |services: &mut Services| services.ended(ServiceId(1), &v4(10, 1, 0, 1), 8_080);
+    assert_eq!(active(&services), [3, 3]);
+    // The backend goes and comes back; one connection ends meanwhile.
+    services.set(&service(1, vec![backend(2)])).unwrap();
+    end(&mut services);
+    assert_eq!(active(&services), [3]);
+    services.set(&service(1, ready(2))).unwrap();
+    assert_eq!(active(&services), [2, 3]);
+    // So does the Service.
+    services.remove(ServiceId(1)).unwrap();
+    end(&mut services);
+    services.set(&service(1, ready(2))).unwrap();
+    assert_eq!(active(&services), [1, 3]);
+    // What is undone counts as before.
+    let before = services.set(&service(1, vec![backend(2)])).unwrap();
+    assert_eq!(active(&services), [3]);
+    services.put_back(before);
+    let before = services.remove(ServiceId(1)).unwrap();
+    services.put_back(before);
+    assert_eq!(active(&services), [1, 3]);
+    // An older connection that ends takes nothing from a newer one.
+    end(&mut services);
+    connect(&mut services, 7);
+    let [one, other] = active(&services)[..] else { panic!("two backends") };
+    assert_eq!(one + other, 4);
 }
 
 #[test]
