@@ -3,7 +3,7 @@
 
 use smoltcp::wire::{IpAddress, IpCidr, IpProtocol};
 
-use super::packet::{Fragment, Ip, L4, Quoted};
+use super::packet::{Ip, L4, Quoted};
 use super::{Walk, rewrite};
 use crate::config::{FrontendKind, PortKind};
 use crate::table::conntrack::{Connection, ConnectionId, Side, Track, Tuple};
@@ -93,7 +93,7 @@ pub(crate) fn tuple(ip: &Ip) -> Option<Tuple> {
         L4::Icmp { icmp_type, ident, .. } => echo(ip.protocol, icmp_type, ident)?,
         L4::Nd(_) => return None,
         // Of a fragment without an upper header nothing is known, of other protocols only this.
-        L4::Opaque if ip.fragment == Fragment::Later => return None,
+        L4::Opaque if ip.fragment.is_later() => return None,
         L4::Opaque => (0, 0),
     };
     Some(Tuple { src_port, dst_port, ..addresses(ip) })

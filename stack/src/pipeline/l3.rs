@@ -88,7 +88,7 @@ fn routed(cx: &mut Walk<'_>, ip: &Ip, dst: IpAddress) -> Step<Next> {
         cx.hop(Hop::Own);
         return match ip.fragment {
             Fragment::Whole => Continue(Next::Own(slot)),
-            Fragment::First | Fragment::Later => refuse(DropReason::FragmentUnsupported),
+            Fragment::First(_) | Fragment::Later(_) => refuse(DropReason::FragmentUnsupported),
         };
     }
     if group(cx, &dst) {
