@@ -7,13 +7,15 @@ use smoltcp::wire::EthernetAddress;
 
 use crate::config::{Change, Config, Limits, PortKind, Seeds, diff};
 use crate::counters::Counters;
+use crate::drop::DropReason;
 use crate::endpoint;
 use crate::input::{EndpointId, Event, Frame, Input, Outbox, PortId, Transmit};
 use crate::pipeline::packet::Packet;
 use crate::pipeline::{Walk, answer, rewrite, walk};
+use crate::table::fragment::{End, Loose, Passage};
 use crate::table::{Digests, Effects, RestoreError, Tables};
 use crate::time::Instant;
-use crate::trace::{AnswerKind, Edit, Trace, Verdict};
+use crate::trace::{AnswerKind, Edit, Hop, Trace, Verdict};
 use crate::wire::ETHERNET_HEADER;
 
 /// The switch: everything it does follows from its state, the given time and the input.
@@ -54,7 +56,10 @@ impl Switch {
             Input::Change(change) => self.change(&change, out),
             // Every state that ages is read against the clock when it is used; only room is given
             // back here.
-            Input::Tick => self.tables.sweep(),
+            Input::Tick => {
+                self.tables.sweep();
+                self.let_go(out);
+            }
             Input::Import(state) => {
                 if let Err(error) = self.tables.import(&state) {
                     out.events.push(Event::NotImported(error));
@@ -74,7 +79,7 @@ impl Switch {
     pub fn trace(&self, now: Instant, ingress: PortId, frame: &Frame) -> Trace {
         let mut trace = Trace::new(ingress);
         let mut effects = Effects::new();
-        self.decide(self.tables.now().max(now), ingress, frame, &mut trace, &mut effects);
+        self.decide(self.tables.now().max(now), ingress, frame, None, &mut trace, &mut effects);
         trace
     }
 
@@ -165,35 +170,97 @@ impl Switch {
         now: Instant,
         ingress: PortId,
         frame: &Frame,
+        released: Option<Passage>,
         trace: &mut Trace,
         effects: &mut Effects,
     ) -> Decision {
         let tables = &self.tables;
         let (fragment_mtu, routed_len) = (None, None);
-        let mut cx = Walk { tables, now, ingress, frame, trace, effects, fragment_mtu, routed_len };
+        let mut cx = Walk {
+            tables,
+            now,
+            ingress,
+            frame,
+            trace,
+            effects,
+            fragment_mtu,
+            routed_len,
+            released,
+        };
         let (verdict, packet) = walk(&mut cx);
         let (fragment_mtu, routed_len) = (cx.fragment_mtu, cx.routed_len);
         Decision { verdict, packet, fragment_mtu, routed_len }
     }
 
     fn frame(&mut self, ingress: PortId, frame: Frame, out: &mut Outbox) {
+        self.carry_on(ingress, frame, None, out);
+        self.let_go(out);
+    }
+
+    /// A frame walks, and what was decided is done. `released`: a fragment that was held goes on,
+    /// as its first did.
+    fn carry_on(
+        &mut self,
+        ingress: PortId,
+        frame: Frame,
+        released: Option<Passage>,
+        out: &mut Outbox,
+    ) {
         let index = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
         out.walked.push(Trace::new(ingress));
         let Some(trace) = out.walked.last_mut() else { return };
         let mut effects = Effects::new();
         let now = self.tables.now();
-        let decision = self.decide(now, ingress, &frame, trace, &mut effects);
+        let decision = self.decide(now, ingress, &frame, released, trace, &mut effects);
         trace.number = self.tables.number_walk();
         self.tables.commit(now, &effects);
-        self.count(ingress, &frame, decision.verdict);
+        if decision.verdict == Verdict::Hold {
+            self.tables.hold(&effects, &frame);
+        }
+        let came = if released.is_none() { Some(frame.len()) } else { None };
+        self.count(ingress, came, decision.verdict);
         self.carry(index, ingress, frame, &decision, out);
     }
 
-    fn count(&mut self, ingress: PortId, frame: &Frame, verdict: Verdict) {
+    /// What was held and is so no longer walks now, or is dropped. Nothing of what comes of it can
+    /// let others go.
+    fn let_go(&mut self, out: &mut Outbox) {
+        for loose in self.tables.take_loose() {
+            let Loose { ingress, end, .. } = loose;
+            let walk = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
+            out.released.push((walk, loose.frame()));
+            match end {
+                End::Walk(passage) => self.carry_on(ingress, loose.frame(), Some(passage), out),
+                End::Drop(reason) => self.drop_held(ingress, loose.frame(), reason, out),
+            }
+        }
+    }
+
+    /// A fragment that was held in vain.
+    fn drop_held(&mut self, ingress: PortId, frame: Frame, reason: DropReason, out: &mut Outbox) {
+        let verdict = Verdict::Drop(reason);
+        let mut trace = Trace::new(ingress);
+        trace.number = self.tables.number_walk();
+        trace.hop(Hop::Verdict(verdict));
+        trace.verdict = verdict;
+        self.count(ingress, None, verdict);
+        let walk = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
+        out.walked.push(trace);
+        out.reclaimed.push((walk, frame));
+    }
+
+    /// The one place that counts what became of a frame. `came`: the bytes of one that came in now;
+    /// one that was held is counted as received already.
+    fn count(&mut self, ingress: PortId, came: Option<usize>, verdict: Verdict) {
         let counters = self.tables.counters_mut(ingress);
-        counters.received += 1;
-        counters.received_bytes += frame.len() as u64;
+        if let Some(len) = came {
+            counters.received += 1;
+            counters.received_bytes += len as u64;
+        } else {
+            counters.held = counters.held.saturating_sub(1);
+        }
         match verdict {
+            Verdict::Hold => counters.held += 1,
             Verdict::Forward(_) => counters.forwarded += 1,
             Verdict::Flood(_) => counters.flooded += 1,
             Verdict::Deliver(_) => counters.delivered += 1,
@@ -248,7 +315,8 @@ impl Switch {
                 }
                 out.reclaimed.push((walk, frame));
             }
-            Verdict::Drop(_) => out.reclaimed.push((walk, frame)),
+            // What is held was copied: the buffer may be far larger than the fragment.
+            Verdict::Drop(_) | Verdict::Hold => out.reclaimed.push((walk, frame)),
         }
     }
 

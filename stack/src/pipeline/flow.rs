@@ -7,6 +7,7 @@ use super::packet::{Ip, L4, Quoted};
 use super::{Walk, rewrite};
 use crate::config::{FrontendKind, PortKind};
 use crate::table::conntrack::{Connection, ConnectionId, Side, Track, Tuple};
+use crate::table::fragment::Passage;
 use crate::table::service::Choice;
 use crate::trace::Rewrite;
 
@@ -42,6 +43,8 @@ pub(crate) enum Kind {
         /// How far it comes by this packet.
         track: Track,
     },
+    /// A fragment that goes as the first of its datagram did.
+    Following(Passage),
     /// An ICMP error about a packet of a connection.
     Related {
         /// Who sent the packet that is quoted.
@@ -80,6 +83,11 @@ impl Flow {
     pub(crate) fn untracked(ip: &Ip) -> Self {
         let seen = tuple(ip).unwrap_or_else(|| addresses(ip));
         Self { seen, out: seen, kind: Kind::Untracked }
+    }
+
+    /// The flow of a fragment whose first went so.
+    pub(crate) fn following(passage: Passage) -> Self {
+        Self { seen: passage.seen, out: passage.out, kind: Kind::Following(passage) }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod conntrack;
 pub mod export;
 pub mod fib;
 mod form;
+pub mod fragment;
 mod free;
 pub mod lpm;
 pub mod map;
@@ -38,6 +39,7 @@ pub use snapshot::RestoreError;
 
 use conntrack::{Connection, ConnectionId, Connections, Track, Tuple};
 use fib::Fib;
+use fragment::{Datagrams, Fragmented};
 use map::Map;
 use service::{Chosen, Found, Refusal, ServiceSlot, Services};
 use sweep::Sweep;
@@ -71,10 +73,12 @@ pub enum Effect {
     Chosen(Chosen),
     /// A Service refused a connection.
     Refused(ServiceSlot, Refusal),
+    /// A fragment of a datagram came.
+    Fragment(Fragmented),
 }
 
 /// The effects of one walk.
-pub type Effects = heapless::Vec<Effect, 6>;
+pub type Effects = heapless::Vec<Effect, 7>;
 
 /// All state.
 #[derive(Clone, Debug)]
@@ -95,6 +99,7 @@ pub struct Tables {
     fib: Fib,
     connections: Connections,
     sweep: Sweep,
+    datagrams: Datagrams,
     gone: PortCounters,
     services: Services,
     /// A snapshot that is being taken.
@@ -120,6 +125,7 @@ impl Tables {
             fib: Fib::default(),
             connections: Connections::new(seeds.table, limits.connections_max),
             sweep: Sweep::default(),
+            datagrams: Datagrams::new(seeds.table, &limits),
             gone: PortCounters::default(),
             services: Services::new(seeds, &limits),
             open: None,
@@ -214,6 +220,12 @@ impl Tables {
         &self.connections
     }
 
+    /// The datagrams that come in fragments.
+    #[must_use]
+    pub fn datagrams(&self) -> &Datagrams {
+        &self.datagrams
+    }
+
     /// The key of hashes that make choices.
     #[must_use]
     pub fn choice_seed(&self) -> u64 {
@@ -270,6 +282,7 @@ impl Tables {
                 }
                 Effect::Chosen(chosen) => self.services.began(now, chosen),
                 Effect::Refused(slot, refusal) => self.services.refused(*slot, *refusal),
+                Effect::Fragment(fragment) => self.commit_fragment(fragment),
             }
         }
     }
