@@ -68,8 +68,7 @@ pub struct Offload {
     pub checksum: Checksum,
     /// Set for a super-frame.
     pub gso: Option<Gso>,
-    /// Set by the switch: the port's driver fragments the IPv4 packet to this many bytes an IP
-    /// packet.
+    /// Set by the switch: the port's driver fragments the packet to this many bytes an IP packet.
     pub fragment_mtu: Option<u16>,
 }
 

@@ -22,6 +22,7 @@ use crate::pods::at;
 use crate::{KINDS, World};
 
 mod egress;
+mod fragments;
 mod lasting;
 
 /// What a masqueraded client looks like to a pod.

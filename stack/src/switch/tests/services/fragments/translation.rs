@@ -102,6 +102,26 @@ fn large_pings_leave_and_come_back() {
 }
 
 #[test]
+fn a_large_pong_that_the_node_put_together_is_divided_again() {
+    for family in families() {
+        let mut bed = bed(vec![]);
+        let ping = ip(from(A), family.pods[0], family.outside).echo(true, 9, 1, &payload(2_000));
+        let (_, left) = bed.send_all(A, split(&ping, 1, PART));
+        let outer = seen(&join(&left)).src;
+        // The copy from the raw socket.
+        let pong = ip(from(HOST), family.outside, family.node).may_fragment();
+        let pong = pong.echo(false, outer.1, 1, &payload(2_000));
+        assert_eq!(bed.send(HOST, &pong), Verdict::Forward(A));
+        assert_eq!(bed.out.transmits[0].frame.offload().fragment_mtu, Some(1_500));
+        assert_eq!(bed.left().1.dst, (family.pods[0], 9));
+        // What is no copy is not: nobody has divided it.
+        let large = ip(from(HOST), family.outside, family.pods[0]).udp(1, 2, &payload(2_000));
+        let told = bed.send(HOST, &large);
+        assert!(matches!(told, Verdict::Answer(AnswerKind::Error { mtu: 1_500, .. })));
+    }
+}
+
+#[test]
 fn what_is_the_node_s_goes_back_to_it_as_it_came() {
     in_all_orders(|family, id, order| {
         let mut bed = bed(vec![]);
