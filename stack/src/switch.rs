@@ -159,6 +159,12 @@ impl Switch {
         Tables::restore(bytes, table_seed).map(|tables| Self { tables })
     }
 
+    /// Changes the bytes of what is held: for recordings without what people said. The switch is
+    /// another one from here on; nothing but a snapshot should be asked of it before a replay.
+    pub fn blank_held(&mut self, mut blank: impl FnMut(&mut [u8])) {
+        self.tables.blank_held(&mut blank);
+    }
+
     fn change(&mut self, change: &Change, out: &mut Outbox) {
         if let Err(error) = self.tables.apply(change) {
             out.events.push(Event::Rejected(error));

@@ -94,6 +94,17 @@ impl Datagrams {
         }
     }
 
+    /// Changes what is held in place, its length apart.
+    fn blank(&mut self, blank: &mut dyn FnMut(&mut [u8])) {
+        for slot in 0..self.rows.slots() {
+            if self.rows.get(slot).is_none_or(|row| row.held.is_empty()) {
+                continue;
+            }
+            let held = self.rows.change(slot).map_or(&mut [][..], |row| &mut row.held);
+            held.iter_mut().for_each(|held| blank(&mut held.bytes));
+        }
+    }
+
     /// Those past their deadline among `slots` slots from `from` on.
     fn expired(&self, from: usize, slots: usize, now: Instant) -> Vec<u32> {
         let places = from..from.saturating_add(slots).min(self.rows.slots());
@@ -126,6 +137,11 @@ impl Tables {
                 self.datagrams.hold(key, frame);
             }
         }
+    }
+
+    /// See [`crate::Switch::blank_held`].
+    pub(crate) fn blank_held(&mut self, blank: &mut dyn FnMut(&mut [u8])) {
+        self.datagrams.blank(blank);
     }
 
     /// The fragments that are held no more, in the order in which they came.
