@@ -72,6 +72,17 @@ pub struct Limits {
     pub pod_connections_max: u32,
     /// How long connections are kept.
     pub timeouts: Timeouts,
+    /// Datagrams in fragments that are followed.
+    pub datagrams_max: usize,
+    /// Those that came by one port.
+    pub port_datagrams_max: u32,
+    /// Bytes of fragments that are held because their first has not come.
+    pub held_bytes_max: usize,
+    /// Those that came by one port.
+    pub port_held_bytes_max: usize,
+    /// How long a datagram is followed that does not come whole, and the fragments before its first
+    /// are held: 30 s as in Linux (RFC 791 section 3.2 has 15 s, RFC 8200 section 4.5 60 s).
+    pub fragment_timeout: Duration,
 }
 
 impl Limits {
@@ -86,6 +97,8 @@ impl Limits {
             && *allowed_max <= 4_096
             && *routes_max <= 1 << 22
             && *connections_max <= 1 << 21
+            && self.datagrams_max <= 1 << 20
+            && self.held_bytes_max <= 1 << 26
             && self.services_are_possible()
     }
 
@@ -119,6 +132,11 @@ impl Default for Limits {
             connections_max: 262_144,
             pod_connections_max: 65_536,
             timeouts: Timeouts::default(),
+            datagrams_max: 8_192,
+            port_datagrams_max: 1_024,
+            held_bytes_max: 4 << 20,
+            port_held_bytes_max: 512 << 10,
+            fragment_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What came in, what became of it, what went out; per port and conserved:
-//! `received = forwarded + flooded + answered + delivered + dropped`, always.
+//! `received = forwarded + flooded + answered + delivered + dropped + held`, always. `held` is what
+//! waits at that moment: fragments whose first has not come.
 
 use alloc::vec::Vec;
 
@@ -25,6 +26,8 @@ pub struct PortCounters {
     pub answered: u64,
     /// Of those received: given to an endpoint.
     pub delivered: u64,
+    /// Of those received: fragments that are held now.
+    pub held: u64,
     /// Of those received: dropped, by [`DropReason::index`].
     pub dropped: [u64; DropReason::ALL.len()],
     /// Frames handed to this port for writing, whoever sent them.
@@ -42,6 +45,7 @@ impl Default for PortCounters {
             flooded: 0,
             answered: 0,
             delivered: 0,
+            held: 0,
             dropped: [0; DropReason::ALL.len()],
             transmitted: 0,
             transmitted_bytes: 0,
@@ -64,8 +68,8 @@ impl PortCounters {
     /// What became of the received frames, summed: equals `received`.
     #[must_use]
     pub fn accounted(&self) -> u64 {
-        let Self { forwarded, flooded, answered, delivered, .. } = self;
-        [*forwarded, *flooded, *answered, *delivered, self.dropped_total()]
+        let Self { forwarded, flooded, answered, delivered, held, .. } = self;
+        [*forwarded, *flooded, *answered, *delivered, *held, self.dropped_total()]
             .iter()
             .fold(0, |sum, count| sum.wrapping_add(*count))
     }
@@ -109,7 +113,8 @@ counts!(
     answered "answered",
     delivered "delivered",
     transmitted "transmitted",
-    transmitted_bytes "transmitted-bytes"
+    transmitted_bytes "transmitted-bytes",
+    held "held"
 );
 
 /// Counters of all ports, those removed included.

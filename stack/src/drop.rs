@@ -155,6 +155,18 @@ drop_reasons! {
         "hopctl get conntrack; find out why the pod opens so many";
     404 RelatedUnknown Unsupported "an ICMP error about no known connection"
         "late or forged; harmless unless path MTU discovery fails";
+    405 FragmentTimeout Unreachable "the first fragment of its datagram has not come"
+        "one of the datagram's fragments was lost on its way, or its sender is a scanner";
+    406 FragmentRefused Unreachable "the first fragment of its datagram got no further"
+        "the first one's drop says why: hopctl capture --dropped-only at the same port";
+    407 FragmentOverlap Malformed "fragments of its datagram overlap"
+        "an attack, or a broken sender; nothing more of that datagram is carried (RFC 5722)";
+    408 FragmentDuplicate Malformed "this part of its datagram has come before"
+        "harmless: something on the way duplicates packets";
+    409 FragmentsFull Exhausted "too many fragments wait for others"
+        "look for ports with many drops of fragments, and for a path MTU that is set too high";
+    410 PortFragmentsFull Exhausted "as many fragments of the port wait for others as may"
+        "find out why fragments of it get lost, or why it sends so many";
     501 NoRoute Unreachable "no route to the destination"
         "hopctl get routes; the sender was told by ICMP";
     502 Blackhole Unreachable "the route leads nowhere on purpose"
@@ -169,8 +181,8 @@ drop_reasons! {
         "multicast stays on the node's segment";
     508 LinkScope Unsupported "a link-local address cannot be routed"
         "use the pod's own address; a sender with a link-local one was told by ICMP";
-    509 FragmentUnsupported Unsupported "a fragment for the gateway itself"
-        "the gateway answers whole packets only";
+    509 FragmentUnsupported Unsupported "a fragment for what the switch answers itself"
+        "the gateway and Services' addresses answer whole packets only";
     510 EgressDown Transient "the egress port is down"
         "the receiving pod is being removed or its interface is down: hopctl get ports";
     511 GatewayBusy Exhausted "more for the gateway itself than a port may ask"
@@ -191,6 +203,8 @@ drop_reasons! {
         "the connection timed out or its backend is gone; the sender was told by RST";
     801 SnatExhausted Exhausted "no port of the node is left for the destination"
         "widen snat-ports, or let clients keep their connections to one destination";
+    802 FragmentUntranslatable Unsupported "an SCTP packet in fragments whose port would change"
+        "its checksum covers all of it; let SCTP keep its chunks within the path MTU";
     901 Bug Bug "the switch contradicts itself"
         "please report it with a recording";
 }

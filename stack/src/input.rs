@@ -68,8 +68,7 @@ pub struct Offload {
     pub checksum: Checksum,
     /// Set for a super-frame.
     pub gso: Option<Gso>,
-    /// Set by the switch: the port's driver fragments the IPv4 packet to this many bytes an IP
-    /// packet.
+    /// Set by the switch: the port's driver fragments the packet to this many bytes an IP packet.
     pub fragment_mtu: Option<u16>,
 }
 
@@ -288,11 +287,16 @@ pub struct Outbox {
     pub transmits: Vec<Transmit>,
     /// Frames for endpoints, to be put in again by [`Input::Deliver`].
     pub deliveries: Vec<(EndpointId, Frame)>,
-    /// Exactly one for each frame that walked: those put in, and those that endpoints sent.
+    /// Exactly one for each frame that walked: those put in, those that endpoints sent, and those
+    /// that were held and are no more.
     pub walked: Walked,
+    /// Fragments that were held until this input, as they came in. Beside each the index into
+    /// [`Outbox::walked`].
+    pub released: Vec<(u32, Frame)>,
     /// Events.
     pub events: Vec<Event>,
-    /// Buffers the switch has no more use for (dropped or answered frames), with their bytes.
+    /// Buffers the switch has no more use for (frames dropped, answered or held), with their
+    /// bytes.
     /// Beside each the index into [`Outbox::walked`].
     pub reclaimed: Vec<(u32, Frame)>,
 }
@@ -303,6 +307,7 @@ impl Outbox {
         self.transmits.clear();
         self.deliveries.clear();
         self.walked.clear();
+        self.released.clear();
         self.events.clear();
         self.reclaimed.clear();
     }

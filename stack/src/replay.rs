@@ -195,6 +195,12 @@ impl Replay {
         &self.value
     }
 
+    /// The state's digests at the newest mark, as they were here, while its digest is to come.
+    #[must_use]
+    pub fn marked(&self) -> Option<Digests> {
+        self.marked.as_ref().map(|(_, digests)| *digests)
+    }
+
     /// Goes on with a switch that need not do what was recorded: of the chain only the inputs are
     /// compared from here on, and no states.
     pub fn compare_inputs_only(&mut self) {

@@ -7,13 +7,15 @@ use smoltcp::wire::EthernetAddress;
 
 use crate::config::{Change, Config, Limits, PortKind, Seeds, diff};
 use crate::counters::Counters;
+use crate::drop::DropReason;
 use crate::endpoint;
 use crate::input::{EndpointId, Event, Frame, Input, Outbox, PortId, Transmit};
 use crate::pipeline::packet::Packet;
 use crate::pipeline::{Walk, answer, rewrite, walk, walk_whole};
+use crate::table::fragment::{End, Loose, Passage};
 use crate::table::{Digests, Effects, RestoreError, Slot, Tables};
 use crate::time::Instant;
-use crate::trace::{AnswerKind, Edit, Trace, Verdict};
+use crate::trace::{AnswerKind, Edit, Hop, Trace, Verdict};
 use crate::wire::ETHERNET_HEADER;
 
 /// The switch: everything it does follows from its state, the given time and the input.
@@ -54,7 +56,10 @@ impl Switch {
             Input::Change(change) => self.change(&change, out),
             // Every state that ages is read against the clock when it is used; only room is given
             // back here.
-            Input::Tick => self.tables.sweep(),
+            Input::Tick => {
+                self.tables.sweep();
+                self.let_go(out);
+            }
             Input::Import(state) => {
                 if let Err(error) = self.tables.import(&state) {
                     out.events.push(Event::NotImported(error));
@@ -75,7 +80,7 @@ impl Switch {
         let mut trace = Trace::new(ingress);
         let mut effects = Effects::new();
         let from = (ingress, self.tables.ports().slot(ingress));
-        self.decide(walk, self.tables.now().max(now), from, frame, &mut trace, &mut effects);
+        self.decide(walk, self.tables.now().max(now), from, frame, None, &mut trace, &mut effects);
         trace
     }
 
@@ -86,7 +91,15 @@ impl Switch {
         let mut trace = Trace::new(ingress);
         let mut effects = Effects::new();
         let from = (ingress, self.tables.ports().slot(ingress));
-        self.decide(walk_whole, self.tables.now().max(now), from, frame, &mut trace, &mut effects);
+        self.decide(
+            walk_whole,
+            self.tables.now().max(now),
+            from,
+            frame,
+            None,
+            &mut trace,
+            &mut effects,
+        );
         trace
     }
 
@@ -166,6 +179,12 @@ impl Switch {
         Tables::restore(bytes, table_seed).map(|tables| Self { tables })
     }
 
+    /// Changes the bytes of what is held: for recordings without what people said. The switch is
+    /// another one from here on; nothing but a snapshot should be asked of it before a replay.
+    pub fn blank_held(&mut self, mut blank: impl FnMut(&mut [u8])) {
+        self.tables.blank_held(&mut blank);
+    }
+
     fn change(&mut self, change: &Change, out: &mut Outbox) {
         if let Err(error) = self.tables.apply(change) {
             out.events.push(Event::Rejected(error));
@@ -179,37 +198,100 @@ impl Switch {
         now: Instant,
         (ingress, slot): (PortId, Option<Slot>),
         frame: &Frame,
+        released: Option<Passage>,
         trace: &mut Trace,
         effects: &mut Effects,
     ) -> Decision {
         let tables = &self.tables;
         let (fragment_mtu, routed_len) = (None, None);
-        let mut cx =
-            Walk { tables, now, ingress, slot, frame, trace, effects, fragment_mtu, routed_len };
+        let mut cx = Walk {
+            tables,
+            now,
+            ingress,
+            slot,
+            frame,
+            trace,
+            effects,
+            fragment_mtu,
+            routed_len,
+            released,
+        };
         let (verdict, packet) = walk(&mut cx);
         let (fragment_mtu, routed_len) = (cx.fragment_mtu, cx.routed_len);
         Decision { verdict, packet, fragment_mtu, routed_len }
     }
 
     fn frame(&mut self, ingress: PortId, frame: Frame, out: &mut Outbox) {
+        self.carry_on(ingress, frame, None, out);
+        self.let_go(out);
+    }
+
+    /// A frame walks, and what was decided is done. `released`: a fragment that was held goes on,
+    /// as its first did.
+    fn carry_on(
+        &mut self,
+        ingress: PortId,
+        frame: Frame,
+        released: Option<Passage>,
+        out: &mut Outbox,
+    ) {
         let index = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
         let Some(trace) = out.walked.begin(ingress) else { return };
         let mut effects = Effects::new();
         let now = self.tables.now();
         let slot = self.tables.ports().slot(ingress);
-        let decision = self.decide(walk, now, (ingress, slot), &frame, trace, &mut effects);
+        let from = (ingress, slot);
+        let decision = self.decide(walk, now, from, &frame, released, trace, &mut effects);
         trace.number = self.tables.number_walk();
         self.tables.commit(now, &effects);
-        self.count(slot, &frame, decision.verdict);
+        if decision.verdict == Verdict::Hold {
+            self.tables.hold(&effects, &frame);
+        }
+        let came = if released.is_none() { Some(frame.len()) } else { None };
+        self.count(slot, came, decision.verdict);
         self.carry(index, ingress, frame, &decision, out);
     }
 
+    /// What was held and is so no longer walks now, or is dropped. Nothing of what comes of it can
+    /// let others go.
+    fn let_go(&mut self, out: &mut Outbox) {
+        for loose in self.tables.take_loose() {
+            let Loose { ingress, end, .. } = loose;
+            let walk = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
+            out.released.push((walk, loose.frame()));
+            match end {
+                End::Walk(passage) => self.carry_on(ingress, loose.frame(), Some(passage), out),
+                End::Drop(reason) => self.drop_held(ingress, loose.frame(), reason, out),
+            }
+        }
+    }
+
+    /// A fragment that was held in vain.
+    fn drop_held(&mut self, ingress: PortId, frame: Frame, reason: DropReason, out: &mut Outbox) {
+        let verdict = Verdict::Drop(reason);
+        let mut trace = Trace::new(ingress);
+        trace.number = self.tables.number_walk();
+        trace.hop(Hop::Verdict(verdict));
+        trace.verdict = verdict;
+        self.count(self.tables.ports().slot(ingress), None, verdict);
+        let walk = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
+        out.walked.push(trace);
+        out.reclaimed.push((walk, frame));
+    }
+
+    /// The one place that counts what became of a frame. `came`: the bytes of one that came in now;
+    /// one that was held is counted as received already.
     #[inline]
-    fn count(&mut self, ingress: Option<Slot>, frame: &Frame, verdict: Verdict) {
+    fn count(&mut self, ingress: Option<Slot>, came: Option<usize>, verdict: Verdict) {
         let counters = self.tables.counters_mut(ingress);
-        counters.received += 1;
-        counters.received_bytes += frame.len() as u64;
+        if let Some(len) = came {
+            counters.received += 1;
+            counters.received_bytes += len as u64;
+        } else {
+            counters.held = counters.held.saturating_sub(1);
+        }
         match verdict {
+            Verdict::Hold => counters.held += 1,
             Verdict::Forward(_) => counters.forwarded += 1,
             Verdict::Flood(_) => counters.flooded += 1,
             Verdict::Deliver(_) => counters.delivered += 1,
@@ -265,7 +347,8 @@ impl Switch {
                 }
                 out.reclaimed.push((walk, frame));
             }
-            Verdict::Drop(_) => out.reclaimed.push((walk, frame)),
+            // What is held was copied: the buffer may be far larger than the fragment.
+            Verdict::Drop(_) | Verdict::Hold => out.reclaimed.push((walk, frame)),
         }
     }
 

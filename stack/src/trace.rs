@@ -135,6 +135,8 @@ pub enum Verdict {
     Answer(AnswerKind),
     /// No further.
     Drop(DropReason),
+    /// Held until the first fragment of its datagram has come; then it walks again.
+    Hold,
 }
 
 /// One step of a walk: a decision, with what it was made of.
@@ -309,7 +311,7 @@ pub enum Sum {
     },
     /// SCTP: CRC32c over header and payload, which is linear: the difference of the ports and the
     /// packet's length are enough. No address is in it. Of a first fragment nobody knows the whole
-    /// length: with another port its checksum is wrong, and the receiver discards it.
+    /// length, so its port never changes.
     Sctp,
     /// An ICMP echo: the identifier; no address is in the checksum (RFC 792).
     Echo {

@@ -413,6 +413,11 @@ words_of!(Limits {
     connections_max,
     pod_connections_max,
     timeouts,
+    datagrams_max,
+    port_datagrams_max,
+    held_bytes_max,
+    port_held_bytes_max,
+    fragment_timeout,
 });
 words_of!(NodeConfig {
     gateway_mac,

@@ -103,6 +103,7 @@ fn the_maker_reaches_far_into_the_walk() {
             Verdict::Forward(_) => "forward",
             Verdict::Flood(_) => "flood",
             Verdict::Deliver(_) => "deliver",
+            Verdict::Hold => "hold",
             Verdict::Answer(AnswerKind::Arp(_)) => "arp",
             Verdict::Answer(AnswerKind::Neighbor(_)) => "neighbor",
             Verdict::Answer(AnswerKind::Echo) => "echo",
@@ -113,7 +114,7 @@ fn the_maker_reaches_far_into_the_walk() {
         *verdicts.entry(verdict).or_insert(0) += 1;
     }
     let reached = |name| verdicts.get(name).copied().unwrap_or(0) > 0;
-    let kinds = ["forward", "flood", "deliver", "arp", "neighbor", "echo", "MtuExceeded"];
+    let kinds = ["forward", "flood", "deliver", "hold", "arp", "neighbor", "echo", "MtuExceeded"];
     let missing: Vec<_> = kinds.into_iter().filter(|kind| !reached(*kind)).collect();
     assert!(missing.is_empty() && verdicts.len() > 20, "missing {missing:?} of {verdicts:?}");
 }

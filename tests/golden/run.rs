@@ -97,6 +97,10 @@ pub(crate) fn run(topology: &Topology, frames: &[Seen], table: u64) -> Outcome {
         }
         bed.frame(now, Door::Port(seen.port), seen.frame.duplicate());
         tell(topology, now, &bed.out.walked[0], &seen.frame, &mut walk);
+        for (index, held) in &bed.out.released {
+            let trace = &bed.out.walked[usize::try_from(*index).unwrap()];
+            tell(topology, now, trace, held, &mut walk);
+        }
         let deliveries = std::mem::take(&mut bed.out.deliveries);
         collect(now, &mut bed.out, &mut sent);
         for (endpoint, frame) in deliveries {
@@ -169,6 +173,7 @@ fn paragraph(name: &str, counts: &PortCounters, text: &mut String) {
         ("flooded", counts.flooded),
         ("answered", counts.answered),
         ("delivered", counts.delivered),
+        ("held", counts.held),
         ("transmitted", counts.transmitted),
         ("transmitted_bytes", counts.transmitted_bytes),
     ];

@@ -6,7 +6,7 @@
 //! ours.
 
 use stack::counters::{Counters, PortCounters};
-use stack::input::{EndpointId, Frame, Input, Offload, Outbox, PortId};
+use stack::input::{EndpointId, Frame, Input, Offload, Outbox, PortId, Transmit};
 use stack::pipeline::packet::{Inner, L4, Packet};
 use stack::pipeline::parse::parse;
 use stack::wire::build::flags;
@@ -32,26 +32,71 @@ pub(crate) fn frame(
     let before = switch.counters();
     let given = frame.duplicate();
     switch.input(now, Input::Frame { port, frame }, out);
-    assert_eq!(out.walked.len(), 1, "a frame walks once");
+    assert_eq!(out.walked.len(), 1 + out.released.len(), "a frame walks once");
     let trace = &out.walked[0];
     predicted.number = trace.number;
     assert_eq!(&predicted, trace, "the dry run is the walk");
     assert_eq!(trace.ingress, port);
+    assert_eq!(out.events, [], "frames cause no events");
+    counted(&before, &switch.counters(), Some((port, &given)), out);
+    became(switch, &given, &of_walk(out, 0));
+    released(switch, 1, out);
+}
+
+/// What was held walks behind the first `before` walks, each under the laws of all frames.
+pub(crate) fn released(switch: &Switch, before: usize, out: &Outbox) {
+    for (at, (walk, held)) in out.released.iter().enumerate() {
+        let walk = usize::try_from(*walk).unwrap();
+        assert_eq!(walk, before + at, "one walk each, in their order");
+        assert_ne!(out.walked[walk].verdict, Verdict::Hold, "nothing is held twice");
+        became(switch, held, &of_walk(out, walk));
+    }
+    let held = switch.tables().datagrams().iter().map(|(_, datagram)| datagram.held());
+    let held = u64::try_from(held.sum::<usize>()).unwrap();
+    assert_eq!(switch.counters().total().held, held, "what is counted as held is held");
+}
+
+/// What came of one walk, as if nothing else had walked. Of deliveries there is one at most.
+fn of_walk(out: &Outbox, walk: usize) -> Outbox {
+    let is = |number: u32| usize::try_from(number).unwrap() == walk;
+    let trace = out.walked[walk].clone();
+    let delivered = matches!(trace.verdict, Verdict::Deliver(_));
+    let sent = out.transmits.iter().filter(|sent| is(sent.walk));
+    let kept = out.reclaimed.iter().filter(|(number, _)| is(*number));
+    let deliveries = out.deliveries.iter().filter(|_| delivered);
+    Outbox {
+        transmits: sent
+            .map(|sent| Transmit { port: sent.port, frame: copy(&sent.frame), walk: 0 })
+            .collect(),
+        deliveries: deliveries.map(|(endpoint, frame)| (*endpoint, copy(frame))).collect(),
+        reclaimed: kept.map(|(_, frame)| (0, copy(frame))).collect(),
+        walked: vec![trace],
+        ..Outbox::default()
+    }
+}
+
+fn copy(frame: &Frame) -> Frame {
+    frame.duplicate()
+}
+
+/// A frame became what its verdict says.
+fn became(switch: &Switch, given: &Frame, out: &Outbox) {
+    let trace = &out.walked[0];
+    let port = trace.ingress;
     assert_eq!(
         trace.hops().last(),
         Some(&Hop::Verdict(trace.verdict)),
         "the last hop is the verdict"
     );
-    assert_eq!(out.events, [], "frames cause no events");
-    buffers(switch, port, &given, out);
-    counted(&before, &switch.counters(), port, &given, out);
-    let verdict = trace.verdict;
-    match verdict {
-        Verdict::Forward(_) => forwarded(switch, port, &given, out),
-        Verdict::Flood(_) => flooded(&given, out),
-        Verdict::Deliver(_) => assert_eq!(out.deliveries[0].1, given, "delivered as it came"),
-        Verdict::Answer(kind) => answered(switch, &given, kind, out),
-        Verdict::Drop(_) => assert_eq!(out.reclaimed[0].1.bytes().len(), given.len()),
+    buffers(switch, port, given, out);
+    match trace.verdict {
+        Verdict::Forward(_) => forwarded(switch, port, given, out),
+        Verdict::Flood(_) => flooded(given, out),
+        Verdict::Deliver(_) => assert_eq!(out.deliveries[0].1, *given, "delivered as it came"),
+        Verdict::Answer(kind) => answered(switch, given, kind, out),
+        Verdict::Drop(_) | Verdict::Hold => {
+            assert_eq!(out.reclaimed[0].1.bytes().len(), given.len());
+        }
     }
 }
 
@@ -104,10 +149,13 @@ fn buffers(switch: &Switch, ingress: PortId, given: &Frame, out: &Outbox) {
         }
         Verdict::Answer(AnswerKind::Echo) => assert_eq!((ports, counts), (vec![ingress], (0, 0))),
         Verdict::Answer(_) => assert_eq!((ports, counts), (vec![ingress], (0, 1))),
-        Verdict::Drop(_) => {
+        Verdict::Drop(_) | Verdict::Hold => {
             assert_eq!((ports, counts), (vec![], (0, 1)));
             assert_eq!(out.reclaimed[0].0, 0);
-            assert_eq!(&out.reclaimed[0].1, given, "a dropped frame is shown as it came");
+            assert_eq!(
+                &out.reclaimed[0].1, given,
+                "a dropped frame is shown as it came, a held one too"
+            );
         }
     }
 }
@@ -123,25 +171,39 @@ pub(crate) fn receivers(switch: &Switch, ingress: PortId, given: &Frame) -> Vec<
     ports.filter(|port| takes(port)).map(|port| port.id).collect()
 }
 
-/// The counters of all ports are those before, the frame's own counts added, and nothing else.
-fn counted(before: &Counters, after: &Counters, port: PortId, given: &Frame, out: &Outbox) {
+/// The counters of all ports are those before, the walks' own counts added, and nothing else.
+/// `came`: the frame that was put in.
+pub(crate) fn counted(
+    before: &Counters,
+    after: &Counters,
+    came: Option<(PortId, &Frame)>,
+    out: &Outbox,
+) {
     let mut expected = before.clone();
     let mut at = |id: PortId, count: &dyn Fn(&mut PortCounters)| {
         let found = expected.ports.iter_mut().find(|(port, _)| *port == id);
         count(found.map_or(&mut expected.gone, |(_, counters)| counters));
     };
-    let verdict = out.walked[0].verdict;
-    at(port, &|counters| {
-        counters.received += 1;
-        counters.received_bytes += u64::try_from(given.len()).unwrap();
-        match verdict {
+    if let Some((port, given)) = came {
+        at(port, &|counters| {
+            counters.received += 1;
+            counters.received_bytes += u64::try_from(given.len()).unwrap();
+        });
+    }
+    for trace in &out.walked {
+        at(trace.ingress, &|counters| match trace.verdict {
             Verdict::Forward(_) => counters.forwarded += 1,
             Verdict::Flood(_) => counters.flooded += 1,
             Verdict::Deliver(_) => counters.delivered += 1,
             Verdict::Answer(_) => counters.answered += 1,
             Verdict::Drop(reason) => counters.dropped[reason.index()] += 1,
-        }
-    });
+            Verdict::Hold => counters.held += 1,
+        });
+    }
+    for (walk, _) in &out.released {
+        let ingress = out.walked[usize::try_from(*walk).unwrap()].ingress;
+        at(ingress, &|counters| counters.held -= 1);
+    }
     for transmit in &out.transmits {
         at(transmit.port, &|counters| {
             counters.transmitted += 1;

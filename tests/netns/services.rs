@@ -23,6 +23,7 @@ use crate::{KINDS, World};
 
 mod egress;
 mod explained;
+mod fragments;
 mod lasting;
 mod whatif;
 

@@ -1,6 +1,7 @@
 //! Redacted recordings: no payload, the same walks, as exact a replay.
 
 use recording::{Excerpt, redact::redact};
+use stack::Switch;
 use stack::journal::frame::Recorded;
 use stack::journal::{Head, Kind, records};
 
@@ -14,10 +15,17 @@ fn a_redacted_recording_replays_as_exactly() {
         let mut two = replayer(&file(&redacted, 1), 1);
         let ending = run(&mut one).unwrap();
         assert_eq!(run(&mut two), Ok(ending), "{name}");
-        assert_eq!(one.switch().unwrap().dump(), two.switch().unwrap().dump(), "{name}");
+        assert_eq!(silent(one.switch()), silent(two.switch()), "{name}");
         assert_eq!(one.verified(), two.verified(), "{name}");
         assert_eq!(redact(&redacted, 9).unwrap(), redacted, "{name}: once is enough");
     }
+}
+
+/// The state but for what is said in the fragments that it holds.
+fn silent(switch: Option<&Switch>) -> String {
+    let mut switch = switch.unwrap().clone();
+    switch.blank_held(|bytes| bytes.fill(0));
+    switch.dump()
 }
 
 /// Whether a text stands in a frame that came by a port.
@@ -43,6 +51,7 @@ fn what_was_said_is_gone_and_headers_are_not() {
         link.ipv4(from, to).tcp((7, 8), flags::ACK, 1, 2, &secret),
         link.ipv4(from, to).echo(true, 1, 2, &secret),
         link.raw(0x88b5, &secret),
+        link.ipv4(from, to).fragment(1, 8, false).upper(17.into(), &secret),
         // Refused by the parser, for its version.
         {
             let mut frame = link.ipv4(from, to).udp(7, 8, &secret);

@@ -261,6 +261,7 @@ impl Node {
         if self.tick(now, out) != Fate::Done || self.down {
             return Fate::Skipped;
         }
+        out.clear();
         self.alive();
         self.recorder.change(now, change);
         if self.poisoned() {

@@ -48,6 +48,9 @@ impl Subject {
         let before = Before::of(&self.switch, now, port, &frame);
         laws::frame(&mut self.switch, now, port, frame, out);
         self.shares(now, &out.walked[0], &given);
+        for (walk, held) in &out.released {
+            self.shares(now, &out.walked[usize::try_from(*walk).unwrap()], held);
+        }
         self.nat.judge((&self.switch, now, port), &before, out);
         self.inputs += 1;
         // All of a small table at every step, of a large one what the frame touched.
@@ -71,10 +74,16 @@ impl Subject {
         laws::deliver(&mut self.switch, now, endpoint, frame, out);
     }
 
-    /// Time passes.
+    /// Time passes. All that may come of it is that fragments are dropped that waited too long.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Outbox) {
+        let before = self.switch.counters();
         self.switch.input(now, Input::Tick, out);
-        assert!(out.walked.is_empty() && out.transmits.is_empty(), "a tick moves no frame");
+        assert_eq!((out.transmits.len(), out.deliveries.len()), (0, 0), "a tick moves no frame");
+        laws::counted(&before, &self.switch.counters(), None, out);
+        laws::released(&self.switch, 0, out);
+        for trace in &out.walked {
+            assert_eq!(trace.verdict, Verdict::Drop(DropReason::FragmentTimeout));
+        }
     }
 
     /// A change goes in, at the time of the last input. True if it was accepted.
@@ -105,7 +114,7 @@ impl Subject {
             Verdict::Drop(_) if trace.hops().contains(&Hop::Silent(Silence::RateLimited)) => {
                 self.errors.judge(port, now, 1, false);
             }
-            Verdict::Answer(_) | Verdict::Forward(_) | Verdict::Drop(_) => {}
+            Verdict::Answer(_) | Verdict::Forward(_) | Verdict::Drop(_) | Verdict::Hold => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::world::Seen;
 /// What was seen of all seeds.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
-    verdicts: [u64; 5],
+    verdicts: [u64; 6],
     changes: [u64; 2],
     super_frames: u64,
     crossed: u64,
@@ -51,13 +51,13 @@ impl Sum {
 
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [forward, flood, deliver, answer, drop] = self.verdicts;
+        let [forward, flood, deliver, answer, drop, hold] = self.verdicts;
         let ([accepted, refused], super_frames) = (self.changes, self.super_frames);
         let [between, outputs, snapshot, poison] = self.crashes;
         let [tail, begin] = self.recoveries;
         let Self { crossed, nodes, snapshots, records, .. } = self;
         writeln!(f, "{forward} forwarded ({super_frames} super-frames), {flood} flooded,")?;
-        writeln!(f, "{deliver} delivered, {answer} answered, {drop} dropped")?;
+        writeln!(f, "{deliver} delivered, {answer} answered, {drop} dropped, {hold} held")?;
         writeln!(f, "{crossed} packets from node to node, {nodes} nodes")?;
         writeln!(f, "{accepted} changes accepted, {refused} refused")?;
         writeln!(f, "crashes: {between} between inputs, {outputs} before outputs left,")?;

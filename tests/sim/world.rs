@@ -73,7 +73,7 @@ pub(crate) struct Seen {
     /// What happened to each node, its state and its chain in the end.
     pub(crate) nodes: Vec<Past>,
     /// Walks by verdict: forward, flood, deliver, answer, drop.
-    pub(crate) verdicts: [u64; 5],
+    pub(crate) verdicts: [u64; 6],
     /// Changes accepted and refused.
     pub(crate) changes: [u64; 2],
     /// Super-frames among those forwarded.
@@ -407,6 +407,7 @@ impl World {
             Verdict::Deliver(_) => 2,
             Verdict::Answer(_) => 3,
             Verdict::Drop(_) => 4,
+            Verdict::Hold => 5,
         };
         self.seen.verdicts[kind] += 1;
         self.seen.tally.note(trace);

@@ -16,7 +16,8 @@ fn is_desired(table: Table) -> bool {
         | Table::Service
         | Table::Affinity
         | Table::Connection4
-        | Table::Connection6 => false,
+        | Table::Connection6
+        | Table::Datagram => false,
     }
 }
 

@@ -111,6 +111,12 @@ fn asks() -> Frame {
     Frame::from_bytes(&link.ipv4(v4(2), v4(3)).udp(1, 2, b"?"))
 }
 
+/// A fragment of a datagram whose first has not come.
+fn part(id: u16) -> Frame {
+    let packet = Link { src: A.1, dst: B.1 }.ipv4(v4(2), v4(3)).fragment(id, 8, true);
+    Frame::from_bytes(&packet.upper(17.into(), b"8 bytes."))
+}
+
 /// A switch with something in each table.
 fn switch(limits: Limits) -> Switch {
     let mut switch = Switch::new(Config::default(), limits, Seeds { table: 1, choice: 2 });
@@ -124,6 +130,7 @@ fn switch(limits: Limits) -> Switch {
     ];
     changes.into_iter().for_each(|change| input(&mut switch, Input::Change(change)));
     input(&mut switch, Input::Frame { port: A.0, frame: asks() });
+    input(&mut switch, Input::Frame { port: A.0, frame: part(1) });
     switch
 }
 
@@ -145,7 +152,8 @@ pub(crate) fn changed(table: Table) -> Switch {
         | Table::Service
         | Table::Affinity
         | Table::Connection4
-        | Table::Connection6 => switch(Limits::default()),
+        | Table::Connection6
+        | Table::Datagram => switch(Limits::default()),
     };
     match table {
         Table::Limits => {}
@@ -164,6 +172,7 @@ pub(crate) fn changed(table: Table) -> Switch {
             input(&mut switch, Input::Frame { port: A.0, frame });
         }
         Table::Connection6 => input(&mut switch, Input::Import(of_connection())),
+        Table::Datagram => input(&mut switch, Input::Frame { port: A.0, frame: part(2) }),
     }
     switch
 }

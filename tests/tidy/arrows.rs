@@ -35,8 +35,19 @@ const EXCEPTIONS: &[(&str, &str)] = &[
 
 /// The stages that walk calls. `packet`, `rewrite` and `answer` are none: a description, the code
 /// that applies edits, and the maker of replies.
-const STAGES: &[&str] =
-    &["parse", "decap", "l2", "conntrack", "service", "l3", "policy", "nat", "encap", "egress"];
+const STAGES: &[&str] = &[
+    "parse",
+    "decap",
+    "l2",
+    "fragment",
+    "conntrack",
+    "service",
+    "l3",
+    "policy",
+    "nat",
+    "encap",
+    "egress",
+];
 
 /// The sources of `stack` that ship, each with its top module.
 fn modules() -> Vec<(String, File)> {

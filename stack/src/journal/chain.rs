@@ -258,6 +258,7 @@ fn verdict(trace: &Trace) -> u64 {
             }
             AnswerKind::Reset { reason } => (9, u64::from(reason.code())),
         },
+        Verdict::Hold => (10, 0),
     };
     value << 8 | kind
 }

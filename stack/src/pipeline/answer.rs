@@ -10,7 +10,7 @@
 use smoltcp::wire::{EthernetAddress, IpAddress, Ipv4Address, Ipv6Address};
 
 use super::Walk;
-use super::packet::{Fragment, Inner, Ip, L4, Packet};
+use super::packet::{Inner, Ip, L4, Packet};
 use crate::drop::DropReason;
 use crate::input::{Checksum, Frame};
 use crate::table::{Effect, Tables};
@@ -113,7 +113,7 @@ fn forbidden(ip: &Ip) -> bool {
     };
     let nameless = matches!(ip.src, IpAddress::Ipv6(Ipv6Address::UNSPECIFIED))
         || matches!(ip.src, IpAddress::Ipv4(Ipv4Address::UNSPECIFIED));
-    ip.is_icmp_error() || ip.fragment == Fragment::Later || about_group || nameless
+    ip.is_icmp_error() || ip.fragment.is_later() || about_group || nameless
 }
 
 /// Type and code, as Linux answers (RFC 792, RFC 1812 section 5.2.7.1, RFC 4443 section 3).

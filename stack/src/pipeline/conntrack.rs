@@ -57,7 +57,9 @@ pub(crate) fn find(cx: &mut Walk<'_>, packet: &Packet, path: Path) -> Step<Optio
     cx.hop(Hop::Tracked(match &kind {
         Kind::New(_) => Tracked::New,
         Kind::Known { side, track, .. } => Tracked::Known { side: *side, state: track.state },
-        Kind::Untracked | Kind::Invalid | Kind::Related { .. } => Tracked::Invalid,
+        Kind::Untracked | Kind::Invalid | Kind::Following(_) | Kind::Related { .. } => {
+            Tracked::Invalid
+        }
     }));
     Continue(Some(Flow { seen, out: seen, kind }))
 }

@@ -3,10 +3,11 @@
 
 use smoltcp::wire::{IpAddress, IpCidr, IpProtocol};
 
-use super::packet::{Fragment, Ip, L4, Quoted};
+use super::packet::{Ip, L4, Quoted};
 use super::{Walk, rewrite};
 use crate::config::{FrontendKind, PortKind};
 use crate::table::conntrack::{Connection, ConnectionId, Side, Track, Tuple};
+use crate::table::fragment::Passage;
 use crate::table::service::Choice;
 use crate::trace::Rewrite;
 
@@ -42,6 +43,8 @@ pub(crate) enum Kind {
         /// How far it comes by this packet.
         track: Track,
     },
+    /// A fragment that goes as the first of its datagram did.
+    Following(Passage),
     /// An ICMP error about a packet of a connection.
     Related {
         /// Who sent the packet that is quoted.
@@ -81,6 +84,11 @@ impl Flow {
         let seen = tuple(ip).unwrap_or_else(|| addresses(ip));
         Self { seen, out: seen, kind: Kind::Untracked }
     }
+
+    /// The flow of a fragment whose first went so.
+    pub(crate) fn following(passage: Passage) -> Self {
+        Self { seen: passage.seen, out: passage.out, kind: Kind::Following(passage) }
+    }
 }
 
 /// The flow of a packet that may have a connection; `None` for those that never do: neighbor
@@ -94,7 +102,7 @@ pub fn tuple(ip: &Ip) -> Option<Tuple> {
         L4::Icmp { icmp_type, ident, .. } => echo(ip.protocol, icmp_type, ident)?,
         L4::Nd(_) => return None,
         // Of a fragment without an upper header nothing is known, of other protocols only this.
-        L4::Opaque if ip.fragment == Fragment::Later => return None,
+        L4::Opaque if ip.fragment.is_later() => return None,
         L4::Opaque => (0, 0),
     };
     Some(Tuple { src_port, dst_port, ..addresses(ip) })

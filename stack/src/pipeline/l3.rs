@@ -9,7 +9,7 @@ use core::ops::ControlFlow::{Break, Continue};
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
 use super::answer::Reply;
-use super::flow::Flow;
+use super::flow::{Flow, is_copy};
 use super::l2::Path;
 use super::packet::{Fragment, Inner, Ip, Packet};
 use super::{Step, Stop, Walk};
@@ -88,7 +88,7 @@ fn routed(cx: &mut Walk<'_>, ip: &Ip, dst: IpAddress) -> Step<Next> {
         cx.hop(Hop::Own);
         return match ip.fragment {
             Fragment::Whole => Continue(Next::Own(slot)),
-            Fragment::First | Fragment::Later => refuse(DropReason::FragmentUnsupported),
+            Fragment::First(_) | Fragment::Later(_) => refuse(DropReason::FragmentUnsupported),
         };
     }
     if group(cx, &dst) {
@@ -146,7 +146,10 @@ fn fits(cx: &Walk<'_>, ip: &Ip, port: &Port) -> Step<Option<u16>> {
     if ip.segment_len(cx.frame) <= u32::from(mtu) {
         return Continue(None);
     }
-    if ip.keep_whole {
+    // A copy comes whole, in however many fragments its sender has sent it to the node: what no
+    // router may do to IPv6 its sender has done.
+    let was_divided = matches!(ip.src, IpAddress::Ipv6(_)) && is_copy(cx, ip);
+    if ip.keep_whole && !was_divided {
         return unreachable(DropReason::MtuExceeded, mtu);
     }
     Continue(Some(mtu))

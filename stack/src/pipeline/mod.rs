@@ -1,7 +1,10 @@
 //! The walk: the life of a frame on one screen.
 //!
 //! Order of all stages, those of later issues included, which have no code yet: parse, (decap), l2,
-//! conntrack, service, l3, policy, nat, (encap), egress. DNAT comes before routing because a
+//! conntrack, service, l3, policy, nat, (encap), egress. Fragments without ports have no conntrack:
+//! they follow their first.
+//!
+//! DNAT comes before routing because a
 //! virtual address has no route; policy judges the bridged and the routed branch alike.
 //!
 //! Stages read [`Tables`] and push effects; only [`Tables::commit`] writes. So
@@ -13,6 +16,7 @@ use core::ops::ControlFlow::Continue;
 
 use crate::drop::DropReason;
 use crate::input::{Frame, PortId};
+use crate::table::fragment::Passage;
 use crate::table::{Effect, Effects, Slot, Tables};
 use crate::time::Instant;
 use crate::trace::{Edit, Hop, Trace, Verdict};
@@ -22,6 +26,7 @@ pub mod conntrack;
 pub mod egress;
 pub mod fast;
 pub mod flow;
+pub mod fragment;
 pub mod l2;
 pub mod l3;
 pub mod nat;
@@ -44,6 +49,8 @@ pub(crate) enum Stop {
     Drop(DropReason),
     /// The switch replies, if it may.
     Reply(answer::Reply),
+    /// Held until the first fragment of its datagram has come.
+    Hold,
 }
 
 /// What a walk carries: read-only state, and what it has recorded and wants done.
@@ -60,6 +67,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) fragment_mtu: Option<u16>,
     /// Bytes of the IP packet that was routed: what padded its frame stays behind.
     pub(crate) routed_len: Option<usize>,
+    /// A fragment that was held: how its first went, which has come now.
+    pub(crate) released: Option<Passage>,
 }
 
 /// The life of a frame. The packet, when there was one, is what answers are made from.
@@ -77,6 +86,7 @@ pub(crate) fn walk_whole(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
     let verdict = match end {
         Continue(verdict) => verdict,
         ControlFlow::Break(Stop::Drop(reason)) => Verdict::Drop(reason),
+        ControlFlow::Break(Stop::Hold) => Verdict::Hold,
         ControlFlow::Break(Stop::Reply(reply)) => answer::decide(cx, understood.as_ref(), reply),
     };
     cx.hop(Hop::Verdict(verdict));
@@ -87,11 +97,15 @@ pub(crate) fn walk_whole(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
 fn stages(cx: &mut Walk<'_>, understood: &mut Option<Packet>) -> Step<Verdict> {
     let packet = understood.insert(parse::frame(cx)?);
     let path = l2::forward(cx, packet)?;
-    let mut flow = conntrack::find(cx, packet, path)?;
+    let mut flow = match fragment::follow(cx, packet, path)? {
+        Some(flow) => Some(flow),
+        None => conntrack::find(cx, packet, path)?,
+    };
     let path = service::translate(cx, packet, path, &mut flow)?;
     let next = l3::route(cx, packet, path, flow.as_ref())?;
     let cleared = policy::check(cx, packet, flow.as_ref(), &next)?;
     nat::translate(cx, packet, &next, &mut flow)?;
+    fragment::lead(cx, packet, path, flow.as_ref());
     let verdict = egress::emit(cx, packet, next, cleared)?;
     fast::remember(cx, flow.as_ref(), verdict);
     Continue(verdict)

@@ -13,7 +13,7 @@ use smoltcp::wire::IpAddress;
 
 use super::flow::{Balanced, Flow, Kind, Opening, covered, end, is_from_outside, is_loopback};
 use super::l3::Next;
-use super::packet::{Inner, Ip, L4, Packet};
+use super::packet::{Fragment, Inner, Ip, L4, Packet};
 use super::{Step, Stop, Walk};
 use crate::config::{FrontendKind, PortKind, PortRange};
 use crate::drop::DropReason;
@@ -47,6 +47,7 @@ pub(crate) fn translate(
     match flow.kind {
         Kind::Known { side, connection, track, id } => {
             let out = connection.translated(side);
+            refuse_sctp(ip, &flow.seen, &out)?;
             if (out.src, out.src_port) != (flow.seen.src, flow.seen.src_port) {
                 cx.hop(Hop::SourceRestored);
                 cx.edit(Edit::Source(end(cx, ip, out.src, out.src_port, &out)));
@@ -54,6 +55,12 @@ pub(crate) fn translate(
             flow.out = out;
             if track != connection.track {
                 cx.effect(Effect::Advance(id, track));
+            }
+        }
+        Kind::Following(_) => {
+            if flow.out.src != flow.seen.src {
+                cx.hop(Hop::SourceRestored);
+                cx.edit(Edit::Source(end(cx, ip, flow.out.src, 0, &flow.out)));
             }
         }
         Kind::Related { side, connection, .. } => {
@@ -97,6 +104,7 @@ fn new(cx: &mut Walk<'_>, ip: &Ip, egress: &Port, flow: &mut Flow, opening: Open
             None => return refuse(DropReason::SnatExhausted),
         },
     };
+    refuse_sctp(ip, &flow.seen, &out)?;
     if (out.src, out.src_port) != (flow.seen.src, flow.seen.src_port) {
         cx.hop(Hop::Masqueraded(wanted.unwrap_or(Masquerade::PortTaken)));
         cx.edit(Edit::Source(end(cx, ip, out.src, out.src_port, &out)));
@@ -236,6 +244,14 @@ fn another(
 /// A keyed hash of a flow.
 fn key(cx: &Walk<'_>, tuple: &Tuple) -> u64 {
     tuple.key(cx.tables.choice_seed())
+}
+
+/// The first fragment of an SCTP packet keeps its ports: its checksum covers all of the packet, and
+/// how a change of them alters it depends on the length, which the first does not know.
+fn refuse_sctp(ip: &Ip, seen: &Tuple, out: &Tuple) -> Step<()> {
+    let is_first = matches!((ip.l4, ip.fragment), (L4::Sctp { .. }, Fragment::First(_)));
+    let is_kept = (seen.src_port, seen.dst_port) == (out.src_port, out.dst_port);
+    if is_first && !is_kept { refuse(DropReason::FragmentUntranslatable) } else { Continue(()) }
 }
 
 fn has_no_ports(ip: &Ip) -> bool {

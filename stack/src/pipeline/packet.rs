@@ -69,9 +69,38 @@ pub enum Fragment {
     /// The whole datagram (an IPv6 atomic fragment as well, RFC 6946).
     Whole,
     /// The first part: it has the upper header.
-    First,
+    First(Part),
     /// A later part: it has none.
-    Later,
+    Later(Part),
+}
+
+/// Which part of a datagram a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The datagram's identification: 16 bits for IPv4, 32 for IPv6.
+    pub id: u32,
+    /// Where the part begins within what was divided, in bytes.
+    pub offset: u16,
+    /// Its bytes.
+    pub len: u16,
+    /// Whether others follow.
+    pub more: bool,
+}
+
+impl Part {
+    /// Where it ends. Parse lets none pass whose end is beyond 65,535.
+    #[must_use]
+    pub const fn end(&self) -> u16 {
+        self.offset.saturating_add(self.len)
+    }
+}
+
+impl Fragment {
+    /// Whether it is a part without the upper header.
+    #[must_use]
+    pub const fn is_later(&self) -> bool {
+        matches!(self, Self::Later(_))
+    }
 }
 
 /// The upper header.

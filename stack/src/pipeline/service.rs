@@ -16,7 +16,7 @@ use super::flow::{
     Balanced, Flow, Kind, Opening, covered, end, is_copy, is_for_node, is_from_outside,
 };
 use super::l2::Path;
-use super::packet::{Inner, Ip, L4, Packet, Quoted};
+use super::packet::{Fragment, Inner, Ip, L4, Packet, Quoted};
 use super::{Step, Stop, Walk, rewrite};
 use crate::drop::DropReason;
 use crate::table::Effect;
@@ -46,6 +46,16 @@ pub(crate) fn translate(
                 cx.edit(Edit::Destination(end(cx, ip, out.dst, out.dst_port, &out)));
             }
             (flow.out.dst, flow.out.dst_port) = (out.dst, out.dst_port);
+        }
+        Kind::Following(passage) => {
+            if flow.out.dst != flow.seen.dst {
+                cx.hop(Hop::Readdressed);
+                cx.edit(Edit::Destination(end(cx, ip, flow.out.dst, 0, &flow.out)));
+            }
+            if passage.given_back {
+                cx.hop(Hop::GivenBack);
+                return Continue(Path::GivenBack);
+            }
         }
         Kind::Related { side, connection, quoted } => {
             related(cx, ip, side, &connection, &quoted);
@@ -141,7 +151,10 @@ fn stray(cx: &mut Walk<'_>, ip: &Ip, flow: &mut Flow) -> Step<Path> {
 /// A Service's address, and nothing of it at this port.
 fn not_here<T>(ip: &Ip) -> Step<T> {
     if ip.is_echo_request() {
-        return Break(Stop::Reply(Reply::Echo));
+        return match ip.fragment {
+            Fragment::Whole => Break(Stop::Reply(Reply::Echo)),
+            Fragment::First(_) | Fragment::Later(_) => refuse(DropReason::FragmentUnsupported),
+        };
     }
     if matches!(ip.l4, L4::Icmp { .. }) {
         return refuse(DropReason::ServicePortUnknown);

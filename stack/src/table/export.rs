@@ -6,13 +6,14 @@
 //! [`MAJOR`] is refused. Ports are known by their numbers, since slots follow from a history.
 //! Limits, node, routes and the configuration of ports and Services are not in it: whoever imports
 //! has made them from desired state. Nor are the connections that a Service's backends have open:
-//! who takes connections over counts them anew.
+//! who takes connections over counts them anew, and the same holds of fragments that are held.
 //!
 //! [`form`]: super::form
 
 use alloc::vec::Vec;
 
 use super::form::{Damaged, Fields, Writer};
+use super::fragment::Datagram;
 use super::service::Affinity;
 use super::{Port, Table, Tables};
 use crate::counters::{COUNT_MAX, PortCounters};
@@ -23,6 +24,7 @@ use crate::table::conntrack::Connection;
 use crate::time::Instant;
 
 mod connections;
+mod datagrams;
 mod service;
 
 /// First bytes of an export.
@@ -48,6 +50,7 @@ struct Carried {
     connections: Vec<Connection>,
     services: Vec<service::Carried>,
     clients: Vec<Affinity>,
+    datagrams: Vec<Datagram>,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,7 @@ impl Tables {
             fib: _,
             connections: _,
             sweep: _,
+            datagrams: _,
             gone,
             services,
             open: _,
@@ -96,6 +100,7 @@ impl Tables {
                 // Both families at once.
                 Table::Connection4 => connections::put(&mut form, self),
                 Table::Connection6 => {}
+                Table::Datagram => datagrams::put(&mut form, self),
                 Table::Gone => form.record("gone", |form| put_counters(form, gone)),
                 Table::Port => form.list("ports", ports.iter(), |form, (_, port)| {
                     // Connections are counted anew as they come in.
@@ -121,13 +126,23 @@ impl Tables {
     /// # Errors
     /// See [`ImportError`].
     pub fn import(&mut self, bytes: &[u8]) -> Result<(), ImportError> {
-        let Carried { now, walks, epoch, choice, gone, ports, services, clients, connections } =
-            read(bytes)?;
+        let Carried {
+            now,
+            walks,
+            epoch,
+            choice,
+            gone: removed,
+            ports,
+            services,
+            clients,
+            connections,
+            datagrams,
+        } = read(bytes)?;
         self.advance(Instant(now));
         self.walks = self.walks.max(walks);
         self.epoch = self.epoch.max(epoch);
         self.seeds.choice = choice.unwrap_or(self.seeds.choice);
-        self.gone.add(&gone);
+        self.gone.add(&removed);
         for CarriedPort { id, errors, floods, counters } in ports {
             let id = u32::try_from(id).ok().map(PortId);
             let slot = id.and_then(|id| self.ports.slot(id));
@@ -148,6 +163,7 @@ impl Tables {
             }
         }
         self.import_connections(connections);
+        self.import_datagrams(datagrams);
         Ok(())
     }
 }
@@ -179,6 +195,7 @@ fn read(bytes: &[u8]) -> Result<Carried, ImportError> {
         connections: connections::take(&fields)?,
         services: service::take_services(&fields)?,
         clients: service::take_clients(&fields)?,
+        datagrams: datagrams::take(&fields)?,
     })
 }
 
@@ -198,6 +215,8 @@ fn take_counters(fields: Fields<'_>) -> Result<PortCounters, Damaged> {
     for (name, place) in counters.counts_mut() {
         *place = count(name)?;
     }
+    // Who takes fragments over that are held counts them anew.
+    counters.held = 0;
     for drop in fields.list("dropped")? {
         let code = drop.number("reason", u64::MAX)?;
         let place = DropReason::ALL.iter().position(|reason| u64::from(reason.code()) == code);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   field   length of the name (u8), the name, kind (u8), length of the value (u32), the value
-//!   value   a number (u64), a record (fields), or a list (of records: length (u32), fields)
+//!   value   a number (u64), a record (fields), a list (of records: length (u32), fields), or bytes
 //! ```
 //!
 //! A reader asks for the fields that it knows by their names, in any order, and passes over the
@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 const NUMBER: u8 = 0;
 const RECORD: u8 = 1;
 const LIST: u8 = 2;
+const BYTES: u8 = 3;
 
 /// Fields being written.
 #[derive(Debug, Default)]
@@ -30,6 +31,13 @@ impl Writer {
     pub(super) fn number(&mut self, name: &str, value: u64) {
         let place = self.begin(name, NUMBER);
         self.bytes.extend(value.to_le_bytes());
+        self.end(place);
+    }
+
+    /// Bytes as they are.
+    pub(super) fn bytes(&mut self, name: &str, value: &[u8]) {
+        let place = self.begin(name, BYTES);
+        self.bytes.extend_from_slice(value);
         self.end(place);
     }
 
@@ -107,6 +115,11 @@ impl<'a> Fields<'a> {
         let Some(value) = self.find(name, NUMBER)? else { return Ok(None) };
         let bytes: [u8; 8] = value.try_into().map_err(|_other| Damaged)?;
         Ok(Some(u64::from_le_bytes(bytes)))
+    }
+
+    /// Bytes as they are; none where they are missing.
+    pub(super) fn bytes(&self, name: &str) -> Result<&'a [u8], Damaged> {
+        Ok(self.find(name, BYTES)?.unwrap_or(&[]))
     }
 
     /// Fields within a field; none where it is missing.

@@ -20,6 +20,7 @@ pub mod conntrack;
 pub mod export;
 pub mod fib;
 mod form;
+pub mod fragment;
 mod free;
 pub mod lpm;
 pub mod map;
@@ -38,6 +39,7 @@ pub use snapshot::RestoreError;
 
 use conntrack::{Connection, ConnectionId, Connections, Side, Track, Tuple, Way};
 use fib::Fib;
+use fragment::{Datagrams, Fragmented};
 use map::Map;
 use service::{Chosen, Found, Refusal, ServiceSlot, Services};
 use sweep::Sweep;
@@ -73,10 +75,12 @@ pub(crate) enum Effect {
     Chosen(Chosen),
     /// A Service refused a connection.
     Refused(ServiceSlot, Refusal),
+    /// A fragment of a datagram came.
+    Fragment(Fragmented),
 }
 
 /// The effects of one walk.
-pub(crate) type Effects = heapless::Vec<Effect, 6>;
+pub(crate) type Effects = heapless::Vec<Effect, 7>;
 
 /// All state.
 #[derive(Clone, Debug)]
@@ -97,6 +101,7 @@ pub struct Tables {
     fib: Fib,
     connections: Connections,
     sweep: Sweep,
+    datagrams: Datagrams,
     gone: PortCounters,
     services: Services,
     /// A snapshot that is being taken.
@@ -122,6 +127,7 @@ impl Tables {
             fib: Fib::default(),
             connections: Connections::new(seeds.table, limits.connections_max),
             sweep: Sweep::default(),
+            datagrams: Datagrams::new(seeds.table, &limits),
             gone: PortCounters::default(),
             services: Services::new(seeds, &limits),
             open: None,
@@ -229,6 +235,12 @@ impl Tables {
         &self.connections
     }
 
+    /// The datagrams that come in fragments.
+    #[must_use]
+    pub fn datagrams(&self) -> &Datagrams {
+        &self.datagrams
+    }
+
     /// The key of hashes that make choices.
     #[must_use]
     pub fn choice_seed(&self) -> u64 {
@@ -287,6 +299,7 @@ impl Tables {
                 }
                 Effect::Chosen(chosen) => self.services.began(now, chosen),
                 Effect::Refused(slot, refusal) => self.services.refused(*slot, *refusal),
+                Effect::Fragment(fragment) => self.commit_fragment(fragment),
             }
         }
     }

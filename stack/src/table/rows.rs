@@ -48,6 +48,7 @@ tables! {
     8 Affinity "affinity" "Clients of Services by place, each with its backend.";
     9 Connection4 "connection4" "Connections of IPv4 by slot.";
     10 Connection6 "connection6" "Connections of IPv6 by slot.";
+    11 Datagram "datagram" "Datagrams in fragments by slot, with the fragments that are held.";
 }
 
 impl Table {
@@ -144,6 +145,7 @@ impl Tables {
             Table::Affinity => self.services.clients().rows().slots(),
             Table::Connection4 => self.connections.v4.rows.slots(),
             Table::Connection6 => self.connections.v6.rows.slots(),
+            Table::Datagram => self.datagrams.rows().slots(),
         }
     }
 
@@ -165,6 +167,7 @@ impl Tables {
             fib,
             connections,
             sweep,
+            datagrams,
             gone,
             services,
             open: _,
@@ -174,6 +177,7 @@ impl Tables {
             Table::State => {
                 now.put(words);
                 sweep.put(words);
+                datagrams.sweep.put(words);
                 words.extend([*walks, *epoch, u64::from(*complete), seeds.choice]);
             }
             Table::Node => node.put(words),
@@ -196,6 +200,10 @@ impl Tables {
             },
             Table::Service => match services.rows().get(slot) {
                 Some(service) => service.put(words),
+                None => return false,
+            },
+            Table::Datagram => match datagrams.rows().get(slot) {
+                Some(datagram) => datagram.put(words),
                 None => return false,
             },
             Table::Affinity => match services.clients().rows().get(slot) {

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::fib::Fib;
+use super::fragment::Datagram;
 use super::rows::{Digests, Table};
 use super::service::{Affinity, Service};
 use super::slab::Slab;
@@ -104,6 +105,7 @@ impl Tables {
                 Table::Affinity => self.services.clients_mut().rows_mut().begin(),
                 Table::Connection4 => self.connections.v4.rows.begin(),
                 Table::Connection6 => self.connections.v6.rows.begin(),
+                Table::Datagram => self.datagrams.rows_mut().begin(),
             }
         }
         self.open = Some(open);
@@ -135,6 +137,9 @@ impl Tables {
                 }
                 Table::Connection6 => {
                     show_rows(&mut open, *table, &mut self.connections.v6.rows, slots, out)
+                }
+                Table::Datagram => {
+                    show_rows(&mut open, *table, self.datagrams.rows_mut(), slots, out)
                 }
             };
         }
@@ -264,6 +269,12 @@ impl Tables {
                     return Err(wrong);
                 }
             }
+            Table::Datagram => {
+                let datagram = whole::<Datagram>(table, slot, words)?;
+                if !self.datagrams.restore(slot, datagram, &self.limits) {
+                    return Err(wrong);
+                }
+            }
             Table::Service => {
                 let service = whole::<Service>(table, slot, words)?;
                 if !self.services.restore(slot, service) {
@@ -289,6 +300,7 @@ impl Tables {
     fn restore_state(&mut self, take: &mut Take<'_>) -> Option<()> {
         self.now = Instant::take(take)?;
         self.sweep = Words::take(take)?;
+        self.datagrams.sweep = Words::take(take)?;
         self.walks = u64::take(take)?;
         self.epoch = u64::take(take)?;
         self.complete = bool::take(take)?;

@@ -1,4 +1,5 @@
-//! Connections begin and end here, and those past their deadline are taken out.
+//! Connections begin and end here, and those past their deadline are taken out. Datagrams in
+//! fragments have a sweep of their own, which steps alike.
 //!
 //! A connection past its deadline counts as absent at once; the sweep only gives its room back. It
 //! passes over all slots once a second, some thousands at a time, so a tick takes well under a
@@ -27,32 +28,57 @@ pub(super) struct Sweep {
 
 words_of!(Sweep { next, due });
 
+impl Sweep {
+    /// One that begins now, over an empty table.
+    pub(super) fn beginning(now: Instant) -> Self {
+        Self { next: 0, due: now + PASS }
+    }
+
+    /// Whether it is time for the next step.
+    pub(super) fn is_due(self, now: Instant) -> bool {
+        self.due <= now
+    }
+
+    /// Takes the next step over a table of `slots`: the slot it begins at, and how many it looks
+    /// at.
+    pub(super) fn step(&mut self, slots: usize, now: Instant) -> (usize, usize) {
+        let from = self.next as usize;
+        let next = from.saturating_add(STEP);
+        self.next = if next >= slots { 0 } else { u32::try_from(next).unwrap_or(0) };
+        let steps = u64::try_from(slots.div_ceil(STEP).max(1)).unwrap_or(1);
+        self.due = now + Duration(PASS.0 / steps);
+        (from, STEP)
+    }
+}
+
 impl Tables {
     /// When the sweep goes on; `None` while there is nothing to sweep.
     #[must_use]
     pub fn sweep_due(&self) -> Option<Instant> {
-        (!self.connections.is_empty()).then_some(self.sweep.due)
+        let connections = (!self.connections.is_empty()).then_some(self.sweep.due);
+        let datagrams = (!self.datagrams.is_empty()).then_some(self.datagrams.sweep.due);
+        connections.into_iter().chain(datagrams).min()
     }
 
-    /// Takes out the connections of the next slots that are past their deadline, if it is time.
+    /// Takes out what of the next slots is past its deadline, if it is time.
     pub fn sweep(&mut self) {
-        if self.sweep.due > self.now || self.connections.is_empty() {
+        self.sweep_connections();
+        self.sweep_datagrams();
+    }
+
+    fn sweep_connections(&mut self) {
+        if self.connections.is_empty() || !self.sweep.is_due(self.now) {
             return;
         }
-        let from = self.sweep.next as usize;
-        let past: Vec<ConnectionId> = self.connections.expired(from, STEP, self.now).collect();
+        let (from, slots) = self.sweep.step(self.connections.slots(), self.now);
+        let past: Vec<ConnectionId> = self.connections.expired(from, slots, self.now).collect();
         past.into_iter().for_each(|id| self.end_connection(id));
-        let slots = self.connections.slots();
-        let next = from.saturating_add(STEP);
-        self.sweep.next = if next >= slots { 0 } else { u32::try_from(next).unwrap_or(0) };
-        let steps = u64::try_from(slots.div_ceil(STEP).max(1)).unwrap_or(1);
-        self.sweep.due = self.now + Duration(PASS.0 / steps);
     }
 
     /// Puts a connection in and counts it.
     pub(super) fn begin_connection(&mut self, connection: &Connection) {
         if self.connections.is_empty() {
-            self.sweep = Sweep { next: 0, due: self.now + PASS };
+            self.sweep = Sweep::beginning(self.now);
         }
         if self.connections.insert(connection).is_none() {
             debug_assert!(false, "the walk has looked for room");

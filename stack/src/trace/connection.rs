@@ -182,6 +182,8 @@ pub enum Tracked {
     },
     /// It makes no sense where its connection stands, or begins none.
     Invalid,
+    /// A later fragment, which goes as the first of its datagram did.
+    Fragment,
 }
 
 /// Why a source gives way to an address of this node.

@@ -102,6 +102,7 @@ fn connection(f: &mut dyn fmt::Write, tracked: Tracked) -> fmt::Result {
             write!(f, "an error about a packet of a connection's {}", whose(side))
         }
         Tracked::Invalid => f.write_str("of no connection, and begins none"),
+        Tracked::Fragment => f.write_str("a fragment: as the first of its datagram"),
     }
 }
 
@@ -181,5 +182,6 @@ fn verdict(f: &mut dyn fmt::Write, verdict: &Verdict, names: &dyn Names) -> fmt:
         Verdict::Deliver(endpoint) => write!(f, "deliver to endpoint {}", endpoint.0),
         Verdict::Answer(_) => f.write_str("answered"),
         Verdict::Drop(reason) => write!(f, "drop {}: {}", reason.name(), reason.text()),
+        Verdict::Hold => f.write_str("held until the first fragment of its datagram has come"),
     }
 }

@@ -1,5 +1,5 @@
 //! The law of conservation, read from `hopctl get counters` and `get drops`:
-//! `received = forwarded + flooded + answered + delivered + dropped`, and
+//! `received = forwarded + flooded + answered + delivered + dropped + held`, and
 //! `transmitted = written + failed + earlier`, for every port.
 
 use std::collections::BTreeMap;
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::{Error, Node, Result};
 
-/// What became of frames: the verdicts beside drops.
-const VERDICTS: &[&str] = &["forwarded", "flooded", "answered", "delivered"];
+/// What became of frames, drops apart.
+const VERDICTS: &[&str] = &["forwarded", "flooded", "answered", "delivered", "held"];
 /// Two readings are compared this often, for the moment in which nothing moves.
 const READINGS: usize = 40;
 /// Between two readings.

@@ -133,7 +133,8 @@ impl Term {
                 Verdict::Forward(_)
                 | Verdict::Flood(_)
                 | Verdict::Deliver(_)
-                | Verdict::Answer(_) => false,
+                | Verdict::Answer(_)
+                | Verdict::Hold => false,
             }),
             Self::Port(name) => trace.is_some_and(|trace| {
                 let is = |port: PortId| {
@@ -146,6 +147,9 @@ impl Term {
                     has_address(frame.bytes, frame.len, &frame.offload, *address)
                 });
                 received
+                    || held(moment.out, trace).is_some_and(|frame| {
+                        has_address(frame.bytes(), frame.len(), frame.offload(), *address)
+                    })
                     || sent(moment.out, trace).any(|(_, frame)| {
                         has_address(frame.bytes(), frame.len(), frame.offload(), *address)
                     })
@@ -160,6 +164,13 @@ fn sent<'a>(out: &'a Outbox, trace: &Trace) -> impl Iterator<Item = (PortId, &'a
     let of_walk = move |walk: u32| usize::try_from(walk).ok() == at;
     let left = out.transmits.iter().filter(move |transmit| of_walk(transmit.walk));
     left.map(|transmit| (transmit.port, &transmit.frame))
+}
+
+/// The fragment of a walk that was held until then.
+fn held<'a>(out: &'a Outbox, trace: &Trace) -> Option<&'a Frame> {
+    let at = out.walked.iter().position(|walked| walked.number == trace.number);
+    let of_walk = |walk: u32| usize::try_from(walk).ok() == at;
+    out.released.iter().find(|(walk, _)| of_walk(*walk)).map(|(_, frame)| frame)
 }
 
 fn has_address(bytes: &[u8], len: usize, offload: &Offload, address: IpAddr) -> bool {

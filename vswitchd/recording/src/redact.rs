@@ -22,13 +22,15 @@ use crate::replayer::{Cause, Divergence, Problem, describe};
 /// # Errors
 /// When the excerpt does not replay as it is.
 pub fn redact(excerpt: &Excerpt, table_seed: u64) -> Result<Excerpt, Problem> {
-    let begin = || -> Result<Replay, Problem> {
-        let Some(bytes) = &excerpt.state else { return Ok(Replay::from_begin(table_seed)) };
+    let begin = |state: Option<&Vec<u8>>| -> Result<Replay, Problem> {
+        let Some(bytes) = state else { return Ok(Replay::from_begin(table_seed)) };
         let switch = Switch::restore(bytes, table_seed).map_err(Problem::State)?;
         Ok(Replay::from_state(switch, excerpt.chain))
     };
-    let (mut original, mut redacted) = (begin()?, begin()?);
-    let mut result = Excerpt { records: Vec::new(), ..excerpt.clone() };
+    let mut original = begin(excerpt.state.as_ref())?;
+    let state = excerpt.state.as_ref().map(|bytes| without_held(bytes, original.switch()));
+    let mut redacted = begin(state.as_ref())?;
+    let mut result = Excerpt { records: Vec::new(), state, ..excerpt.clone() };
     for (number, record) in (1..).zip(records(&excerpt.records)) {
         let unreadable = |_damaged| {
             let error = ReplayError::Unreadable { kind: None };
@@ -40,6 +42,15 @@ pub fn redact(excerpt: &Excerpt, table_seed: u64) -> Result<Excerpt, Problem> {
         let mut other = record.to_vec();
         match head.kind {
             Kind::Frame => zero(&mut other, &head, redacted.switch()),
+            // Fragments that were held there are others.
+            Kind::State => {
+                let words = redacted.marked().into_iter().flat_map(|digests| {
+                    digests.words().flat_map(u64::to_le_bytes).collect::<Vec<_>>()
+                });
+                // Behind the number.
+                let places = other.iter_mut().skip(journal::HEAD + 8);
+                places.zip(words).for_each(|(place, byte)| *place = byte);
+            }
             Kind::Digest => {
                 let walks = redacted.switch().map_or(0, |switch| switch.tables().walks());
                 let words = journal::digest(redacted.chain(), walks);
@@ -56,7 +67,6 @@ pub fn redact(excerpt: &Excerpt, table_seed: u64) -> Result<Excerpt, Problem> {
             | Kind::Clock
             | Kind::Resume
             | Kind::Mark
-            | Kind::State
             | Kind::Label
             | Kind::Import => {}
         }
@@ -78,6 +88,25 @@ pub fn redact(excerpt: &Excerpt, table_seed: u64) -> Result<Excerpt, Problem> {
         result.push(&other);
     }
     Ok(result)
+}
+
+/// A start state without what is said in the fragments that it holds.
+fn without_held(state: &[u8], switch: Option<&Switch>) -> Vec<u8> {
+    let holds = |switch: &&Switch| switch.counters().total().held > 0;
+    let Some(mut switch) = switch.filter(holds).cloned() else { return state.to_vec() };
+    switch.blank_held(|bytes| {
+        let recorded = Recorded {
+            door: Door::Port(PortId(0)),
+            offload: stack::Offload::default(),
+            len: bytes.len(),
+            bytes,
+        };
+        let kept = kept(&recorded);
+        if let Some(payload) = bytes.get_mut(kept..) {
+            payload.fill(0);
+        }
+    });
+    switch.snapshot()
 }
 
 /// Writes the check of a record that follows a chain.

@@ -36,6 +36,7 @@ impl Summary {
                 Verdict::Flood(_) => "flooded",
                 Verdict::Deliver(_) => "delivered",
                 Verdict::Answer(_) => "answered",
+                Verdict::Hold => "held",
                 Verdict::Drop(reason) => {
                     self.drops.entry(reason.code()).or_insert((reason, 0)).1 += 1;
                     "dropped"

@@ -207,7 +207,7 @@ objects! {
         blind_us: u64,
     }
 
-    /// received = forwarded + flooded + answered + delivered + dropped.
+    /// received = forwarded + flooded + answered + delivered + dropped + held.
     Traffic {
         /// Frames that came in.
         received: u64,
@@ -221,6 +221,9 @@ objects! {
         delivered: u64,
         /// Dropped.
         dropped: u64,
+        /// Fragments that wait for the first of their datagram.
+        #[serde(default)]
+        held: u64,
     }
 
     /// Something to mend.
@@ -485,6 +488,9 @@ objects! {
         delivered: u64,
         /// Of those received: dropped.
         dropped: u64,
+        /// Of those received: fragments that wait for the first of their datagram.
+        #[serde(default)]
+        held: u64,
         /// Frames handed to the port's driver.
         transmitted: u64,
         /// Bytes of those.

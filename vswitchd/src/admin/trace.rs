@@ -67,7 +67,7 @@ pub fn hops(trace: &Trace, window: &[u8], names: &Named<'_>) -> Vec<Hop> {
 #[must_use]
 pub fn passed(verdict: &Verdict) -> bool {
     match verdict {
-        Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) => true,
+        Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) | Verdict::Hold => true,
         Verdict::Answer(AnswerKind::Error { .. } | AnswerKind::Reset { .. }) | Verdict::Drop(_) => {
             false
         }
@@ -89,6 +89,7 @@ pub fn verdict(verdict: &Verdict, names: &Directory) -> objects::Verdict {
             ("answer", None, None)
         }
         Verdict::Drop(reason) => ("drop", None, Some(*reason)),
+        Verdict::Hold => ("hold", None, None),
     };
     objects::Verdict {
         r#type: kind.to_owned(),

@@ -235,7 +235,9 @@ fn at_ports<'a>(
             id,
         });
     }
-    if record.wanted {
+    // A fragment that was held is in the capture as it came in, unless it is only now that it can
+    // be told to be dropped.
+    if record.wanted && (record.came || matches!(record.trace.verdict, stack::Verdict::Drop(_))) {
         all.insert(0, received);
     }
     all

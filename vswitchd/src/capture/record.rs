@@ -36,6 +36,8 @@ pub struct Record {
     pub received: Kept,
     /// Whether it is wanted; if not, only the answer is.
     pub wanted: bool,
+    /// Whether it came in now: not a fragment that was held.
+    pub came: bool,
     /// The ports it left by, answers apart.
     pub egress: Vec<PortId>,
     /// The frame that the switch replied with, if it is wanted.
@@ -72,9 +74,11 @@ pub fn answered_at(trace: &Trace) -> usize {
         Verdict::Answer(_) => {
             hops.iter().position(|hop| hop.stage() >= Stage::Answer).unwrap_or(hops.len())
         }
-        Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) | Verdict::Drop(_) => {
-            hops.len()
-        }
+        Verdict::Forward(_)
+        | Verdict::Flood(_)
+        | Verdict::Deliver(_)
+        | Verdict::Drop(_)
+        | Verdict::Hold => hops.len(),
     }
 }
 

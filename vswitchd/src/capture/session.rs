@@ -27,6 +27,8 @@ pub struct Observed<'a> {
     pub received: Bytes<'a>,
     /// Its offload description.
     pub offload: Offload,
+    /// Whether it came in now: a fragment that was held was seen when it did.
+    pub came: bool,
     /// Bytes of it that are known: a replay knows the header window of most.
     pub known: usize,
     /// What left: egress port and the frame as it left, answers included.
@@ -127,6 +129,7 @@ impl Session {
             trace: walk.trace.clone(),
             received: Kept::copy(walk.received, known, walk.offload),
             wanted,
+            came: walk.came,
             egress: sent.filter(|port| !is_answer(*port)).collect(),
             answer: answer
                 .map(|frame| Kept::copy(Bytes::whole(frame.bytes()), most, *frame.offload())),

@@ -19,7 +19,8 @@ pub struct PutIn<'a> {
     pub known: usize,
 }
 
-/// Shows every walk of an input. `frame` is what was put in, unless an endpoint received it.
+/// Shows every walk of an input. `frame` is what was put in, unless an endpoint received it; of a
+/// fragment that was held until then the outbox has what came in.
 pub fn each<'a>(
     now: Instant,
     frame: Option<PutIn<'a>>,
@@ -48,12 +49,16 @@ pub fn each<'a>(
         let own = own.or_else(|| {
             out.reclaimed.iter().find(|(walk, _)| of_walk(*walk)).map(|(_, frame)| frame)
         });
-        let (received, offload, known) = match (frame, own) {
-            (Some(frame), _) => (frame.whole(trace, number, out), frame.offload, frame.known),
-            (None, Some(frame)) => (Bytes::split(frame.bytes()), *frame.offload(), usize::MAX),
-            (None, None) => continue,
+        let released = out.released.iter().find(|(walk, _)| of_walk(*walk)).map(|(_, held)| held);
+        let came = released.is_none();
+        let (received, offload, known) = match (released, frame, own) {
+            (None, Some(frame), _) => (frame.whole(trace, number, out), frame.offload, frame.known),
+            (Some(frame), _, _) | (None, None, Some(frame)) => {
+                (Bytes::split(frame.bytes()), *frame.offload(), usize::MAX)
+            }
+            (None, None, None) => continue,
         };
-        see(&Observed { now, trace, received, offload, known, sent });
+        see(&Observed { now, trace, received, offload, came, known, sent });
     }
 }
 

@@ -76,13 +76,15 @@ fn print(status: &Status, output: &Output) -> std::io::Result<()> {
     let ports = format!("{} of {} up, {} of pods", status.ports_up, status.ports, status.pods);
     line(tone, "ports", &ports)?;
     let frames = format!(
-        "{} received = {} forwarded + {} flooded + {} answered + {} delivered + {} dropped",
+        "{} received = {} forwarded + {} flooded + {} answered + {} delivered + {} dropped + {} \
+         held",
         traffic.received,
         traffic.forwarded,
         traffic.flooded,
         traffic.answered,
         traffic.delivered,
-        traffic.dropped
+        traffic.dropped,
+        traffic.held
     );
     line(Tone::Plain, "frames", &frames)?;
     if !status.complete {

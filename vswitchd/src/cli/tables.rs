@@ -144,6 +144,7 @@ impl Row for Counter {
             "TRANSMITTED BYTES",
             "WRITTEN",
             "RECEIVE FAILED",
+            "HELD",
         ],
         10,
     );
@@ -164,6 +165,7 @@ impl Row for Counter {
             self.transmitted_bytes.to_string(),
             self.written.to_string(),
             errors(&self.receive_failed),
+            self.held.to_string(),
         ]
     }
 }

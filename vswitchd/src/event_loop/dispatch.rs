@@ -168,6 +168,14 @@ impl Loop {
         });
     }
 
+    /// Shows captures and rules the walks of an input that put no frame in.
+    pub(super) fn show_walks(&mut self) {
+        if !self.out.walked.is_empty() {
+            self.show(None);
+            self.watch_walks();
+        }
+    }
+
     pub(super) fn carry_out(&mut self) {
         let mut transmits = std::mem::take(&mut self.out.transmits);
         for transmit in transmits.drain(..) {
@@ -178,6 +186,7 @@ impl Loop {
             self.pool.give(frame);
         }
         self.out.walked.clear();
+        self.out.released.clear();
         if !self.out.deliveries.is_empty() {
             for (endpoint, frame) in std::mem::take(&mut self.out.deliveries) {
                 self.deliver(endpoint, frame);

@@ -190,6 +190,8 @@ impl Loop {
             }
             if self.switch.poll_at().is_some_and(|due| due <= self.now) {
                 self.feed(Input::Tick);
+                // Fragments whose time is over.
+                self.show_walks();
                 self.carry_out();
             }
             let mut commanded = false;

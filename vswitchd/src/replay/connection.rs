@@ -271,7 +271,7 @@ impl Life {
         }
         let state = self.entry.map(|entry| entry.track.state);
         let passed = match note.verdict {
-            Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) => true,
+            Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) | Verdict::Hold => true,
             Verdict::Answer(_) | Verdict::Drop(_) => false,
         };
         if let Some((frames, bytes)) = self.frames.get_mut(note.side.index()) {

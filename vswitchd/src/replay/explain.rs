@@ -148,7 +148,11 @@ fn what(window: &[u8]) -> String {
 fn dropped(verdict: &Verdict) -> Option<DropReason> {
     match verdict {
         Verdict::Drop(reason) => Some(*reason),
-        Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) | Verdict::Answer(_) => None,
+        Verdict::Forward(_)
+        | Verdict::Flood(_)
+        | Verdict::Deliver(_)
+        | Verdict::Answer(_)
+        | Verdict::Hold => None,
     }
 }
 
@@ -241,7 +245,7 @@ fn egress(walk: &Observed<'_>) -> Vec<PortId> {
     });
     let left = match walk.trace.verdict {
         Verdict::Forward(_) | Verdict::Flood(_) => walk.sent,
-        Verdict::Deliver(_) | Verdict::Answer(_) | Verdict::Drop(_) => &[],
+        Verdict::Deliver(_) | Verdict::Answer(_) | Verdict::Drop(_) | Verdict::Hold => &[],
     };
     let mut ports = Vec::new();
     for port in meant.chain(left.iter().map(|(port, _)| *port)) {

@@ -347,6 +347,7 @@ fn fate(outcome: &Outcome, differs: Reason, names: &Directory) -> Fate {
             ("answer", None, None)
         }
         Verdict::Drop(reason) => ("drop", Some(reason), None),
+        Verdict::Hold => ("hold", None, None),
     };
     let text = match (outcome.verdict, differs) {
         (Verdict::Answer(AnswerKind::Reset { reason }), _) => format!("reset: {reason}"),

@@ -449,7 +449,11 @@ fn stopped_for(trace: &Trace) -> Option<DropReason> {
         | Verdict::Answer(AnswerKind::Error { reason, .. } | AnswerKind::Reset { reason }) => {
             Some(reason)
         }
-        Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) | Verdict::Answer(_) => None,
+        Verdict::Forward(_)
+        | Verdict::Flood(_)
+        | Verdict::Deliver(_)
+        | Verdict::Answer(_)
+        | Verdict::Hold => None,
     }
 }
 
@@ -473,7 +477,7 @@ fn is_probe(sight: &Sight<'_>, flow: Flow) -> bool {
             ports.by_id(port).is_some_and(|port| port.config.kind == PortKind::Pod)
         }
         Verdict::Answer(_) | Verdict::Drop(_) => true,
-        Verdict::Flood(_) | Verdict::Deliver(_) => false,
+        Verdict::Flood(_) | Verdict::Deliver(_) | Verdict::Hold => false,
     }
 }
 

@@ -4,11 +4,13 @@ use smoltcp::wire::IpProtocol;
 
 use super::IP_MAX;
 use crate::drop::DropReason;
-use crate::pipeline::packet::Fragment;
+use crate::pipeline::packet::{Fragment, Part};
 
-/// A part of a datagram, in bytes.
+/// A part of a datagram as its headers have it, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+pub(super) struct Place {
+    /// The datagram's identification.
+    pub(super) id: u32,
     /// Where it begins in the datagram's payload.
     pub(super) offset: usize,
     /// Its own length.
@@ -22,7 +24,7 @@ pub(super) struct Part {
     pub(super) protocol: IpProtocol,
 }
 
-impl Part {
+impl Place {
     /// Which part it is, if it can be one.
     pub(super) fn judge(self) -> Result<Fragment, DropReason> {
         // Only the last may end elsewhere than on a multiple of 8 (RFC 791 section 3.2, RFC 8200
@@ -36,6 +38,10 @@ impl Part {
         if !length_fits || !end_fits || hides_tcp {
             return Err(DropReason::FragmentInvalid);
         }
-        Ok(if self.offset == 0 { Fragment::First } else { Fragment::Later })
+        // Both are within what a length field can say.
+        let bytes = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX);
+        let (offset, len) = (bytes(self.offset), bytes(self.len));
+        let part = Part { id: self.id, offset, len, more: self.more };
+        Ok(if offset == 0 { Fragment::First(part) } else { Fragment::Later(part) })
     }
 }

@@ -2,7 +2,7 @@
 
 use smoltcp::wire::{IpProtocol, Ipv4Address};
 
-use super::fragment::Part;
+use super::fragment::Place;
 use super::l4;
 use super::upper::Upper;
 use crate::drop::DropReason;
@@ -29,7 +29,8 @@ pub(super) fn parse(window: &[u8], bytes: &[u8], len: usize) -> Result<Ip, DropR
     let Some((header, behind)) = bytes.split_first_chunk::<HEADER>() else {
         return Err(DropReason::Truncated);
     };
-    let [version, _, len_high, len_low, _, _, flags_high, flags_low, rest @ ..] = *header;
+    let [version, _, len_high, len_low, id_high, id_low, flags_high, flags_low, rest @ ..] =
+        *header;
     let [hop_limit, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = rest;
     let header_len = usize::from(version & 0x0f) * 4;
     let total_len = u16::from_be_bytes([len_high, len_low]);
@@ -51,7 +52,8 @@ pub(super) fn parse(window: &[u8], bytes: &[u8], len: usize) -> Result<Ip, DropR
     } else {
         let offset = usize::from(place & OFFSET) * 8;
         let (len, more) = (end - header_len, place & MF != 0);
-        Part { offset, len, more, before: header_len, protocol }.judge()?
+        let id = u32::from(u16::from_be_bytes([id_high, id_low]));
+        Place { id, offset, len, more, before: header_len, protocol }.judge()?
     };
     let offset = ETHERNET_HEADER + header_len;
     let end = ETHERNET_HEADER + end;

@@ -7,7 +7,7 @@
 use smoltcp::wire::{IpProtocol, Ipv6Address};
 
 use super::IP_MAX;
-use super::fragment::Part;
+use super::fragment::Place;
 use super::l4;
 use super::upper::{Ipv6Facts, Upper};
 use crate::drop::DropReason;
@@ -105,7 +105,7 @@ impl Chain {
             fragment: Fragment::Whole,
             fragment_header: None,
         };
-        while chain.fragment != Fragment::Later {
+        while !chain.fragment.is_later() {
             if chain.protocol == IpProtocol::Ipv6Frag {
                 chain.divide(window, end)?;
             } else if is_stepped_over(chain.protocol) {
@@ -148,7 +148,7 @@ impl Chain {
         if self.fragment_header.is_some() {
             return Err(DropReason::Ipv6ExtensionInvalid);
         }
-        let [next, _, high, low, ..] = self.take::<FRAGMENT_HEADER>(window, end)?;
+        let [next, _, high, low, id @ ..] = self.take::<FRAGMENT_HEADER>(window, end)?;
         let place = u16::from_be_bytes([high, low]);
         let before = self.offset - ETHERNET_HEADER - HEADER;
         self.fragment_header = Some(self.offset);
@@ -158,9 +158,9 @@ impl Chain {
         // 4).
         let (offset, more) = (usize::from(place & !7), place & 1 != 0);
         if offset != 0 || more {
-            let part =
-                Part { offset, len: end - self.offset, more, before, protocol: self.protocol };
-            self.fragment = part.judge()?;
+            let (id, len) = (u32::from_be_bytes(id), end - self.offset);
+            let place = Place { id, offset, len, more, before, protocol: self.protocol };
+            self.fragment = place.judge()?;
         }
         Ok(())
     }
@@ -175,8 +175,8 @@ impl Chain {
         if self.offset + len > end {
             // The first fragment has the whole chain (RFC 7112 section 5).
             return Err(match self.fragment {
-                Fragment::First => DropReason::FragmentInvalid,
-                Fragment::Whole | Fragment::Later => DropReason::Ipv6ExtensionInvalid,
+                Fragment::First(_) => DropReason::FragmentInvalid,
+                Fragment::Whole | Fragment::Later(_) => DropReason::Ipv6ExtensionInvalid,
             });
         }
         window.get(self.offset..self.offset + len).ok_or(DropReason::HeaderChainTooLong)

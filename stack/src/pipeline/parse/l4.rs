@@ -19,7 +19,7 @@ pub(super) const SCTP: IpProtocol = IpProtocol::Unknown(132);
 /// The upper header, whole within packet and window; nothing of a later fragment.
 #[inline]
 pub(super) fn parse(upper: &Upper<'_>) -> Result<L4, DropReason> {
-    if upper.fragment == Fragment::Later {
+    if upper.fragment.is_later() {
         return Ok(L4::Opaque);
     }
     // Each version has its own ICMP; the other's number is just a protocol nobody here knows.

@@ -42,7 +42,7 @@ impl<'a> Upper<'a> {
     pub(super) fn missing(&self, need: usize) -> DropReason {
         if need <= self.len {
             DropReason::HeaderChainTooLong
-        } else if self.fragment == Fragment::First {
+        } else if let Fragment::First(_) = self.fragment {
             // A first fragment that leaves part of the header to the next hides it (RFC 1858
             // section 3, RFC 7112 section 5).
             DropReason::FragmentInvalid

@@ -173,8 +173,15 @@ impl World {
         let slot = self.switch.tables.ports().slot(port);
         let run = |walk: fn(&mut Walk<'_>) -> (Verdict, Option<_>)| {
             let (mut trace, mut effects) = (Trace::new(port), Effects::new());
-            let decision =
-                self.switch.decide(walk, self.now, (port, slot), &frame, &mut trace, &mut effects);
+            let decision = self.switch.decide(
+                walk,
+                self.now,
+                (port, slot),
+                &frame,
+                None,
+                &mut trace,
+                &mut effects,
+            );
             let effects: Vec<Effect> =
                 effects.into_iter().filter(|e| !matches!(e, Effect::Carried(..))).collect();
             (trace, effects, decision.fragment_mtu, decision.routed_len, decision.packet.is_none())

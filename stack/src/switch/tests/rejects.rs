@@ -52,6 +52,7 @@ impl Bed {
             effects: &mut effects,
             fragment_mtu: None,
             routed_len: None,
+            released: None,
         };
         let verdict = answer::decide(&mut cx, Some(&packet), reply);
         self.switch.tables.commit(self.now, &effects);

@@ -11,6 +11,7 @@ use crate::pipeline::parse;
 use crate::table::conntrack::State;
 
 mod errors;
+mod fragments;
 mod lifetimes;
 mod matrix;
 mod rejects;
@@ -194,4 +195,5 @@ pub(super) fn every_reason() {
         translation::when_every_port_is_taken_the_next_is_refused,
     ];
     tests.iter().for_each(|test| test());
+    fragments::every_reason();
 }

@@ -40,7 +40,7 @@ fn pair_of([one, other]: [u32; 2]) -> u64 {
     u64::from(one) << 32 | u64::from(other)
 }
 
-fn put_tuple(form: &mut Writer, tuple: &Tuple) {
+pub(super) fn put_tuple(form: &mut Writer, tuple: &Tuple) {
     for (high, low, address) in [("src-high", "src", tuple.src), ("dst-high", "dst", tuple.dst)] {
         match address {
             IpAddress::Ipv4(v4) => form.number(low, u64::from(u32::from(v4))),
@@ -98,7 +98,7 @@ fn take_one(fields: &Fields<'_>) -> Result<Option<Connection>, Damaged> {
     }))
 }
 
-fn take_tuple(fields: &Fields<'_>) -> Result<Tuple, Damaged> {
+pub(super) fn take_tuple(fields: &Fields<'_>) -> Result<Tuple, Damaged> {
     let address = |high, low| -> Result<IpAddress, Damaged> {
         let lower = fields.number(low, 0)?;
         Ok(match fields.number_if_there(high)? {

@@ -105,7 +105,7 @@ impl Outcome {
             Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) => {
                 Some(translated(trace, seen))
             }
-            Verdict::Answer(_) | Verdict::Drop(_) => None,
+            Verdict::Answer(_) | Verdict::Drop(_) | Verdict::Hold => None,
         };
         Self { verdict, left }
     }
@@ -142,7 +142,9 @@ fn translated(trace: &Trace, seen: &Tuple) -> Tuple {
 /// What two outcomes differ by: the verdict first, then where it goes, as whom, and by which port.
 #[must_use]
 pub fn reason(then: &Outcome, now: &Outcome) -> Option<Reason> {
-    if then == now {
+    // A fragment that waits has come to nothing yet.
+    let waits = [then, now].iter().any(|outcome| outcome.verdict == Verdict::Hold);
+    if then == now || waits {
         return None;
     }
     let ends = |outcome: &Outcome| {

@@ -124,6 +124,7 @@ pub(crate) fn pseudo_sum(bytes: &[u8], headers: &Headers, l4_len: u16) -> u16 {
     super::checksum::add(addresses, rest)
 }
 
-const FRAGMENT: u8 = 44;
+/// The fragment header among IPv6's next headers.
+pub(crate) const FRAGMENT: u8 = 44;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;

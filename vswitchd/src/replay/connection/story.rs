@@ -245,6 +245,7 @@ fn step(note: &Note, names: &Directory) -> Step {
         }
         Verdict::Answer(_) => (true, "answered".to_owned()),
         Verdict::Drop(reason) => (false, format!("drop {reason}")),
+        Verdict::Hold => (true, "held until its first fragment comes".to_owned()),
     };
     Step {
         walk: note.walk,

@@ -3,7 +3,7 @@
 use smoltcp::wire::IpAddress;
 
 use super::*;
-use crate::pipeline::packet::{Arp, Fragment, L4, Nd, Quoted};
+use crate::pipeline::packet::{Arp, Fragment, L4, Nd, Part, Quoted};
 
 #[test]
 fn an_arp_request_in_full_with_its_padding() {
@@ -76,22 +76,34 @@ fn headers_in_between_move_the_upper_one() {
 fn fragments_have_their_place() {
     let first4 = ip(&v4().fragment(1, 0, true).tcp((1, 2), 0, 0, 0, b"1234"));
     let first6 = ip(&v6().fragment(1, 0, true).tcp((1, 2), 0, 0, 0, b"1234"));
+    let part = Part { id: 1, offset: 0, len: 24, more: true };
     for first in [first4, first6] {
-        assert_eq!((first.fragment, first.ports()), (Fragment::First, Some((1, 2))));
+        assert_eq!((first.fragment, first.ports()), (Fragment::First(part), Some((1, 2))));
     }
     // What follows in a later fragment looks like ports, and is none.
     let later4 = ip(&v4().fragment(1, 24, true).upper(IpProtocol::Tcp, &[0xff; 24]));
     let later6 = ip(&v6().fragment(1, 24, true).upper(IpProtocol::Tcp, &[0xff; 24]));
+    let part = Part { id: 1, offset: 24, len: 24, more: true };
     for later in [later4, later6] {
         assert_eq!(
             (later.fragment, later.l4, later.protocol),
-            (Fragment::Later, L4::Opaque, IpProtocol::Tcp)
+            (Fragment::Later(part), L4::Opaque, IpProtocol::Tcp)
         );
     }
+    let wide = ip(&with(v6().fragment(1, 24, true).upper(IpProtocol::Udp, &[0; 8]), 58, &[9, 8]));
+    let part = Part { id: 0x0908_0001, len: 8, ..part };
+    assert_eq!(wide.fragment, Fragment::Later(part), "32 bits of IPv6");
     let last = v6().fragment(1, 65_520, false).upper(IpProtocol::Udp, &[0; 15]);
-    assert_eq!(ip(&last).fragment, Fragment::Later, "ends at 65,535 exactly");
+    let part = Part { id: 1, offset: 65_520, len: 15, more: false };
+    assert_eq!(ip(&last).fragment, Fragment::Later(part), "ends at 65,535 exactly");
+    assert_eq!(part.end(), u16::MAX);
     let last = v4().fragment(1, 65_512, false).upper(IpProtocol::Udp, &[0; 3]);
-    assert_eq!(ip(&last).fragment, Fragment::Later, "ends at 65,535 exactly, header included");
+    let part = Part { id: 1, offset: 65_512, len: 3, more: false };
+    assert_eq!(
+        ip(&last).fragment,
+        Fragment::Later(part),
+        "ends at 65,535 exactly, with its header"
+    );
     let atomic = ip(&v6().fragment(1, 0, false).udp(1, 2, b"odd"));
     assert_eq!(
         (atomic.fragment, atomic.ports(), atomic.l4_offset),

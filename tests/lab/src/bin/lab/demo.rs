@@ -236,7 +236,7 @@ fn checksum(hex: &str) -> Result<u16> {
 fn law(screen: &mut Screen, cluster: &Cluster) -> Result<()> {
     screen.step(
         "The law of conservation",
-        "received = forwarded + flooded + answered + delivered + dropped, for every port.",
+        "received = forwarded + flooded + answered + delivered + dropped + held, for every port.",
     )?;
     hopctl(screen, cluster, &["get", "counters"])?;
     let ports = counters::conservation(node(cluster)?, &EXPECTED)?;

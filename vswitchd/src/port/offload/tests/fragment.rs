@@ -90,5 +90,29 @@ fn what_needs_no_fragments_only_loses_the_instruction() {
     assert_eq!(prepared(with_mtu(&packet, 527), &ALL).len(), 2);
     assert_eq!(prepared(with_mtu(&packet, 27), &ALL), [packet.frame()], "no room for eight bytes");
     let packet = Packet::udp(headers::Version::V6, vec![5; 500]);
-    assert_eq!(prepared(with_mtu(&packet, 100), &ALL), [packet.frame()]);
+    assert_eq!(prepared(with_mtu(&packet, 548), &ALL), [packet.frame()]);
+    assert_eq!(prepared(with_mtu(&packet, 547), &ALL).len(), 2);
+    assert_eq!(prepared(with_mtu(&packet, 55), &ALL), [packet.frame()], "no room for eight bytes");
+}
+
+#[test]
+fn ipv6_has_a_fragment_header_and_one_identification() {
+    let packet = Packet::udp(headers::Version::V6, [3; 251].repeat(12));
+    let whole = prepared(packet.frame(), &NOTHING).remove(0);
+    let frames = prepared(with_mtu(&packet, 1_500), &ALL);
+    let (mut data, mut ids) = (Vec::new(), Vec::new());
+    for (index, frame) in frames.iter().enumerate() {
+        let bytes = frame.bytes();
+        assert!(bytes.len() <= 14 + 1_500 && *frame.offload() == Offload::default());
+        assert_eq!(headers::u16_at(bytes, 18).map(usize::from), Some(bytes.len() - 54));
+        assert_eq!((bytes[20], bytes[54], bytes[55]), (44, headers::UDP, 0));
+        let place = usize::from(headers::u16_at(bytes, 56).unwrap());
+        assert_eq!(place, data.len() | usize::from(index + 1 < frames.len()));
+        ids.push(headers::u32_at(bytes, 58));
+        assert_eq!((&bytes[..18], &bytes[21..54]), (&whole.bytes()[..18], &whole.bytes()[21..54]));
+        data.extend_from_slice(&bytes[62..]);
+    }
+    assert_eq!((frames.len(), data), (3, whole.bytes()[54..].to_vec()));
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
 }
