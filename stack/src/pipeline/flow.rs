@@ -168,7 +168,8 @@ pub(crate) fn is_copy(cx: &Walk<'_>, ip: &Ip) -> bool {
 pub(crate) fn is_for_node(cx: &Walk<'_>, ip: &Ip) -> bool {
     let tables = cx.tables;
     let kind = tables.ports().by_id(cx.ingress).map(|port| port.config.kind);
-    kind == Some(PortKind::Host) && tables.node().addresses.contains(&ip.dst)
+    let is_own = is_loopback(&ip.dst) || tables.node().addresses.contains(&ip.dst);
+    kind == Some(PortKind::Host) && is_own
 }
 
 /// The port of who answers health checks, if the packet is for it: for one of its ports at an

@@ -19,6 +19,7 @@ use super::flow::{
 use super::l2::Path;
 use super::packet::{Inner, Ip, L4, Packet, Quoted};
 use super::{Step, Stop, Walk, rewrite};
+use crate::config::FrontendKind;
 use crate::drop::DropReason;
 use crate::table::Effect;
 use crate::table::conntrack::{Connection, Side, Tuple};
@@ -110,6 +111,11 @@ fn new(cx: &mut Walk<'_>, ip: &Ip, flow: &mut Flow, opening: Opening) -> Step<Pa
         Found::KnownAddress => return not_here(ip),
         Found::Nothing => return elsewhere(cx, ip, flow),
     };
+    if !opening.opens && kind == FrontendKind::HostPort {
+        // The node's own, from a port that became a pod's meanwhile; or nobody's, which the node
+        // resets itself.
+        return elsewhere(cx, ip, flow);
+    }
     if !opening.opens {
         // kube-proxy would lead it to any backend, which knows nothing of it either.
         return Break(Stop::Reply(Reply::Reset(DropReason::ServiceMidStream)));
@@ -140,6 +146,7 @@ fn new(cx: &mut Walk<'_>, ip: &Ip, flow: &mut Flow, opening: Opening) -> Step<Pa
 fn stray(cx: &mut Walk<'_>, ip: &Ip, flow: &mut Flow) -> Step<Path> {
     match cx.tables.frontend(&flow.seen) {
         Found::Frontend { .. } if ip.has_stops => refuse(DropReason::SourceRouted),
+        Found::Frontend { kind: FrontendKind::HostPort, .. } => elsewhere(cx, ip, flow),
         Found::Frontend { .. } if matches!(ip.l4, L4::Tcp { .. }) => {
             Break(Stop::Reply(Reply::Reset(DropReason::ServiceMidStream)))
         }

@@ -139,3 +139,17 @@ fn datagrams_follow_a_host_port_to_the_pod_that_has_it_next() {
         assert_eq!(bed.left().1.dst, asked, "nobody's: given back to the node");
     }
 }
+
+#[test]
+fn amid_a_connection_of_the_nodes_own_a_host_port_is_passed_by() {
+    for family in families() {
+        let mut bed = bed(vec![host_port(&family, ServiceProtocol::Tcp, None)]);
+        // The node had asked from that port before it was a pod's.
+        for flags in [SYN | ACK, ACK] {
+            let verdict = bed.tcp(HOST, (family.outside, 443), (family.node, HOST_PORT), flags);
+            assert_eq!(verdict, Verdict::Forward(HOST));
+            assert_eq!(bed.left().1.dst, (family.node, HOST_PORT), "given back");
+        }
+        assert_eq!(bed.connections(), 0);
+    }
+}
