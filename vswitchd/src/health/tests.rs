@@ -1,6 +1,5 @@
 //! What health checks are told, and the host by its cable.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +88,7 @@ fn next(port: &mut dyn PortIo, pool: &mut Pool) -> Vec<u8> {
         if let Some(frame) = port.receive(pool).unwrap() {
             return frame.bytes().to_vec();
         }
-        let mut polled = [PollFd::new(port.descriptor().as_fd(), PollFlags::POLLIN)];
+        let mut polled = [PollFd::new(port.descriptor(), PollFlags::POLLIN)];
         let ready = poll(&mut polled, PollTimeout::from(5_000_u16)).unwrap();
         assert_eq!(ready, 1, "the host is silent");
     }
@@ -100,7 +99,7 @@ fn the_host_answers_whom_it_is_asked_by_and_no_one_else() {
     let shared = Arc::new(ArcSwap::from_pointee(facts()));
     let (mut port, mut pool) = (start(shared, 1_500).unwrap(), Pool::new());
     let link = Link { src: NodeConfig::GATEWAY_MAC, dst: HEALTH_MAC };
-    let mut say = |port: &mut dyn PortIo, to: u16, flags, seq, ack, payload: &[u8]| {
+    let say = |port: &mut dyn PortIo, to: u16, flags, seq, ack, payload: &[u8]| {
         let bytes = link.ipv4(CLIENT, NODE).tcp((40_000, to), flags, seq, ack, payload);
         port.transmit(&mut Frame::from_bytes(&bytes)).unwrap();
     };
