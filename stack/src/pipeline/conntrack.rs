@@ -37,7 +37,7 @@ pub(crate) fn find(cx: &mut Walk<'_>, packet: &Packet, path: Path) -> Step<Optio
     }
     // Nothing of these is ever translated; and of what still has stops before it, the destination
     // that its connection would be known by is not here.
-    if ip.has_stops || from_health(cx) || to_health(cx, ip).is_some() {
+    if ip.has_stops || from_health(cx, ip) || to_health(cx, ip).is_some() {
         return Continue(Some(Flow::untracked(ip)));
     }
     let Some(seen) = flow::tuple(ip) else { return Continue(Some(Flow::untracked(ip))) };

@@ -186,7 +186,12 @@ pub(crate) fn to_health(cx: &Walk<'_>, ip: &Ip) -> Option<Slot> {
 }
 
 /// Whether who answers health checks says it.
-pub(crate) fn from_health(cx: &Walk<'_>) -> bool {
+pub(crate) fn from_health(cx: &Walk<'_>, ip: &Ip) -> bool {
+    let L4::Tcp { src_port, .. } = ip.l4 else { return false };
+    // Asked first: it is cheap, and says no nearly always.
+    if cx.tables.node().health_ports.binary_search(&src_port).is_err() {
+        return false;
+    }
     let port = cx.tables.ports().by_id(cx.ingress);
     port.is_some_and(|port| port.config.kind == PortKind::Endpoint(EndpointId::HEALTH))
 }

@@ -41,7 +41,7 @@ pub(crate) fn translate(
         return Continue(path);
     };
     if matches!(path, Path::Routed) {
-        if from_health(cx) {
+        if from_health(cx, ip) {
             return Continue(path);
         }
         if let Some(slot) = to_health(cx, ip) {

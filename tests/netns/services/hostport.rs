@@ -139,6 +139,16 @@ fn host_ports_outlive_the_daemon_and_belong_to_one_pod_each() {
     }
     seen_as((&world.netns, "127.0.0.1"), at, &backend, NODE[0]);
     assert!(refusal(&world, "second", mapping(8090, 80, "tcp")).contains("pod/default/first's"));
+    // What somebody takes away is put back.
+    let rule = ["rule", "del", "pref", "50", "to", "127.0.0.1", "ipproto", "tcp", "dport", "8090"];
+    world.netns.ip(&rule).unwrap();
+    let began = Instant::now();
+    while !world.netns.ip(&["rule"]).unwrap().contains("127.0.0.1 ipproto tcp dport 8090") {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    seen_as((&world.netns, "127.0.0.1"), at, &backend, NODE[0]);
+    first_is_whole(&world, &first);
     // What is free after a DEL is the next one's, datagrams of an open flow too.
     drop((backend, first));
     let second = pod(&world, "second", &mappings()).unwrap();
@@ -153,6 +163,11 @@ fn host_ports_outlive_the_daemon_and_belong_to_one_pod_each() {
     assert_eq!(page(&world.lan().netns, &to(NODE[0], 8090)), format!("hello, {}", OUTSIDE[0]));
     assert_eq!(page(&world.netns, &to("127.0.0.1", 8090)), "hello, 127.0.0.1");
     world.settle(crate::world::LEAVING);
+}
+
+/// CHECK finds nothing.
+fn first_is_whole(world: &World, first: &Pod) {
+    world.runtime().check(first.attachment(), first.result()).unwrap();
 }
 
 fn asks(udp: &UdpSocket) {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shim::fault::{Code, Fault};
-use stack::{Change, ConfigError};
+use stack::{Change, ConfigError, ServiceConfig};
 
 use super::attachment::Attachment;
+use super::host_port::services;
 use super::host_side::{HostSide, Turn};
 use crate::directory::Shared;
 use crate::event_loop::{Ended, Handle, View};
@@ -218,6 +219,25 @@ impl NodeWiring {
         Ok(())
     }
 
+    /// Which of its `hostPort`s the switch lacks. Those that a newer container of its pod has are
+    /// not its own.
+    async fn check_host_ports(&self, attachment: &Attachment) -> Result<Vec<Problem>, Ended> {
+        let its = services(&[attachment]);
+        let mut wanted = self.host.services();
+        wanted.retain(|service| its.iter().any(|own| own.id == service.id));
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lacks = move |view: &View<'_>| -> Vec<String> {
+            let services = view.switch.tables().services();
+            let has =
+                |it: &ServiceConfig| services.by_id(it.id).is_some_and(|has| has.config == *it);
+            wanted.into_iter().filter(|it| !has(it)).map(|it| it.name).collect()
+        };
+        let lacking = self.switch.ask(lacks).await?;
+        Ok(lacking.into_iter().map(|name| Problem(format!("the switch has no {name}"))).collect())
+    }
+
     fn forget_name(&self, attachment: &Attachment) {
         self.directory.rcu(|names| {
             let mut names = (**names).clone();
@@ -278,6 +298,7 @@ impl Wiring for NodeWiring {
     ) -> Result<Vec<Problem>, WiringError> {
         let link = attachment.link();
         let mut problems = self.blocking(move |kernel| kernel.check(&netns, &link)).await?;
+        problems.extend(self.check_host_ports(attachment).await?);
         let wanted = attachment.port_config();
         let port = wanted.id;
         let found = self

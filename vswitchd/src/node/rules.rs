@@ -7,6 +7,8 @@
 //! sockets never notice: add first, then delete. As long as the kernel's rule is at 0, those made
 //! before it is deleted do nothing.
 
+use std::collections::HashSet;
+
 use smoltcp::wire::{IpAddress, IpCidr, IpProtocol};
 
 use super::netlink::route::LOCAL;
@@ -110,6 +112,7 @@ pub(crate) fn install(
             netlink.add_rule(rule)?;
         }
         netlink.delete_rule(&Rule::new(*family, LOCAL_BEFORE, LOCAL))?;
+        let wanted: HashSet<Rule> = wanted.into_iter().collect();
         for found in netlink.rules(*family)? {
             if found.maker == PROTOCOL && !wanted.contains(&found.rule) {
                 netlink.delete_rule(&found.rule)?;
@@ -152,8 +155,9 @@ pub(crate) fn check(
     let mut problems = Vec::new();
     for family in families {
         let found = netlink.rules(*family)?;
+        let found: HashSet<Rule> = found.into_iter().map(|found| found.rule).collect();
         for rule in wanted(*family, link) {
-            if !found.iter().any(|found| found.rule == rule) {
+            if !found.contains(&rule) {
                 problems.push(Problem(format!(
                     "the {rule} is missing; if systemd-networkd runs here, \
                      set ManageForeignRoutingPolicyRules=no"
@@ -161,7 +165,7 @@ pub(crate) fn check(
             }
         }
         let before = Rule::new(*family, LOCAL_BEFORE, LOCAL);
-        if found.iter().any(|found| found.rule == before) {
+        if found.contains(&before) {
             problems.push(Problem(format!("the {before} stands before the switch's rules")));
         }
     }
