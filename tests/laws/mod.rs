@@ -9,6 +9,7 @@ use stack::counters::{Counters, PortCounters};
 use stack::input::{EndpointId, Frame, Input, Offload, Outbox, PortId, Transmit};
 use stack::pipeline::packet::{Inner, L4, Packet};
 use stack::pipeline::parse::parse;
+use stack::trace::Walked;
 use stack::wire::build::flags;
 use stack::{AnswerKind, Hop, Instant, PortKind, Switch, Trace, Verdict};
 
@@ -64,13 +65,15 @@ fn of_walk(out: &Outbox, walk: usize) -> Outbox {
     let sent = out.transmits.iter().filter(|sent| is(sent.walk));
     let kept = out.reclaimed.iter().filter(|(number, _)| is(*number));
     let deliveries = out.deliveries.iter().filter(|_| delivered);
+    let mut walked = Walked::default();
+    walked.push(trace);
     Outbox {
         transmits: sent
             .map(|sent| Transmit { port: sent.port, frame: copy(&sent.frame), walk: 0 })
             .collect(),
         deliveries: deliveries.map(|(endpoint, frame)| (*endpoint, copy(frame))).collect(),
         reclaimed: kept.map(|(_, frame)| (0, copy(frame))).collect(),
-        walked: vec![trace],
+        walked,
         ..Outbox::default()
     }
 }

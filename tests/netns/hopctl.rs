@@ -109,7 +109,7 @@ fn lists_are_sorted_and_chosen_from() {
         names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
     };
     let sorted = names(&["get", "ports", "--sort-by", "name"]);
-    assert!(sorted.is_sorted() && sorted.len() == 5, "{sorted:?}");
+    assert!(sorted.is_sorted() && sorted.len() == 6, "{sorted:?}");
     assert_eq!(names(&["-n", "other", "get", "ports"]), ["pod/other/c"]);
     let of_a = a.v4().unwrap().to_string();
     assert_eq!(names(&["get", "ports", &of_a]), ["pod/default/a"]);
@@ -130,7 +130,7 @@ const ANSWERED: [Case; 25] = [
     (&["version"], 0, "vswitchd  ", ""),
     (&["version", "-o", "yaml"], 0, "kind: Versions", ""),
     (&["status"], 0, "state     ready", ""),
-    (&["status", "--wait"], 0, "3 of 3 up", ""),
+    (&["status", "--wait"], 0, "4 of 4 up", ""),
     (&["status", "-o", "json"], 0, "\"ready\": true", ""),
     (&["check"], 0, "ok ", ""),
     (&["check", "-o", "json"], 0, "\"passed\": true", ""),

@@ -24,6 +24,8 @@ use crate::{KINDS, World};
 mod egress;
 mod explained;
 mod fragments;
+mod health;
+mod hostport;
 mod lasting;
 mod whatif;
 

@@ -25,6 +25,8 @@ mod check;
 #[cfg(test)]
 mod conformance;
 pub mod convert;
+pub mod host_port;
+pub mod host_side;
 pub mod ipam;
 pub mod mac;
 mod reconcile;
@@ -40,6 +42,8 @@ pub mod verbs;
 pub mod wiring;
 
 use attachment::Attachment;
+use host_port::NodePorts;
+use host_side::HostSide;
 use ipam::{Range, RangeError};
 pub use reconcile::Reconciled;
 use registry::{Registry, Usage};
@@ -62,6 +66,8 @@ pub struct CniOptions {
     pub port_kind: LinkKind,
     /// MACs no pod may have beside the gateway's: the host port's.
     pub reserved_macs: Vec<EthernetAddress>,
+    /// What `hostPort`s are judged by.
+    pub node_ports: NodePorts,
 }
 
 /// Why the CNI side cannot start.
@@ -129,10 +135,17 @@ impl Opened {
         let boot_id = read_boot_id()?;
         server::deletions(&options.run_dir).map_err(unreadable)?;
         let registry = Registry::open(&options.state_dir, boot_id, options.reserved_macs, &ranges)?;
+        registry.set_node(options.node_ports);
         let listener = server::open(listener)
             .map_err(|source| StartError::Io { what: server::SOCKET.to_owned(), source })?;
         let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
         Ok(Self { registry, listener, run_dir: options.run_dir, defaults })
+    }
+
+    /// What an earlier worker attached.
+    #[must_use]
+    pub fn attachments(&self) -> Vec<Arc<Attachment>> {
+        self.registry.list()
     }
 
     /// Takes back what an earlier worker attached. Files and node stay as they are, so that this
@@ -142,9 +155,10 @@ impl Opened {
         kernel: Arc<dyn Kernel>,
         switch: Handle,
         directory: Shared,
+        host: HostSide,
     ) -> Reopened {
         let Self { registry, listener, run_dir, defaults } = self;
-        let wiring = NodeWiring::new(kernel, switch, directory);
+        let wiring = NodeWiring::new(kernel, switch, directory, host);
         let cni = Arc::new(Cni::new(wiring, registry, defaults));
         let reconciled = cni.reconcile().await;
         Reopened { cni, listener, run_dir, reconciled }
@@ -167,12 +181,13 @@ impl Reopened {
 }
 
 impl Server {
-    /// Gives addresses out of these ranges from now on. Pods keep theirs.
+    /// Gives addresses out of these ranges from now on, and ports of that node. Pods keep theirs.
     ///
     /// # Errors
     /// When they are no ranges; the old ones stay.
-    pub fn reload(&self, pod_cidrs: &[IpCidr]) -> Result<(), RangeError> {
+    pub fn reload(&self, pod_cidrs: &[IpCidr], node: NodePorts) -> Result<(), RangeError> {
         self.cni.registry().set_ranges(&Range::all(pod_cidrs)?);
+        self.cni.registry().set_node(node);
         Ok(())
     }
 

@@ -33,7 +33,7 @@ mod recorded;
 mod running;
 mod sources;
 
-pub use plan::{GATEWAY_PORT, HOST_PORT, Plan, PlanError, plan};
+pub use plan::{GATEWAY_PORT, HEALTH_MAC, HEALTH_PORT, HOST_PORT, Plan, PlanError, plan};
 use running::Running;
 pub use sources::State;
 
