@@ -4,6 +4,7 @@
 //!   [`wiring::Wiring`]; `reconcile`: what is done at start.
 //! - [`validate`], [`types`], [`convert`]: requests and results of all versions of the
 //!   specification.
+//! - [`pods`]: whom an ADD waits for.
 //! - [`registry`]: attachments and leases; [`store`]: their files; [`ipam`] and [`mac`]: who gets
 //!   what.
 
@@ -27,6 +28,7 @@ mod conformance;
 pub mod convert;
 pub mod ipam;
 pub mod mac;
+pub mod pods;
 mod reconcile;
 pub mod registry;
 pub mod serial;
@@ -41,6 +43,7 @@ pub mod wiring;
 
 use attachment::Attachment;
 use ipam::{Range, RangeError};
+use pods::Pods;
 pub use reconcile::Reconciled;
 use registry::{Registry, Usage};
 use server::Admission;
@@ -62,6 +65,8 @@ pub struct CniOptions {
     pub port_kind: LinkKind,
     /// MACs no pod may have beside the gateway's: the host port's.
     pub reserved_macs: Vec<EthernetAddress>,
+    /// Which pods may be wired.
+    pub pods: Pods,
 }
 
 /// Why the CNI side cannot start.
@@ -90,6 +95,7 @@ pub struct Opened {
     listener: UnixListener,
     run_dir: PathBuf,
     defaults: Defaults,
+    pods: Pods,
 }
 
 /// The CNI side with what an earlier worker attached; it serves nobody yet.
@@ -132,7 +138,8 @@ impl Opened {
         let listener = server::open(listener)
             .map_err(|source| StartError::Io { what: server::SOCKET.to_owned(), source })?;
         let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
-        Ok(Self { registry, listener, run_dir: options.run_dir, defaults })
+        let CniOptions { run_dir, pods, .. } = options;
+        Ok(Self { registry, listener, run_dir, defaults, pods })
     }
 
     /// Takes back what an earlier worker attached. Files and node stay as they are, so that this
@@ -143,9 +150,9 @@ impl Opened {
         switch: Handle,
         directory: Shared,
     ) -> Reopened {
-        let Self { registry, listener, run_dir, defaults } = self;
+        let Self { registry, listener, run_dir, defaults, pods } = self;
         let wiring = NodeWiring::new(kernel, switch, directory);
-        let cni = Arc::new(Cni::new(wiring, registry, defaults));
+        let cni = Arc::new(Cni::new(wiring, registry, defaults).wiring_only(pods));
         let reconciled = cni.reconcile().await;
         Reopened { cni, listener, run_dir, reconciled }
     }
