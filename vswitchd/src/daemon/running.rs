@@ -241,8 +241,8 @@ impl Running {
         }
     }
 
-    /// Keeps desired state for a worker that comes when the objects are wrong or cannot be had. Without
-    /// it that one waits until they are mended.
+    /// Keeps desired state for a worker that comes when the objects are wrong or cannot be had.
+    /// Without it that one waits until they are mended.
     fn keep(&self, settings: &Settings) {
         let kept = last::keep(&settings.run_dir, &settings.node_name, &self.desired);
         if let Err(error) = kept {

@@ -145,7 +145,7 @@ fn code(error: &watcher::Error) -> Option<u16> {
     }
 }
 
-/// What is wrong, for people: the innermost cause says it, and those around it whose request it was.
+/// What is wrong, for people: of causes within causes the innermost says it.
 fn clause(kind: Kind, error: &watcher::Error) -> String {
     match code(error) {
         Some(FORBIDDEN) => format!(
