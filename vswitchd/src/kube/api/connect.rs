@@ -84,8 +84,18 @@ async fn config(source: &Source) -> Result<Config, ConnectError> {
             let unusable =
                 |error| ConnectError::Kubeconfig { file: file.clone(), source: Box::new(error) };
             let read = Kubeconfig::read_from(file).map_err(unusable)?;
+            let proxied = read.clusters.iter().any(|named| {
+                named.cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some())
+            });
             let options = KubeConfigOptions::default();
-            Config::from_custom_kubeconfig(read, &options).await.map_err(unusable)
+            let mut config =
+                Config::from_custom_kubeconfig(read, &options).await.map_err(unusable)?;
+            if !proxied {
+                // HTTPS_PROXY of the environment is for the outside; a node's way to its own API
+                // server leads by none.
+                config.proxy_url = None;
+            }
+            Ok(config)
         }
         Source::InCluster => Config::incluster().map_err(ConnectError::ServiceAccount),
         Source::Manifests(directory) => Err(ConnectError::Manifests(directory.clone())),

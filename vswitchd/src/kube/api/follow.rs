@@ -52,13 +52,16 @@ pub(super) async fn follow(kind: Kind, source: Source, ear: Ear) {
     }
 }
 
-/// Watches by one client, until the server does not know who asks: then another one is made of
-/// what the files say by now.
+/// Watches by one client, until the server does not know who asks, or nothing has worked for
+/// minutes: then another one is made of what the files say by now.
 async fn converse(kind: Kind, client: Client, ear: &Ear, pauses: &mut DefaultBackoff) {
     let mut events = std::pin::pin!(events(kind, client));
+    let mut failures = 0;
     while let Some(event) = events.next().await {
         let error = match event {
             Ok(event) => {
+                // A list that begins has not been answered yet.
+                failures = if matches!(event, Event::Init) { failures } else { 0 };
                 if ear.objects.send((kind, event)).await.is_err() {
                     return;
                 }
@@ -79,7 +82,8 @@ async fn converse(kind: Kind, client: Client, ear: &Ear, pauses: &mut DefaultBac
             }
         }
         pause(pauses).await;
-        if code == Some(UNAUTHORIZED) {
+        failures += 1;
+        if code == Some(UNAUTHORIZED) || failures == FAILURES_MAX {
             return;
         }
     }
@@ -121,6 +125,10 @@ fn of_metadata(event: Event<PartialObjectMeta<DynamicObject>>) -> Event<DynamicO
 async fn pause(pauses: &mut DefaultBackoff) {
     tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
 }
+
+/// Failures in a row after which what leads to the server is read anew: about three minutes. A
+/// certificate that has expired is no answer of the server, but a connection that fails.
+const FAILURES_MAX: u32 = 10;
 
 /// Were there no further pause; there always is.
 const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Mirror;
 use crate::kube::objects::Objects;
+use crate::settings::source::Source;
 
 mod server;
 
@@ -282,7 +283,6 @@ async fn a_token_that_is_renewed_is_read_again() {
 
 #[tokio::test]
 async fn a_kubeconfig_that_is_none_is_named() {
-    use crate::settings::source::Source;
     let none = Mirror::begin(&Source::Kubeconfig("/nowhere/at/all".into())).await.unwrap_err();
     let said = crate::daemon::with_causes(&none);
     assert!(said.starts_with("kubeconfig: /nowhere/at/all cannot be used: "), "{said}");
