@@ -147,6 +147,8 @@ pub struct NodeConfig {
     pub snat_ports: PortRange,
     /// Ports of the node's addresses that NodePort Services use.
     pub node_ports: PortRange,
+    /// TCP ports of the node's addresses at which health checks are answered, ascending.
+    pub health_ports: Vec<u16>,
 }
 
 /// L4 ports from the first to the last.
@@ -189,6 +191,7 @@ impl Default for NodeConfig {
             non_masquerade: Vec::new(),
             snat_ports: PortRange { first: 61_000, last: 65_534 },
             node_ports: PortRange { first: 30_000, last: 32_767 },
+            health_ports: Vec::new(),
         }
     }
 }

@@ -107,8 +107,8 @@ drop_reasons! {
         "capture the frame; only RFC 826 requests and replies are known";
     113 NdInvalid Malformed "a neighbor discovery packet that RFC 4861 says to discard"
         "hop limit must be 255, lengths and options must fit";
-    114 SourceRouted Unsupported "IPv4 source routing or an IPv6 type 0 routing header"
-        "source routing is refused everywhere (RFC 7126, RFC 5095)";
+    114 SourceRouted Unsupported "IPv4 source routing, or a routing header where none is taken"
+        "IPv6 type 0 is refused everywhere (RFC 5095), others where addresses are translated";
     115 OffloadInvalid Malformed "the offload description does not fit the frame"
         "the sender's driver is at fault; turn its offloads off";
     301 SourceMacSpoofed Spoofed "the source MAC is not the port's"
@@ -169,12 +169,14 @@ drop_reasons! {
         "multicast stays on the node's segment";
     508 LinkScope Unsupported "a link-local address cannot be routed"
         "use the pod's own address; a sender with a link-local one was told by ICMP";
-    509 FragmentUnsupported Unsupported "a fragment for the gateway itself"
-        "the gateway answers whole packets only";
+    509 FragmentUnsupported Unsupported "a fragment for a host inside of the switch"
+        "the gateway, and who answers health checks, take whole packets only";
     510 EgressDown Transient "the egress port is down"
         "the receiving pod is being removed or its interface is down: hopctl get ports";
     511 GatewayBusy Exhausted "more for the gateway itself than a port may ask"
         "the gateway serves nobody; find out what the pod wants of it";
+    512 RoutedBack Unreachable "the packet would go back to the node that has sent it here"
+        "a service's address whose service is gone; the node's route to it goes within a second";
     601 OverlayFromPod Spoofed "a pod sends to the node's overlay port"
         "only nodes speak VXLAN to each other; a tunnel of the pod's own needs another port";
     701 ServiceNoBackend Unreachable "the service has no backend"

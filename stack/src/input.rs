@@ -19,6 +19,15 @@ pub struct PortId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(pub u16);
 
+impl EndpointId {
+    /// The gateway as a host: it lives in the core and keeps nothing between two packets.
+    pub const GATEWAY: Self = Self(0);
+    /// Who answers health checks at the node's addresses. It lives outside of the core, since its
+    /// connections are nothing that a replay would need: what it hears is recorded as what any
+    /// endpoint hears, and what it says comes in by its port.
+    pub const HEALTH: Self = Self(1);
+}
+
 /// State of the L4 checksum, the virtio-net header's meaning (virtio 1.2, 5.1.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {

@@ -273,8 +273,11 @@ impl Switch {
     }
 
     /// Shows a delivered frame to its endpoint; what the endpoint sends walks from the endpoint's
-    /// port.
+    /// port. One that lives outside of the core has it from who put it in.
     fn deliver(&mut self, endpoint: EndpointId, frame: &Frame, out: &mut Outbox) {
+        if endpoint != EndpointId::GATEWAY {
+            return;
+        }
         let port = self.tables.ports().iter().find_map(|(_, port)| {
             (port.config.kind == PortKind::Endpoint(endpoint)).then_some(&port.config)
         });
@@ -293,9 +296,24 @@ impl Switch {
         let mac: EthernetAddress = node.gateway_mac;
         crate::PortConfig {
             id,
-            kind: PortKind::Endpoint(EndpointId(0)),
+            kind: PortKind::Endpoint(EndpointId::GATEWAY),
             mac,
             addresses: addresses.into_iter().flatten().collect(),
+            allowed: Vec::new(),
+            mtu: u16::MAX,
+            up: true,
+        }
+    }
+
+    /// The configuration of the port of who answers health checks. It speaks by the node's
+    /// addresses, which are the node's still: whoever asks for them is not answered by it.
+    #[must_use]
+    pub fn health_port(id: PortId, mac: EthernetAddress) -> crate::PortConfig {
+        crate::PortConfig {
+            id,
+            kind: PortKind::Endpoint(EndpointId::HEALTH),
+            mac,
+            addresses: Vec::new(),
             allowed: Vec::new(),
             mtu: u16::MAX,
             up: true,

@@ -163,6 +163,8 @@ pub enum Hop {
     Unbalanced(ServiceId),
     /// service: the destination is what its connection says.
     Readdressed,
+    /// service: it asks for the node's health.
+    HealthCheck,
     /// service: the node's own, back to the node.
     GivenBack,
     /// nat: the source gives way to an address of this node.
@@ -173,6 +175,8 @@ pub enum Hop {
     Local,
     /// l3: the packet is for the gateway itself.
     Own,
+    /// l3: the packet is for another host inside of the switch.
+    Inside,
     /// l3: the longest prefix that covers the destination, attached or by a port.
     Routed {
         /// Bits of the prefix; its address is the destination's.
@@ -207,12 +211,15 @@ impl Hop {
             Self::Parsed => Stage::Parse,
             Self::Bridged(_) | Self::Gateway | Self::Group(_) | Self::Asked => Stage::L2,
             Self::Tracked(_) => Stage::Conntrack,
-            Self::Balanced { .. } | Self::Unbalanced(_) | Self::Readdressed | Self::GivenBack => {
-                Stage::Service
-            }
+            Self::Balanced { .. }
+            | Self::Unbalanced(_)
+            | Self::Readdressed
+            | Self::HealthCheck
+            | Self::GivenBack => Stage::Service,
             Self::Masqueraded(_) | Self::SourceRestored => Stage::Nat,
             Self::Local
             | Self::Own
+            | Self::Inside
             | Self::Routed { .. }
             | Self::Unreachable { .. }
             | Self::Fragment(_) => Stage::L3,

@@ -424,6 +424,7 @@ words_of!(NodeConfig {
     non_masquerade,
     snat_ports,
     node_ports,
+    health_ports,
 });
 words_of!(PortConfig { id, kind, mac, addresses, allowed, mtu, up });
 words_of!(Route { prefix, target });

@@ -22,6 +22,8 @@ use crate::pods::at;
 use crate::{KINDS, World};
 
 mod egress;
+mod health;
+mod hostport;
 mod lasting;
 
 /// What a masqueraded client looks like to a pod.

@@ -39,7 +39,7 @@ pub(crate) fn listed(node: &Node, what: &str, keys: &[&str]) -> Vec<String> {
 }
 
 /// Ports of a switch without pods.
-const OWN_PORTS: &[&str] = &["endpoint/gateway", "host"];
+const OWN_PORTS: &[&str] = &["endpoint/gateway", "endpoint/health", "host"];
 
 /// Everything that attachments leave on a node: leases, ports, links, files. Empty without any.
 pub(crate) fn left(node: &Node) -> Vec<String> {

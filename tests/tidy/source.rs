@@ -29,6 +29,7 @@ const CLOCK_PLACES: &[(&str, &str)] = &[
     ("vswitchd/src/capture/stream.rs", "the end of a capture with a duration, for its reader"),
     ("vswitchd/src/cni/registry.rs", "when a lease was given and freed"),
     ("vswitchd/src/daemon/sources.rs", "ages, for people"),
+    ("vswitchd/src/health/host.rs", "the time of connections that are no part of the core"),
     ("vswitchd/src/cli/status.rs", "hopctl: how long to wait"),
     ("vswitchd/src/cli/progress.rs", "hopctl: how long it will take"),
     ("vswitchd/src/recorder/recovery.rs", "how long a recovery took, for people"),

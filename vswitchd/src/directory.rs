@@ -34,8 +34,8 @@ impl Label {
         if text == "host" {
             return Some(Self::Host);
         }
-        if text == "endpoint/gateway" {
-            return Some(Self::Endpoint("gateway"));
+        if let Some(name) = text.strip_prefix("endpoint/") {
+            return ["gateway", "health"].into_iter().find(|its| *its == name).map(Self::Endpoint);
         }
         let (namespace, name) = text.strip_prefix("pod/")?.split_once('/')?;
         Some(Self::Pod { namespace: namespace.to_owned(), name: name.to_owned() })

@@ -23,6 +23,7 @@ pub mod directories;
 pub mod directory;
 pub mod event_loop;
 pub mod gate;
+pub mod health;
 pub mod kube;
 pub mod node;
 pub mod port;

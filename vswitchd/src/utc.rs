@@ -12,6 +12,14 @@ pub fn rfc3339_millis(nanos: u64) -> String {
     format!("{}.{:03}Z", seconds(nanos), nanos / 1_000_000 % 1_000)
 }
 
+/// A moment in nanoseconds since 1970, as `2026-01-31 12:30:05.000 +0000 UTC`: what Go prints, and
+/// what reads kube-proxy's health checks expects.
+#[must_use]
+pub fn spaced(nanos: u64) -> String {
+    let seconds = seconds(nanos).replace('T', " ");
+    format!("{seconds}.{:03} +0000 UTC", nanos / 1_000_000 % 1_000)
+}
+
 /// Date and time of day, without fraction and zone.
 fn seconds(nanos: u64) -> String {
     let seconds = nanos / 1_000_000_000;
@@ -53,6 +61,7 @@ mod tests {
             assert_eq!(rfc3339_millis(seconds * 1_000_000_000), text);
         }
         assert_eq!(rfc3339_millis(1_500_000), "1970-01-01T00:00:00.001Z");
+        assert_eq!(spaced(1_500_000), "1970-01-01 00:00:00.001 +0000 UTC");
         assert_eq!(rfc3339(1_500_000), "1970-01-01T00:00:00.001500000Z");
     }
 }

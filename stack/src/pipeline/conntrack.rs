@@ -13,7 +13,7 @@ use core::ops::ControlFlow::{Break, Continue};
 
 use smoltcp::wire::IpProtocol;
 
-use super::flow::{self, Flow, Kind, Opening, is_copy};
+use super::flow::{self, Flow, Kind, Opening, from_health, is_copy, to_health};
 use super::l2::Path;
 use super::packet::{Inner, Ip, L4, Packet, Quoted};
 use super::{Step, Stop, Walk};
@@ -34,6 +34,11 @@ pub(crate) fn find(cx: &mut Walk<'_>, packet: &Packet, path: Path) -> Step<Optio
     }
     if let L4::Icmp { quoted: Some(quoted), .. } = ip.l4 {
         return related(cx, ip, &quoted);
+    }
+    // Nothing of these is ever translated; and of what still has stops before it, the destination
+    // that its connection would be known by is not here.
+    if ip.has_stops || from_health(cx, ip) || to_health(cx, ip).is_some() {
+        return Continue(Some(Flow::untracked(ip)));
     }
     let Some(seen) = flow::tuple(ip) else { return Continue(Some(Flow::untracked(ip))) };
     let segment = Segment::read(cx.frame.window(), ip);

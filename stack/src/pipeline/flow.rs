@@ -6,9 +6,12 @@ use smoltcp::wire::{IpAddress, IpCidr, IpProtocol};
 use super::packet::{Fragment, Ip, L4, Quoted};
 use super::{Walk, rewrite};
 use crate::config::{FrontendKind, PortKind};
+use crate::input::EndpointId;
 use crate::table::conntrack::{Connection, ConnectionId, Side, Track, Tuple};
 use crate::table::service::Choice;
+use crate::table::{Port, Slot};
 use crate::trace::Rewrite;
+use crate::wire::is_loopback;
 
 /// A packet's flow.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +79,18 @@ pub(crate) struct Balanced {
 }
 
 impl Flow {
+    /// Whether the packet is of a connection whose addresses or ports are changed on the way, or
+    /// begins one that is led to a backend.
+    pub(crate) fn is_translated(&self) -> bool {
+        match &self.kind {
+            Kind::Untracked | Kind::Invalid => false,
+            Kind::New(opening) => opening.balanced.is_some(),
+            Kind::Known { connection, .. } | Kind::Related { connection, .. } => {
+                connection.is_translated()
+            }
+        }
+    }
+
     /// A flow that nothing is kept about.
     pub(crate) fn untracked(ip: &Ip) -> Self {
         let seen = tuple(ip).unwrap_or_else(|| addresses(ip));
@@ -153,7 +168,32 @@ pub(crate) fn is_copy(cx: &Walk<'_>, ip: &Ip) -> bool {
 pub(crate) fn is_for_node(cx: &Walk<'_>, ip: &Ip) -> bool {
     let tables = cx.tables;
     let kind = tables.ports().by_id(cx.ingress).map(|port| port.config.kind);
-    kind == Some(PortKind::Host) && tables.node().addresses.contains(&ip.dst)
+    let is_own = is_loopback(&ip.dst) || tables.node().addresses.contains(&ip.dst);
+    kind == Some(PortKind::Host) && is_own
+}
+
+/// The port of who answers health checks, if the packet is for it: for one of its ports at an
+/// address of the node, wherever it comes from.
+pub(crate) fn to_health(cx: &Walk<'_>, ip: &Ip) -> Option<Slot> {
+    let node = cx.tables.node();
+    let L4::Tcp { dst_port, .. } = ip.l4 else { return None };
+    let is_asked = node.health_ports.binary_search(&dst_port).is_ok();
+    if !is_asked || !node.addresses.contains(&ip.dst) {
+        return None;
+    }
+    let is_its = |port: &Port| port.config.kind == PortKind::Endpoint(EndpointId::HEALTH);
+    cx.tables.ports().iter().find(|(_, port)| is_its(port)).map(|(slot, _)| slot)
+}
+
+/// Whether who answers health checks says it.
+pub(crate) fn from_health(cx: &Walk<'_>, ip: &Ip) -> bool {
+    let L4::Tcp { src_port, .. } = ip.l4 else { return false };
+    // Asked first: it is cheap, and says no nearly always.
+    if cx.tables.node().health_ports.binary_search(&src_port).is_err() {
+        return false;
+    }
+    let port = cx.tables.ports().by_id(cx.ingress);
+    port.is_some_and(|port| port.config.kind == PortKind::Endpoint(EndpointId::HEALTH))
 }
 
 /// Whether the client is neither a pod nor the node.
@@ -162,11 +202,4 @@ pub(crate) fn is_from_outside(cx: &Walk<'_>, ip: &Ip) -> bool {
     let kind = tables.ports().by_id(cx.ingress).map(|port| port.config.kind);
     let node = tables.node();
     kind == Some(PortKind::Host) && !node.addresses.contains(&ip.src) && !is_loopback(&ip.src)
-}
-
-pub(crate) fn is_loopback(address: &IpAddress) -> bool {
-    match address {
-        IpAddress::Ipv4(v4) => v4.is_loopback(),
-        IpAddress::Ipv6(v6) => v6.is_loopback(),
-    }
 }

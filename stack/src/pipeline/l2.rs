@@ -34,6 +34,8 @@ pub(crate) enum Path {
     Routed,
     /// To a group: so many pods.
     Group(u16),
+    /// To a host inside of the switch that answers at an address of the node.
+    Own(Slot),
     /// Back to the node, whose own it is (see [`super::service`]).
     GivenBack,
 }

@@ -15,6 +15,7 @@ use super::packet::{Fragment, Inner, Ip, Packet};
 use super::{Step, Stop, Walk};
 use crate::config::{PortKind, RouteTarget};
 use crate::drop::DropReason;
+use crate::input::EndpointId;
 use crate::table::{Port, Slot};
 use crate::trace::{Edit, Hop};
 
@@ -45,14 +46,18 @@ pub(crate) fn route(
     flow: Option<&Flow>,
 ) -> Step<Next> {
     match (path, &packet.inner) {
+        (Path::Own(slot), Inner::Ip(ip)) => {
+            cx.hop(Hop::Inside);
+            inside(ip, slot)
+        }
         (Path::GivenBack, _) => given_back(cx, packet.carried_len(cx.frame)),
         (Path::Group(receivers), _) => {
             cx.hop(Hop::Local);
             Continue(Next::Group(receivers))
         }
         (Path::Bridged(slot), _) => bridged(cx, slot, packet.carried_len(cx.frame)),
-        (Path::Routed, Inner::Ip(ip)) => routed(cx, ip, flow.map_or(ip.dst, |flow| flow.out.dst)),
-        (Path::Routed, Inner::Arp(_)) => refuse(DropReason::NeighborUnasked),
+        (Path::Routed, Inner::Ip(ip)) => routed(cx, ip, flow),
+        (Path::Routed | Path::Own(_), Inner::Arp(_)) => refuse(DropReason::NeighborUnasked),
     }
 }
 
@@ -82,14 +87,20 @@ fn given_back(cx: &mut Walk<'_>, len: u32) -> Step<Next> {
     Continue(Next::Port(slot, None))
 }
 
-fn routed(cx: &mut Walk<'_>, ip: &Ip, dst: IpAddress) -> Step<Next> {
+/// To a host inside of the switch, which takes whole packets only.
+fn inside(ip: &Ip, slot: Slot) -> Step<Next> {
+    match ip.fragment {
+        Fragment::Whole => Continue(Next::Own(slot)),
+        Fragment::First | Fragment::Later => refuse(DropReason::FragmentUnsupported),
+    }
+}
+
+fn routed(cx: &mut Walk<'_>, ip: &Ip, flow: Option<&Flow>) -> Step<Next> {
     let tables = cx.tables;
+    let dst = flow.map_or(ip.dst, |flow| flow.out.dst);
     if let Some(slot) = own(cx, &dst) {
         cx.hop(Hop::Own);
-        return match ip.fragment {
-            Fragment::Whole => Continue(Next::Own(slot)),
-            Fragment::First | Fragment::Later => refuse(DropReason::FragmentUnsupported),
-        };
+        return inside(ip, slot);
     }
     if group(cx, &dst) {
         return refuse(DropReason::GroupRouted);
@@ -116,6 +127,9 @@ fn routed(cx: &mut Walk<'_>, ip: &Ip, dst: IpAddress) -> Step<Next> {
         }
         None => cx.hop(Hop::Unreachable { prefix_len }),
     }
+    if goes_back(cx, found.map(|(slot, ..)| slot)) && !flow.is_some_and(Flow::is_translated) {
+        return refuse(DropReason::RoutedBack);
+    }
     if ip.hop_limit <= 1 {
         return unreachable(DropReason::HopLimitExceeded, 0);
     }
@@ -140,6 +154,15 @@ fn routed(cx: &mut Walk<'_>, ip: &Ip, dst: IpAddress) -> Step<Next> {
     Continue(Next::Port(slot, fragment))
 }
 
+/// Whether the node would have the packet back that it sent here. What is translated may go there:
+/// to a backend elsewhere, and from one. All else would come here again, until its hop limit ends.
+fn goes_back(cx: &Walk<'_>, egress: Option<Slot>) -> bool {
+    let ports = cx.tables.ports();
+    let is_host = |port: &Port| port.config.kind == PortKind::Host;
+    ports.by_id(cx.ingress).is_some_and(is_host)
+        && egress.and_then(|slot| ports.get(slot)).is_some_and(is_host)
+}
+
 /// Whether the packet fits the port, whole or in fragments.
 fn fits(cx: &Walk<'_>, ip: &Ip, port: &Port) -> Step<Option<u16>> {
     let mtu = port.config.mtu;
@@ -161,7 +184,8 @@ fn by_port(cx: &Walk<'_>, id: crate::PortId) -> Option<(Slot, EthernetAddress)> 
 fn own(cx: &Walk<'_>, address: &IpAddress) -> Option<Slot> {
     let neighbor = cx.tables.neighbor(address)?;
     let port = cx.tables.ports().get(neighbor.slot)?;
-    matches!(port.config.kind, PortKind::Endpoint(_)).then_some(neighbor.slot)
+    let kind = PortKind::Endpoint(EndpointId::GATEWAY);
+    (port.config.kind == kind).then_some(neighbor.slot)
 }
 
 /// Multicast, the limited broadcast, and the pod subnet's own broadcast address.

@@ -11,7 +11,7 @@ use core::ops::ControlFlow::{Break, Continue};
 
 use smoltcp::wire::IpAddress;
 
-use super::flow::{Balanced, Flow, Kind, Opening, covered, end, is_from_outside, is_loopback};
+use super::flow::{Balanced, Flow, Kind, Opening, covered, end, is_from_outside};
 use super::l3::Next;
 use super::packet::{Inner, Ip, L4, Packet};
 use super::{Step, Stop, Walk};
@@ -21,6 +21,7 @@ use crate::table::Effect;
 use crate::table::Port;
 use crate::table::conntrack::{Connection, ConnectionId, Tuple};
 use crate::trace::{Edit, Hop, Masquerade};
+use crate::wire::is_loopback;
 
 /// Ports tried before a connection is refused. Where one in a hundred is free, one connection in
 /// two hundred is refused too early; a full range never costs more than this.
@@ -68,7 +69,10 @@ pub(crate) fn translate(
         Kind::New(opening) => return new(cx, ip, port, flow, opening),
         Kind::Invalid | Kind::Untracked => {
             if leaves_cluster(cx, port, &flow.out) {
-                return refuse(DropReason::ConntrackInvalid);
+                return refuse(match ip.has_stops {
+                    true => DropReason::SourceRouted,
+                    false => DropReason::ConntrackInvalid,
+                });
             }
         }
     }

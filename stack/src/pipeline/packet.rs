@@ -57,6 +57,9 @@ pub struct Ip {
     pub keep_whole: bool,
     /// Whether it is a fragment.
     pub fragment: Fragment,
+    /// Whether an IPv6 routing header names stops that are still to come: `dst` is the next one
+    /// only, and L4 checksums count the last (RFC 8200 section 8.1).
+    pub has_stops: bool,
     /// Where the upper header starts, in bytes from the frame's begin.
     pub l4_offset: u16,
     /// The upper header.

@@ -13,11 +13,13 @@ use smoltcp::wire::IpProtocol;
 
 use super::answer::Reply;
 use super::flow::{
-    Balanced, Flow, Kind, Opening, covered, end, is_copy, is_for_node, is_from_outside,
+    Balanced, Flow, Kind, Opening, covered, end, from_health, is_copy, is_for_node,
+    is_from_outside, to_health,
 };
 use super::l2::Path;
 use super::packet::{Inner, Ip, L4, Packet, Quoted};
 use super::{Step, Stop, Walk, rewrite};
+use crate::config::FrontendKind;
 use crate::drop::DropReason;
 use crate::table::Effect;
 use crate::table::conntrack::{Connection, Side, Tuple};
@@ -38,6 +40,15 @@ pub(crate) fn translate(
     let (Inner::Ip(ip), Some(flow)) = (&packet.inner, flow.as_mut()) else {
         return Continue(path);
     };
+    if matches!(path, Path::Routed) {
+        if from_health(cx, ip) {
+            return Continue(path);
+        }
+        if let Some(slot) = to_health(cx, ip) {
+            cx.hop(Hop::HealthCheck);
+            return Continue(Path::Own(slot));
+        }
+    }
     match flow.kind {
         Kind::Known { side, connection, .. } => {
             let out = connection.translated(side);
@@ -100,6 +111,11 @@ fn new(cx: &mut Walk<'_>, ip: &Ip, flow: &mut Flow, opening: Opening) -> Step<Pa
         Found::KnownAddress => return not_here(ip),
         Found::Nothing => return elsewhere(cx, ip, flow),
     };
+    if !opening.opens && kind == FrontendKind::HostPort {
+        // The node's own, from a port that became a pod's meanwhile; or nobody's, which the node
+        // resets itself.
+        return elsewhere(cx, ip, flow);
+    }
     if !opening.opens {
         // kube-proxy would lead it to any backend, which knows nothing of it either.
         return Break(Stop::Reply(Reply::Reset(DropReason::ServiceMidStream)));
@@ -129,6 +145,8 @@ fn new(cx: &mut Walk<'_>, ip: &Ip, flow: &mut Flow, opening: Opening) -> Step<Pa
 /// A packet that is of no connection and can begin none.
 fn stray(cx: &mut Walk<'_>, ip: &Ip, flow: &mut Flow) -> Step<Path> {
     match cx.tables.frontend(&flow.seen) {
+        Found::Frontend { .. } if ip.has_stops => refuse(DropReason::SourceRouted),
+        Found::Frontend { kind: FrontendKind::HostPort, .. } => elsewhere(cx, ip, flow),
         Found::Frontend { .. } if matches!(ip.l4, L4::Tcp { .. }) => {
             Break(Stop::Reply(Reply::Reset(DropReason::ServiceMidStream)))
         }

@@ -13,6 +13,7 @@ use crate::config::{
 use crate::counters::{Counters, PortCounters};
 use crate::input::PortId;
 use crate::time::Instant;
+use crate::wire::is_loopback;
 
 mod apply;
 pub mod bucket;
@@ -224,7 +225,7 @@ impl Tables {
     #[must_use]
     #[inline]
     pub fn frontend(&self, flow: &Tuple) -> Found {
-        let is_own = self.node.addresses.contains(&flow.dst);
+        let is_own = is_loopback(&flow.dst) || self.node.addresses.contains(&flow.dst);
         self.services.find(&flow.dst, flow.dst_port, flow.protocol, is_own)
     }
 

@@ -56,6 +56,7 @@ pub(super) fn line(
             f.write_str("destination -> ")?;
             changed(trace, hop, End::Destination, f)
         }
+        Hop::HealthCheck => f.write_str("asks for the node's health"),
         Hop::GivenBack => f.write_str("nobody's here: back to the node"),
         Hop::Masqueraded(why) => {
             f.write_str("source -> ")?;
@@ -72,6 +73,7 @@ pub(super) fn line(
             changed(trace, hop, End::Source, f)
         }
         Hop::Local => f.write_str("same segment: nothing to route"),
+        Hop::Inside => f.write_str("for a host inside of the switch"),
         Hop::Own => f.write_str("for the gateway itself"),
         Hop::Routed { prefix_len, attached, port } => {
             prefix(before, *prefix_len, f)?;

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use smoltcp::wire::EthernetAddress;
+use smoltcp::wire::{EthernetAddress, IpAddress};
 
 pub mod build;
 pub mod checksum;
@@ -11,6 +11,15 @@ pub mod crc32c;
 
 /// Bytes of an Ethernet header without a tag.
 pub const ETHERNET_HEADER: usize = 14;
+
+/// Whether an address is one of the loopback, which no wire carries (RFC 1122 section 3.2.1.3, RFC
+/// 4291 section 2.5.3).
+pub(crate) fn is_loopback(address: &IpAddress) -> bool {
+    match address {
+        IpAddress::Ipv4(v4) => v4.is_loopback(),
+        IpAddress::Ipv6(v6) => v6.is_loopback(),
+    }
+}
 
 /// Shows a MAC with colons, as `ip link` does; smoltcp's own `Display` has dashes.
 #[derive(Clone, Copy, Debug)]

@@ -9,6 +9,7 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 use stack::hash::Hasher;
 use stack::{PortConfig, PortId, PortKind};
 
+use super::host_port::HostPort;
 use super::mac;
 use super::types::{CniResult, Dns, Interface, Ip, Route};
 use crate::directory::Label;
@@ -103,6 +104,9 @@ pub struct Attachment {
     pub gateways: Vec<IpAddress>,
     /// The pod, if the runtime named one.
     pub pod: Option<Pod>,
+    /// Ports of the node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<HostPort>,
     /// Name resolution as told to the runtime.
     pub dns: Dns,
     /// When it was made, in seconds since 1970.

@@ -29,7 +29,7 @@ pub(crate) struct Stage<'a> {
 pub(crate) type Case = (&'static str, fn(&Stage<'_>));
 
 /// All cases. Each removes what it made.
-pub(crate) const CASES: [Case; 18] = [
+pub(crate) const CASES: [Case; 19] = [
     ("without a command the plugin introduces itself", about),
     ("VERSION needs no input", version),
     ("missing variables are named all at once", missing_variables),
@@ -46,6 +46,7 @@ pub(crate) const CASES: [Case; 18] = [
     ("requests that cannot be met are refused", bad_requests),
     ("CNI_ARGS", cni_args),
     ("settings of the network", settings),
+    ("ports of the node lead to one pod each", host_ports),
     ("CHECK compares", check),
     ("STATUS and GC", status_and_gc),
 ];
@@ -485,10 +486,52 @@ fn settings(stage: &Stage<'_>) {
         .key("cni.dev/unknown", json!({"any": 1}))
         .succeeds();
     stage.del("set");
-    for key in ["portMappings", "ipRanges", "bandwidth"] {
+    for key in ["ipRanges", "bandwidth"] {
         let text = add("runtimeConfig", json!({ key: [{"x": 42}] })).fails(2);
         assert!(text.contains(key) && text.contains("42"), "{text}");
     }
+}
+
+fn host_ports(stage: &Stage<'_>) {
+    let add = |container: &str, mappings: Value| {
+        let netns = (stage.netns)();
+        stage.call("ADD", container, &netns).key("runtimeConfig", json!({"portMappings": mappings}))
+    };
+    let good = json!({"hostPort": 8080, "containerPort": 80, "protocol": "TCP", "x": 1});
+    add("first", json!([good.clone(), good.clone()])).succeeds();
+    for (spoiled, said) in [
+        (json!({"hostPort": 0}), "portMappings[1].hostPort: 0 is no port of 1 to 65534"),
+        (json!({"hostPort": 65535}), "portMappings[1].hostPort: 65535"),
+        (json!({"hostPort": -1}), "portMappings[1].hostPort: -1"),
+        (json!({"hostPort": "80"}), "portMappings[1].hostPort: \"80\""),
+        (json!({"containerPort": 0}), "portMappings[1].containerPort: 0"),
+        (json!({"containerPort": null}), "portMappings[1].containerPort: null"),
+        (json!({"protocol": "icmp"}), "portMappings[1].protocol"),
+        (json!({"hostIP": "here"}), "portMappings[1].hostIP"),
+        (json!({"containerPort": 81, "hostPort": 9000}), "portMappings[1].hostPort: 9000 is there"),
+    ] {
+        let mut wrong = json!({"hostPort": 9000, "containerPort": 80, "protocol": "udp"});
+        let before = json!({"hostPort": 9000, "containerPort": 80, "protocol": "udp"});
+        for (key, value) in spoiled.as_object().expect("an object") {
+            wrong[key] = value.clone();
+        }
+        let text = add("second", json!([before, wrong])).fails(7);
+        assert!(text.contains(said), "{text}");
+    }
+    add("second", json!([7])).fails(7);
+    add("second", json!({"hostPort": 1})).fails(7);
+    add("second", json!(vec![good.clone(); 65])).fails(7);
+    // Another pod's, which has it until its DEL.
+    let text = add("second", json!([good.clone()])).fails(7);
+    let said = "portMappings[0].hostPort: 8080 of tcp is pod/-/first's on this node";
+    assert!(text.contains(said), "{text}");
+    let mut udp = good.clone();
+    udp["protocol"] = "udp".into();
+    add("second", json!([udp])).succeeds();
+    stage.del("first");
+    add("third", json!([good])).succeeds();
+    stage.del("second");
+    stage.del("third");
 }
 
 /// Spoils a result.

@@ -26,6 +26,8 @@ mod check;
 #[cfg(test)]
 mod conformance;
 pub mod convert;
+pub mod host_port;
+pub mod host_side;
 pub mod ipam;
 pub mod mac;
 pub mod pods;
@@ -42,6 +44,8 @@ pub mod verbs;
 pub mod wiring;
 
 use attachment::Attachment;
+use host_port::NodePorts;
+use host_side::HostSide;
 use ipam::{Range, RangeError};
 use pods::Pods;
 pub use reconcile::Reconciled;
@@ -67,6 +71,8 @@ pub struct CniOptions {
     pub reserved_macs: Vec<EthernetAddress>,
     /// Which pods may be wired.
     pub pods: Pods,
+    /// What `hostPort`s are judged by.
+    pub node_ports: NodePorts,
 }
 
 /// Why the CNI side cannot start.
@@ -135,11 +141,18 @@ impl Opened {
         let boot_id = read_boot_id()?;
         server::deletions(&options.run_dir).map_err(unreadable)?;
         let registry = Registry::open(&options.state_dir, boot_id, options.reserved_macs, &ranges)?;
+        registry.set_node(options.node_ports);
         let listener = server::open(listener)
             .map_err(|source| StartError::Io { what: server::SOCKET.to_owned(), source })?;
         let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
         let CniOptions { run_dir, pods, .. } = options;
         Ok(Self { registry, listener, run_dir, defaults, pods })
+    }
+
+    /// What an earlier worker attached.
+    #[must_use]
+    pub fn attachments(&self) -> Vec<Arc<Attachment>> {
+        self.registry.list()
     }
 
     /// Takes back what an earlier worker attached. Files and node stay as they are, so that this
@@ -149,9 +162,10 @@ impl Opened {
         kernel: Arc<dyn Kernel>,
         switch: Handle,
         directory: Shared,
+        host: HostSide,
     ) -> Reopened {
         let Self { registry, listener, run_dir, defaults, pods } = self;
-        let wiring = NodeWiring::new(kernel, switch, directory);
+        let wiring = NodeWiring::new(kernel, switch, directory, host);
         let cni = Arc::new(Cni::new(wiring, registry, defaults).wiring_only(pods));
         let reconciled = cni.reconcile().await;
         Reopened { cni, listener, run_dir, reconciled }
@@ -174,12 +188,13 @@ impl Reopened {
 }
 
 impl Server {
-    /// Gives addresses out of these ranges from now on. Pods keep theirs.
+    /// Gives addresses out of these ranges from now on, and ports of that node. Pods keep theirs.
     ///
     /// # Errors
     /// When they are no ranges; the old ones stay.
-    pub fn reload(&self, pod_cidrs: &[IpCidr]) -> Result<(), RangeError> {
+    pub fn reload(&self, pod_cidrs: &[IpCidr], node: NodePorts) -> Result<(), RangeError> {
         self.cni.registry().set_ranges(&Range::all(pod_cidrs)?);
+        self.cni.registry().set_node(node);
         Ok(())
     }
 

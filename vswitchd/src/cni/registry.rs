@@ -14,6 +14,7 @@ use shim::fault::{Code, Fault};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 use super::attachment::{Attachment, Key, Pod, State};
+use super::host_port::{HostPort, NodePorts};
 use super::ipam::{COOL_DOWN, FREED_MAX, Freed, Pool, Range};
 use super::mac;
 use super::store::{FreedText, Leases, Store, StoreError};
@@ -48,6 +49,8 @@ pub struct Proposal {
     pub mac: Option<Source>,
     /// The pod.
     pub pod: Option<Pod>,
+    /// Ports of the node that shall lead to it.
+    pub host_ports: Vec<HostPort>,
     /// Name resolution.
     pub dns: Dns,
 }
@@ -71,6 +74,7 @@ pub struct Usage {
 struct Inner {
     attachments: BTreeMap<Key, Arc<Attachment>>,
     pools: Vec<Pool>,
+    node: NodePorts,
     /// Freed addresses and cursors of ranges the node does not have now: it may get them back.
     elsewhere: Vec<Freed>,
     cursors: Vec<IpAddress>,
@@ -155,6 +159,11 @@ impl Registry {
     /// Gives addresses out of these ranges from now on. Attachments keep theirs.
     pub fn set_ranges(&self, ranges: &[Range]) {
         self.inner().set_ranges(ranges);
+    }
+
+    /// What `hostPort`s there may be from now on. Attachments keep theirs.
+    pub fn set_node(&self, node: NodePorts) {
+        self.inner().node = node;
     }
 
     /// The boot this daemon runs in.
@@ -331,6 +340,8 @@ impl Inner {
                 format!("{} is attached already, by network {}", proposal.key, existing.network);
             return Err(Fault::new(Code::AlreadyAttached, msg));
         }
+        let others: Vec<&Attachment> = self.attachments.values().map(AsRef::as_ref).collect();
+        self.node.admit(&proposal.host_ports, proposal.pod.as_ref(), &others)?;
         let chosen = self.choose(&proposal.addresses)?;
         let addresses: Vec<IpCidr> = chosen.iter().map(|(cidr, _, _)| *cidr).collect();
         let taken = |mac: EthernetAddress| {
@@ -376,6 +387,7 @@ impl Inner {
             addresses,
             gateways: chosen.iter().map(|(_, gateway, _)| *gateway).collect(),
             pod: proposal.pod,
+            host_ports: proposal.host_ports,
             dns: proposal.dns,
             since: now,
         });

@@ -17,6 +17,7 @@ use smoltcp::wire::IpAddress;
 
 use super::attachment::{Key, Pod};
 use super::convert;
+use super::host_port::{self, HostPort};
 use super::types::{CniResult, Dns, DnsCapability, ValidAttachment};
 use crate::node::LinkKind;
 
@@ -77,6 +78,8 @@ pub struct Wanted {
     pub mac: Option<Source>,
     /// The pod.
     pub pod: Option<Pod>,
+    /// Ports of the node that shall lead to it.
+    pub host_ports: Vec<HostPort>,
     /// Name resolution.
     pub dns: Dns,
     /// The result of the plugins before.
@@ -180,6 +183,9 @@ impl Call {
             addresses: wanted_addresses(&runtime, &cni, &args)?,
             mac: wanted_mac(&runtime, &cni, &args)?,
             pod: args.pod()?,
+            host_ports: host_port::read(
+                field(&runtime, "runtimeConfig.", "portMappings")?.unwrap_or_default(),
+            )?,
             dns: wanted_dns(&self.config, &runtime)?,
             previous: self.previous()?,
         })
@@ -231,7 +237,7 @@ fn check_ipam(config: &Object) -> Result<(), Fault> {
 
 /// Capabilities that change what a pod may do must not be passed over in silence.
 fn refuse_unsupported(runtime: &Object) -> Result<(), Fault> {
-    for key in ["portMappings", "ipRanges", "bandwidth"] {
+    for key in ["ipRanges", "bandwidth"] {
         let empty = match runtime.get(key) {
             None | Some(Value::Null) => true,
             Some(Value::Array(list)) => list.is_empty(),

@@ -132,6 +132,7 @@ impl<W: Wiring> Cni<W> {
             addresses: wanted.addresses,
             mac: wanted.mac,
             pod: wanted.pod,
+            host_ports: wanted.host_ports,
             dns: wanted.dns,
         })
     }

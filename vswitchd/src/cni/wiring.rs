@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shim::fault::{Code, Fault};
-use stack::{Change, ConfigError};
+use stack::{Change, ConfigError, ServiceConfig};
 
 use super::attachment::Attachment;
+use super::host_port::services;
+use super::host_side::{HostSide, Turn};
 use crate::directory::Shared;
-use crate::event_loop::{Ended, Handle};
+use crate::event_loop::{Ended, Handle, View};
 use crate::node::{Kernel, Netns, NodeError, Problem};
 use crate::port::PortIo;
 
@@ -97,16 +99,18 @@ pub struct NodeWiring {
     kernel: Arc<dyn Kernel>,
     switch: Handle,
     directory: Shared,
+    host: HostSide,
 }
 
 /// How long the event loop may take to answer before it counts as stuck.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl NodeWiring {
-    /// On top of the kernel, the event loop, and the names of ports.
+    /// On top of the kernel, the event loop, the names of ports, and the node's side of
+    /// `hostPort`s.
     #[must_use]
-    pub fn new(kernel: Arc<dyn Kernel>, switch: Handle, directory: Shared) -> Self {
-        Self { kernel, switch, directory }
+    pub fn new(kernel: Arc<dyn Kernel>, switch: Handle, directory: Shared, host: HostSide) -> Self {
+        Self { kernel, switch, directory, host }
     }
 
     /// Work that blocks, in a thread of its own.
@@ -119,10 +123,12 @@ impl NodeWiring {
     }
 
     /// The port first, then its device: no frame may come by a port the switch does not know.
+    /// `host_ports` are made together with the port.
     async fn connect(
         &self,
         attachment: &Attachment,
         io: Box<dyn PortIo>,
+        host_ports: Vec<Change>,
     ) -> Result<(), WiringError> {
         let port = attachment.port_id();
         let label = attachment.label();
@@ -133,7 +139,7 @@ impl NodeWiring {
         });
         let allowed = self.directory.load().allowed(&label);
         let config = stack::PortConfig { allowed, ..attachment.port_config() };
-        let connected = match self.make_port(config).await {
+        let connected = match self.make_port(config, host_ports).await {
             Ok(Ok(())) => {
                 let named = self.switch.label(port, label.to_string());
                 named.and_then(|()| self.switch.attach(port, io)).map_err(WiringError::from)
@@ -148,26 +154,88 @@ impl NodeWiring {
     }
 
     /// A recovered switch has the port already: what would alter nothing is not sent.
-    async fn make_port(&self, config: stack::PortConfig) -> Result<Result<(), ConfigError>, Ended> {
+    async fn make_port(
+        &self,
+        config: stack::PortConfig,
+        host_ports: Vec<Change>,
+    ) -> Result<Result<(), ConfigError>, Ended> {
         let wanted = config.clone();
         let is_there = self.switch.ask(move |view| {
             let port = view.switch.tables().ports().by_id(wanted.id);
             port.is_some_and(|port| port.config == wanted)
         });
-        if is_there.await? { Ok(Ok(())) } else { self.switch.change(Change::Port(config)).await }
+        let port = (!is_there.await?).then_some(Change::Port(config));
+        let changes: Vec<Change> = port.into_iter().chain(host_ports).collect();
+        if changes.is_empty() {
+            return Ok(Ok(()));
+        }
+        self.switch.change(Change::All(changes)).await
     }
 
-    /// No frame goes to the port from here on; then its device is closed, and its name is free.
-    async fn disconnect(&self, attachment: &Attachment) -> Result<(), WiringError> {
+    /// Port, device and `hostPort`s; whatever fails, the switch has none of them.
+    async fn open(&self, attachment: &Attachment, io: Box<dyn PortIo>) -> Result<(), WiringError> {
+        let turn = self.host.turn(attachment).await;
+        let host_ports = turn.as_ref().map(|turn| turn.open(attachment)).unwrap_or_default();
+        let Some(turn) = turn else { return self.connect(attachment, io, host_ports).await };
+        if let Err(error) = self.connect(attachment, io, host_ports).await {
+            // The switch has refused them: there is nothing to take back.
+            let _never_made = turn.close(attachment);
+            return Err(error);
+        }
+        let Err(error) = turn.divert().await else { return Ok(()) };
+        let host_ports = turn.close(attachment);
+        self.disconnect(attachment, host_ports).await?;
+        self.divert(attachment, &turn).await;
+        Err(error.into())
+    }
+
+    /// Tells the kernel what is diverted no more. A rule that stays leads to a switch that gives
+    /// back what is not its own, and the parent tries again.
+    async fn divert(&self, attachment: &Attachment, turn: &Turn<'_>) {
+        if let Err(error) = turn.divert().await {
+            tracing::error!(attachment = %attachment.key, %error,
+                "rules about its hostPorts could not be removed yet");
+        }
+    }
+
+    /// No frame goes to the port from here on, and none is led there: the connections of its
+    /// datagrams end in the same change. Then its device is closed, and its name is free.
+    async fn disconnect(
+        &self,
+        attachment: &Attachment,
+        host_ports: Vec<Change>,
+    ) -> Result<(), WiringError> {
         let port = attachment.port_id();
-        match self.switch.change(Change::PortRemoved(port)).await? {
-            // A port that was never made, or is gone already.
-            Ok(()) | Err(ConfigError::PortUnknown(_)) => {}
-            Err(refused) => return Err(WiringError::Refused(refused)),
+        // A port that was never made, or is gone already.
+        let is_there = move |view: &View<'_>| view.switch.tables().ports().slot(port).is_some();
+        let is_there = self.switch.ask(is_there).await?;
+        let port_removed = is_there.then_some(Change::PortRemoved(port));
+        let changes: Vec<Change> = port_removed.into_iter().chain(host_ports).collect();
+        if !changes.is_empty() {
+            self.switch.change(Change::All(changes)).await?.map_err(WiringError::Refused)?;
         }
         self.switch.detach(port).await?;
         self.forget_name(attachment);
         Ok(())
+    }
+
+    /// Which of its `hostPort`s the switch lacks. Those that a newer container of its pod has are
+    /// not its own.
+    async fn check_host_ports(&self, attachment: &Attachment) -> Result<Vec<Problem>, Ended> {
+        let its = services(&[attachment]);
+        let mut wanted = self.host.services();
+        wanted.retain(|service| its.iter().any(|own| own.id == service.id));
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lacks = move |view: &View<'_>| -> Vec<String> {
+            let services = view.switch.tables().services();
+            let has =
+                |it: &ServiceConfig| services.by_id(it.id).is_some_and(|has| has.config == *it);
+            wanted.into_iter().filter(|it| !has(it)).map(|it| it.name).collect()
+        };
+        let lacking = self.switch.ask(lacks).await?;
+        Ok(lacking.into_iter().map(|name| Problem(format!("the switch has no {name}"))).collect())
     }
 
     fn forget_name(&self, attachment: &Attachment) {
@@ -193,7 +261,7 @@ impl Wiring for NodeWiring {
                 Ok((io, netns, link))
             })
             .await?;
-        let Err(error) = self.connect(attachment, io).await else { return Ok(()) };
+        let Err(error) = self.open(attachment, io).await else { return Ok(()) };
         if let Err(left) = self.blocking(move |kernel| kernel.unwire(Some(&netns), &link)).await {
             tracing::error!(attachment = %attachment.key, error = %left,
                 "the interface of a refused port could not be removed");
@@ -204,7 +272,8 @@ impl Wiring for NodeWiring {
     async fn take_back(&self, attachment: &Attachment, netns: Netns) -> Result<(), WiringError> {
         let link = attachment.link();
         let io = self.blocking(move |kernel| kernel.take_back(&netns, &link)).await?;
-        self.connect(attachment, io).await
+        // Its hostPorts are the switch's already, or follow with those of all attachments.
+        self.connect(attachment, io, Vec::new()).await
     }
 
     async fn detach(
@@ -212,7 +281,12 @@ impl Wiring for NodeWiring {
         attachment: &Attachment,
         netns: Option<Netns>,
     ) -> Result<(), WiringError> {
-        self.disconnect(attachment).await?;
+        let turn = self.host.turn(attachment).await;
+        let host_ports = turn.as_ref().map(|turn| turn.close(attachment)).unwrap_or_default();
+        self.disconnect(attachment, host_ports).await?;
+        if let Some(turn) = &turn {
+            self.divert(attachment, turn).await;
+        }
         let link = attachment.link();
         self.blocking(move |kernel| kernel.unwire(netns.as_ref(), &link)).await
     }
@@ -224,6 +298,7 @@ impl Wiring for NodeWiring {
     ) -> Result<Vec<Problem>, WiringError> {
         let link = attachment.link();
         let mut problems = self.blocking(move |kernel| kernel.check(&netns, &link)).await?;
+        problems.extend(self.check_host_ports(attachment).await?);
         let wanted = attachment.port_config();
         let port = wanted.id;
         let found = self

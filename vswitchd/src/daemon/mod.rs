@@ -37,7 +37,7 @@ mod running;
 mod source;
 mod sources;
 
-pub use plan::{GATEWAY_PORT, HOST_PORT, Plan, PlanError, plan};
+pub use plan::{GATEWAY_PORT, HEALTH_MAC, HEALTH_PORT, HOST_PORT, Plan, PlanError, plan};
 use roster::Roster;
 use running::{Plugins, Running};
 use source::Source;

@@ -1,22 +1,30 @@
 //! From settings, objects and what the kernel said: what this node's switch and kernel shall be.
 //! Pure.
 
+use std::collections::BTreeSet;
+
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 use stack::{
-    Change, NodeConfig, PortConfig, PortId, PortKind, Route, RouteTarget, ServiceConfig, Switch,
+    Change, NodeConfig, PortConfig, PortId, PortKind, Route, RouteTarget, ServiceConfig,
+    ServiceProtocol, Switch,
 };
 
+use crate::cni::host_port::{NodePorts, Protocol};
 use crate::cni::ipam::{Range, RangeError};
 use crate::kube::objects::Desired;
 use crate::kube::place::Known;
-use crate::node::HostLink;
 use crate::node::uplink::Uplink;
+use crate::node::{HostLink, OwnPort};
 use crate::settings::{MTU_MAX, Mtu, Settings};
 
 /// The port of the gateway's own host inside the switch.
 pub const GATEWAY_PORT: PortId = PortId(0);
 /// The node's own port.
 pub const HOST_PORT: PortId = PortId(1);
+/// The port of who answers health checks.
+pub const HEALTH_PORT: PortId = PortId(2);
+/// Its MAC, which nobody but the switch sees either.
+pub const HEALTH_MAC: EthernetAddress = EthernetAddress([0x02, 0x48, 0x4f, 0x50, 0x00, 0x03]);
 /// The node's MAC behind its own port: seen by nobody but the switch, so one will do for all nodes.
 const HOST_MAC: EthernetAddress = EthernetAddress([0x02, 0x48, 0x4f, 0x50, 0x00, 0x02]);
 /// MTU of a node without an uplink.
@@ -77,6 +85,7 @@ pub fn plan(
         non_masquerade: non_masquerade(settings, desired),
         snat_ports: settings.snat_ports.0,
         node_ports: settings.node_port_range.0,
+        health_ports: health_ports(settings, desired),
         ..NodeConfig::default()
     };
     let mut gateways = Vec::new();
@@ -103,7 +112,7 @@ pub fn plan(
         prefixes: desired.pod_cidrs.iter().copied().chain(desired.routed()).collect(),
         node_addresses,
         diverted: vec![node.node_ports, node.snat_ports],
-        loopback_ports: Vec::new(),
+        own_ports: healthz(settings, &node),
     };
     let (pod_cidrs, services) = (desired.pod_cidrs.clone(), desired.services.clone());
     Ok(Plan { node, host, pod_cidrs, mtu, services })
@@ -117,6 +126,34 @@ pub(super) fn known<'a>(settings: &'a Settings, uplink: Option<&'a Uplink>) -> K
         uplink: uplink.map_or(&[], |uplink| &uplink.addresses),
         service_cidrs: &settings.service_cidrs,
         node_ports: settings.node_port_range.0,
+    }
+}
+
+/// Where health checks are answered: that of the node, and those of Services; ascending.
+fn health_ports(settings: &Settings, desired: &Desired) -> Vec<u16> {
+    let of_node = Some(settings.healthz_port).filter(|port| *port != 0);
+    let of_services = desired.health_checks.iter().map(|check| check.port);
+    let ports: BTreeSet<u16> = of_node.into_iter().chain(of_services).collect();
+    ports.into_iter().collect()
+}
+
+/// What is diverted for the node's health, where all of its addresses have the port. Those of
+/// Services are among the node ports.
+fn healthz(settings: &Settings, node: &NodeConfig) -> Vec<OwnPort> {
+    let port = settings.healthz_port;
+    let protocol = ServiceProtocol::Tcp as u8;
+    let own = |address: &IpAddress| OwnPort { address: (*address).into(), protocol, port };
+    node.addresses.iter().filter(|_| port != 0).map(own).collect()
+}
+
+/// What a pod's `hostPort` is judged by.
+pub(super) fn node_ports(settings: &Settings, plan: &Plan) -> NodePorts {
+    let overlay = (Protocol::Udp, settings.vxlan_port, "the overlay");
+    let health = (Protocol::Tcp, settings.healthz_port, "health checks");
+    NodePorts {
+        addresses: plan.node.addresses.clone(),
+        versions: plan.pod_cidrs.iter().map(|range| range.address().version()).collect(),
+        taken: vec![overlay, health],
     }
 }
 
@@ -138,6 +175,7 @@ impl Plan {
             Change::Node(self.node.clone()),
             Change::Port(Switch::gateway_port(&self.node, GATEWAY_PORT)),
             Change::Port(self.host_port()),
+            Change::Port(Switch::health_port(HEALTH_PORT, HEALTH_MAC)),
             Change::Routes(self.routes()),
         ])
     }
@@ -178,6 +216,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::kube::services::HealthCheck;
     use crate::settings::Given;
 
     fn settings() -> Settings {
@@ -203,6 +242,21 @@ mod tests {
         assert_eq!((plan.mtu, plan.node.addresses.len()), (9_000, 1));
         assert_eq!(plan.routes().len(), 4);
         assert_eq!(plan.host.diverted, [plan.node.node_ports, plan.node.snat_ports]);
+    }
+
+    #[test]
+    fn health_has_ports_of_its_own() {
+        let mut desired = desired(&["10.244.1.0/24"]);
+        let check = |port| HealthCheck { port, ..HealthCheck::default() };
+        desired.health_checks = vec![check(32_001), check(30_001)];
+        let made = plan(&settings(), &desired, Some(&uplink())).unwrap();
+        assert_eq!(made.node.health_ports, [10_256, 30_001, 32_001]);
+        let address = "192.0.2.10".parse().unwrap();
+        assert_eq!(made.host.own_ports, [OwnPort { address, protocol: 6, port: 10_256 }]);
+        let given = Given { manifests: Some("/m".into()), ..Given::default() };
+        let none = Given { healthz_port: Some(0), ..given }.resolve("n1").unwrap();
+        let made = plan(&none, &desired, Some(&uplink())).unwrap();
+        assert_eq!((made.node.health_ports, made.host.own_ports), (vec![30_001, 32_001], vec![]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! brought to the desired state. What is as desired already is not touched.
 
 use stack::config::diff;
-use stack::{Change, Config, Limits, PortKind, Route, Seeds, Switch};
+use stack::{Change, Config, Limits, PortKind, Route, Seeds, ServiceConfig, Switch};
 use tokio::sync::oneshot;
 
 use super::{DaemonError, Plan, io as failed};
@@ -223,8 +223,13 @@ fn apply(config: &mut Config, change: &Change) {
     }
 }
 
-/// Lets frames in, after the ports of pods that are gone, or could not be taken back, were removed.
-pub(super) async fn serve(handle: &Handle, directory: &Shared) -> Result<(), DaemonError> {
+/// Lets frames in, after the ports of pods that are gone, or could not be taken back, were removed,
+/// and their `hostPort`s are those that attachments have.
+pub(super) async fn serve(
+    handle: &Handle,
+    directory: &Shared,
+    host_ports: Vec<ServiceConfig>,
+) -> Result<(), DaemonError> {
     let config = handle.ask(|view| view.switch.config()).await?;
     let names = directory.load_full();
     let lost = |port: &&stack::PortConfig| {
@@ -232,6 +237,9 @@ pub(super) async fn serve(handle: &Handle, directory: &Shared) -> Result<(), Dae
     };
     let mut changes: Vec<Change> =
         config.ports.iter().filter(lost).map(|port| Change::PortRemoved(port.id)).collect();
+    let only = |services| Config { services, ..Config::default() };
+    let there = config.services.into_iter().filter(|service| !Numbers::gives(service.id));
+    changes.extend(diff(&only(there.collect()), &only(host_ports)));
     if !config.complete {
         changes.push(Change::Complete(true));
     }
@@ -247,7 +255,7 @@ pub(super) async fn serve(handle: &Handle, directory: &Shared) -> Result<(), Dae
 #[cfg(test)]
 mod tests {
     use smoltcp::wire::{IpCidr, Ipv4Address};
-    use stack::{NodeConfig, PortId, RouteTarget, ServiceConfig, ServiceId};
+    use stack::{NodeConfig, PortId, RouteTarget, ServiceId};
 
     use super::*;
     use crate::kube::manifests::parse;

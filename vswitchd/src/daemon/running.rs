@@ -7,18 +7,21 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use stack::Change;
 
+use super::plan::node_ports;
 use super::recorded::Started;
 use super::{
-    DaemonError, GATEWAY_PORT, HOST_PORT, Plan, PlanError, Source, State, io, plan, recorded,
-    refuse_overlaps, with_causes,
+    DaemonError, GATEWAY_PORT, HEALTH_MAC, HEALTH_PORT, HOST_PORT, Plan, PlanError, Source, State,
+    io, plan, recorded, refuse_overlaps, with_causes,
 };
 use crate::admin::objects::{Problem, Takeover};
 use crate::admin::{self, Context};
+use crate::cni::host_side::HostSide;
 use crate::cni::pods::Pods;
 use crate::cni::{self, CniOptions};
 use crate::directory::{Directory, Label, Shared};
 use crate::event_loop::{self, Ended, Handle, Herald, Taken};
 use crate::gate::Gate;
+use crate::health::{self, Facts};
 use crate::kube::last;
 use crate::kube::numbers::Numbers;
 use crate::kube::objects::Desired;
@@ -47,6 +50,9 @@ pub(super) struct Running {
     /// Of Services.
     numbers: Numbers,
     kernel: Arc<dyn Kernel>,
+    host: HostSide,
+    /// What health checks are told.
+    health: health::Shared,
     state: Arc<State>,
     pub(super) context: Context,
     /// Completes when the data thread has ended.
@@ -87,10 +93,11 @@ impl Running {
         desired.services.clone_from(&plan.services);
         let options = options(settings, &plan, plugins.pods);
         let opened = cni::Opened::new(options, plugins.socket)?;
-        // From here on the node is changed.
-        attach_host(&handle, kernel.wire_host(&plan.host)?)?;
-        let cni = opened.take_back(kernel.clone(), handle.clone(), directory.clone()).await;
-        recorded::serve(&handle, &directory).await?;
+        let host = HostSide::new(kernel.clone(), plan.host.clone(), opened.attachments());
+        let health = wire_node(&handle, &host, &plan, facts(settings, &desired)).await?;
+        let (wiring, names) = (handle.clone(), directory.clone());
+        let cni = opened.take_back(kernel.clone(), wiring, names, host.clone()).await;
+        recorded::serve(&handle, &directory, host.services()).await?;
         let takeover = match herald.zip(before) {
             Some((herald, before)) => Some(take_turn(herald, before, &parent).await?),
             None => None,
@@ -99,8 +106,8 @@ impl Running {
         let cni = cni.serve(gate.clone()).await?;
         let taken_back = cni.reconciled().taken_back;
         tracing::info!(node = settings.node_name, taken_back, mtu = plan.mtu, "ready");
-        let host = plan.host.clone();
-        let state = State::new(settings, kernel.clone(), cni, host, parent, found, takeover);
+        let state =
+            State::new(settings, kernel.clone(), cni, host.clone(), parent, found, takeover);
         let state = Arc::new(state);
         let parts = Parts {
             handle: handle.clone(),
@@ -127,6 +134,8 @@ impl Running {
             desired,
             numbers,
             kernel,
+            host,
+            health,
             state,
             context,
             data,
@@ -189,7 +198,7 @@ impl Running {
                 Ok((plan, desired))
             });
         let result = match next {
-            Ok((plan, desired)) => self.adopt(plan, desired).await,
+            Ok((plan, desired)) => self.adopt(settings, plan, desired).await,
             Err(error) => Err(error),
         };
         match result {
@@ -251,7 +260,12 @@ impl Running {
     }
 
     /// Makes it what is in force. Whether it is another than before.
-    async fn adopt(&mut self, mut plan: Plan, mut desired: Desired) -> Result<bool, DaemonError> {
+    async fn adopt(
+        &mut self,
+        settings: &Settings,
+        mut plan: Plan,
+        mut desired: Desired,
+    ) -> Result<bool, DaemonError> {
         self.numbers.number(&mut plan.services);
         desired.services.clone_from(&plan.services);
         if plan == self.plan && desired == self.desired {
@@ -263,10 +277,10 @@ impl Running {
         if plan != self.plan {
             let host_too = plan.host != self.plan.host;
             let changes = recorded::between(&self.plan, &plan, host_too);
-            if let Err(error) = self.carry_out(changes, &plan, host_too).await {
+            if let Err(error) = self.carry_out(settings, changes, &plan, host_too).await {
                 // Half of it may be done: the last good state has to be made again.
                 let back = recorded::differing(&self.context.handle, &self.plan).await?;
-                self.carry_out(back, &self.plan, host_too).await?;
+                self.carry_out(settings, back, &self.plan, host_too).await?;
                 return Err(error);
             }
             self.plan = plan;
@@ -275,6 +289,7 @@ impl Running {
         if desired.allowed != self.desired.allowed {
             self.open_guards(&desired).await?;
         }
+        self.health.store(Arc::new(facts(settings, &desired)));
         let is_news = desired.faults != self.desired.faults;
         self.desired = desired;
         if is_news {
@@ -287,6 +302,7 @@ impl Running {
     /// bring the switch there.
     async fn carry_out(
         &self,
+        settings: &Settings,
         changes: Vec<Change>,
         plan: &Plan,
         host_too: bool,
@@ -296,10 +312,10 @@ impl Running {
         }
         if host_too {
             self.context.handle.detach(HOST_PORT).await?;
-            attach_host(&self.context.handle, self.kernel.wire_host(&plan.host)?)?;
-            self.state.set_host(plan.host.clone());
+            attach_host(&self.context.handle, self.host.wire(&plan.host).await?)?;
         }
-        self.state.cni().reload(&plan.pod_cidrs).map_err(PlanError::from)?;
+        let node = node_ports(settings, plan);
+        self.state.cni().reload(&plan.pod_cidrs, node).map_err(PlanError::from)?;
         Ok(())
     }
 
@@ -325,6 +341,7 @@ impl Running {
     }
 }
 
+/// What the CNI side has to know.
 fn options(settings: &Settings, plan: &Plan, pods: Pods) -> CniOptions {
     CniOptions {
         run_dir: settings.run_dir.clone(),
@@ -332,7 +349,8 @@ fn options(settings: &Settings, plan: &Plan, pods: Pods) -> CniOptions {
         pod_cidrs: plan.pod_cidrs.clone(),
         mtu: plan.mtu,
         port_kind: settings.port_kind,
-        reserved_macs: vec![plan.host.mac],
+        reserved_macs: vec![plan.host.mac, HEALTH_MAC],
+        node_ports: node_ports(settings, plan),
         pods,
     }
 }
@@ -366,10 +384,34 @@ fn problems(desired: &Desired) -> Vec<Problem> {
     refused.chain(idle).collect()
 }
 
+/// Makes the node's own port, and who answers health checks. From here on the node is changed.
+async fn wire_node(
+    handle: &Handle,
+    host: &HostSide,
+    plan: &Plan,
+    facts: Facts,
+) -> Result<health::Shared, DaemonError> {
+    attach_host(handle, host.wire(&plan.host).await?)?;
+    let facts: health::Shared = Arc::new(ArcSwap::from_pointee(facts));
+    let started = health::start(facts.clone(), plan.mtu);
+    handle.attach(HEALTH_PORT, started.map_err(io("cannot answer health checks"))?)?;
+    Ok(facts)
+}
+
+/// What health checks are told.
+fn facts(settings: &Settings, desired: &Desired) -> Facts {
+    Facts {
+        node_port: settings.healthz_port,
+        leaving: desired.leaving,
+        checks: desired.health_checks.clone(),
+    }
+}
+
 fn directory(desired: &Desired) -> Shared {
     let mut names = Directory { allowed: desired.allowed.clone(), ..Directory::default() };
     names.ports.insert(GATEWAY_PORT, Label::Endpoint("gateway"));
     names.ports.insert(HOST_PORT, Label::Host);
+    names.ports.insert(HEALTH_PORT, Label::Endpoint("health"));
     Arc::new(ArcSwap::from_pointee(names))
 }
 

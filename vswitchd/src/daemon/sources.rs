@@ -7,6 +7,7 @@ use crate::admin::Sources;
 use crate::admin::objects::{Attachment, Check, Lease, Problem, Takeover, Upkeep, Worker};
 use crate::cni;
 use crate::cni::attachment::Attachment as Attached;
+use crate::cni::host_side::HostSide;
 use crate::node::preflight::{self, Outcome, Wanted};
 use crate::node::{HostLink, Kernel, LinkKind, NodeError};
 use crate::settings::Settings;
@@ -20,6 +21,7 @@ pub struct State {
     kernel: Arc<dyn Kernel>,
     uplink: Option<String>,
     cni: cni::Server,
+    host: HostSide,
     /// What was found at start and stays true.
     found: Vec<Problem>,
     /// Of this worker, if it took over from another vswitchd's.
@@ -28,7 +30,6 @@ pub struct State {
 }
 
 struct Inner {
-    host: HostLink,
     problems: Vec<Problem>,
     upkeep: protocol::Upkeep,
     /// When it was told.
@@ -42,26 +43,21 @@ impl State {
         settings: &Settings,
         kernel: Arc<dyn Kernel>,
         cni: cni::Server,
-        host: HostLink,
+        host: HostSide,
         parent: Arc<Parent>,
         found: Vec<Problem>,
         takeover: Option<Takeover>,
     ) -> Self {
         let (problems, upkeep) = (Vec::new(), protocol::Upkeep::default());
-        let inner = Mutex::new(Inner { host, problems, upkeep, upkeep_at: Instant::now() });
+        let inner = Mutex::new(Inner { problems, upkeep, upkeep_at: Instant::now() });
         let (node_name, uplink) = (settings.node_name.clone(), settings.uplink.clone());
-        Self { node_name, parent, kernel, uplink, cni, found, takeover, inner }
+        Self { node_name, parent, kernel, uplink, cni, host, found, takeover, inner }
     }
 
     /// The CNI side.
     #[must_use]
     pub fn cni(&self) -> &cni::Server {
         &self.cni
-    }
-
-    /// The node's port has changed.
-    pub fn set_host(&self, host: HostLink) {
-        self.lock().host = host;
     }
 
     /// How the parent keeps the node, as it says.
@@ -194,7 +190,7 @@ impl Sources for State {
     }
 
     fn check(&self) -> Vec<Check> {
-        let host = self.lock().host.clone();
+        let host = self.host.link();
         let mut checks = match preflight(&*self.kernel, &host, self.uplink.as_deref()) {
             Ok(checks) => checks.into_iter().map(shown).collect(),
             Err(error) => vec![failed(error.to_string())],

@@ -8,7 +8,7 @@
 
 use std::io;
 
-use stack::{EndpointId, Frame, Input, PortId};
+use stack::{EndpointId, Frame, Input, PortId, PortKind};
 
 use super::DriverCounters;
 use super::run::Loop;
@@ -188,10 +188,29 @@ impl Loop {
     /// An endpoint sees whole frames with complete checksums.
     fn deliver(&mut self, endpoint: EndpointId, mut frame: Frame) {
         offload::checksum::complete(&mut frame);
+        let outside = (endpoint != EndpointId::GATEWAY).then(|| frame.duplicate());
         self.feed(Input::Deliver { endpoint, frame });
         self.show(None);
         self.watch_walks();
         self.carry_out();
+        if let Some(frame) = outside {
+            self.hand_over(endpoint, frame);
+        }
+    }
+
+    /// To an endpoint that lives outside of the core, which has recorded it. The device counts what
+    /// it has no room for.
+    fn hand_over(&mut self, endpoint: EndpointId, mut frame: Frame) {
+        let ports = self.switch.tables().ports();
+        let kind = PortKind::Endpoint(endpoint);
+        let port = ports.iter().find_map(|(_, port)| {
+            let config = &port.config;
+            (config.kind == kind).then_some(config.id)
+        });
+        let place = port.and_then(|id| self.index.get(&id));
+        if let Some(attached) = place.and_then(|at| self.ports.get_mut(*at)?.as_mut()) {
+            let _counted = attached.io.transmit(&mut frame);
+        }
     }
 
     fn send(&mut self, port: PortId, frame: Frame) {

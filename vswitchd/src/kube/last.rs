@@ -16,6 +16,7 @@ use smoltcp::wire::IpCidr;
 use stack::words::{Words, whole};
 
 use super::objects::{Desired, ObjectError};
+use super::services::HealthCheck;
 use crate::text::prefix;
 
 /// The file.
@@ -66,6 +67,8 @@ struct Kept {
     node_addresses: Vec<IpAddr>,
     allowed: Vec<Allowed>,
     services: Vec<Vec<u64>>,
+    health_checks: Vec<HealthCheck>,
+    leaving: bool,
     faults: Vec<ObjectError>,
     idle: BTreeSet<String>,
 }
@@ -87,6 +90,8 @@ impl Kept {
             node_addresses,
             allowed,
             services,
+            health_checks,
+            leaving,
             faults,
             idle,
         } = desired;
@@ -109,6 +114,8 @@ impl Kept {
             node_addresses: node_addresses.clone(),
             allowed: allowed.collect(),
             services: services.collect(),
+            health_checks: health_checks.clone(),
+            leaving: *leaving,
             faults: faults.clone(),
             idle: idle.clone(),
         }
@@ -132,6 +139,8 @@ impl Kept {
             node_addresses: self.node_addresses,
             allowed,
             services: self.services.iter().map(|words| whole(words)).collect::<Option<_>>()?,
+            health_checks: self.health_checks,
+            leaving: self.leaving,
             faults: self.faults,
             idle: self.idle,
         })
@@ -149,7 +158,9 @@ mod tests {
     const MANIFESTS: &str = "
 kind: Node
 metadata: {name: n1}
-spec: {podCIDRs: [10.244.1.0/24, 'fd00:10:244:1::/64']}
+spec:
+  podCIDRs: [10.244.1.0/24, 'fd00:10:244:1::/64']
+  taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}]
 status:
   addresses: [{type: InternalIP, address: 192.0.2.1}, {type: InternalIP, address: '2001:db8::1'}]
 ---
@@ -171,6 +182,9 @@ kind: Service
 metadata: {name: web}
 spec:
   clusterIP: 10.96.0.7
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 32000
   externalIPs: [127.0.0.1]
   ports: [{port: 80}]
 ---
@@ -190,6 +204,7 @@ kind: NetworkPolicy
         assert_eq!((pod_cidrs.len(), cluster_cidrs.len()), (2, 3));
         assert_eq!((service_cidrs.len(), node_addresses.len()), (1, 2));
         assert_eq!((desired.allowed.len(), desired.idle.len()), (1, 1));
+        assert_eq!((desired.health_checks.len(), desired.leaving), (1, true));
         keep(&run_dir, "n1", &Desired::default()).unwrap();
         keep(&run_dir, "n1", &desired).unwrap();
         assert_eq!(read(&run_dir, "n1"), Some(desired));

@@ -12,12 +12,15 @@ use super::faults::Faults;
 use super::place::{Known, Place};
 use super::ranges::{self, ServiceCidr};
 use super::service::Service;
-use super::services::services;
+use super::services::{HealthCheck, services};
 use super::slice::EndpointSlice;
 use crate::text::{prefix, quoted, single};
 
 /// Annotation with further prefixes a pod may send from, separated by commas.
 pub const ALLOWED_ADDRESSES: &str = "hopscope.dev/allowed-addresses";
+
+/// Taint of a Node that the cluster autoscaler is about to remove.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// Host routes at most, for addresses of Services outside of `service-cidrs`: the kernel looks each
 /// up, and the parent takes no longer list.
@@ -39,6 +42,8 @@ pub struct Metadata {
     /// Annotations.
     #[serde(deserialize_with = "or_default")]
     pub annotations: BTreeMap<String, String>,
+    /// Since when it is being deleted, if it is.
+    pub deletion_timestamp: Option<String>,
 }
 
 /// Reads a field whose `null` means that it is not there, as the API's server has it and writes it.
@@ -75,6 +80,17 @@ pub struct NodeSpec {
     /// The first of them, as older clusters write it.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: Option<String>,
+    /// What keeps pods away.
+    #[serde(deserialize_with = "or_default")]
+    pub taints: Vec<Taint>,
+}
+
+/// One of a Node's taints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
 }
 
 /// A Node's `status`.
@@ -139,6 +155,10 @@ pub struct Desired {
     /// Services, in the order of name, protocol and family. As objects say they have no numbers
     /// yet: those are given by [`Numbers`](super::numbers::Numbers).
     pub services: Vec<ServiceConfig>,
+    /// Health checks of Services.
+    pub health_checks: Vec<HealthCheck>,
+    /// Whether this node is about to go: load balancers shall lead nobody here any more (KEP-3836).
+    pub leaving: bool,
     /// What of the objects is refused, while all else is in force.
     pub faults: Vec<ObjectError>,
     /// Kinds of objects that nothing acts on yet.
@@ -206,13 +226,15 @@ pub fn desired(objects: &Objects, known: &Known<'_>) -> Result<Desired, ObjectEr
             }
         }
     }
+    desired.leaving = node.metadata.deletion_timestamp.is_some()
+        || node.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED);
     let mut faults = Faults::default();
     objects.faults.iter().for_each(|error| faults.push(error.clone()));
     desired.allowed = allowed(objects, &mut faults);
     let mut place = Place::new(objects, known, &desired.node_addresses);
     desired.cluster_cidrs = ranges::outermost(place.pods.iter().map(|(range, _)| *range).collect());
     place.service_cidrs = ranges::of_services(objects, known.service_cidrs, &place, &mut faults)?;
-    desired.services = services(objects, &place, &mut faults);
+    (desired.services, desired.health_checks) = services(objects, &place, &mut faults);
     desired.service_cidrs = place.service_cidrs;
     let count = desired.outside().len();
     if count > HOST_ROUTES_MAX {

@@ -59,6 +59,9 @@ pub struct ServiceSpec {
     /// Where what comes from outside is led to.
     #[serde(deserialize_with = "or_default")]
     pub external_traffic_policy: TrafficPolicy,
+    /// The port of every node that says whether it has backends; 0 or absent: none.
+    #[serde(deserialize_with = "or_default")]
+    pub health_check_node_port: u16,
     /// Who may use the load balancer's addresses; empty is everybody.
     #[serde(deserialize_with = "or_default")]
     pub load_balancer_source_ranges: Vec<String>,

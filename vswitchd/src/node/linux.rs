@@ -97,15 +97,6 @@ impl Linux {
         Ok(HostPort { device: Box::new(wired.device), sides })
     }
 
-    /// Puts right what [`Kernel::check_host`] finds, without the port's device, which is not made
-    /// anew.
-    ///
-    /// # Errors
-    /// As [`Kernel::wire_host`].
-    pub fn mend_host(&self, link: &HostLink) -> Result<(), NodeError> {
-        netns::within(&self.own, || host::mend(link, &self.settings_before()))
-    }
-
     /// Tells when somebody changes rules of the node.
     ///
     /// # Errors
@@ -213,6 +204,10 @@ impl Kernel for Linux {
 
     fn wire_host(&self, link: &HostLink) -> Result<HostPort, NodeError> {
         self.wire_host_again(link, Held::default())
+    }
+
+    fn adjust_host(&self, link: &HostLink) -> Result<(), NodeError> {
+        netns::within(&self.own, || host::mend(link, &self.settings_before()))
     }
 
     fn uplink(&self, setting: Option<&str>) -> Result<Option<uplink::Uplink>, NodeError> {

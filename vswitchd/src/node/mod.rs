@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -115,8 +116,21 @@ pub struct HostLink {
     /// uses.
     #[serde(with = "text::l4_ports")]
     pub diverted: Vec<PortRange>,
-    /// TCP ports of 127.0.0.1 that belong to the switch: host ports bound to it.
-    pub loopback_ports: Vec<u16>,
+    /// Single L4 ports of these addresses, or of 127.0.0.1, that belong to the switch: `hostPort`s
+    /// of pods, and where health checks are answered.
+    pub own_ports: Vec<OwnPort>,
+}
+
+/// One L4 port of one address of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnPort {
+    /// The address: the node's own, or 127.0.0.1.
+    pub address: IpAddr,
+    /// IANA's number of the protocol: TCP's, UDP's or SCTP's.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
 }
 
 /// The node's own port, open.
@@ -219,6 +233,13 @@ pub trait Kernel: Send + Sync {
     /// # Errors
     /// The kernel's.
     fn wire_host(&self, link: &HostLink) -> Result<HostPort, NodeError>;
+
+    /// Brings what belongs to the node's own port to what it shall be now, while its device stays
+    /// as it is.
+    ///
+    /// # Errors
+    /// As [`Kernel::wire_host`]; ENODEV when there is no port.
+    fn adjust_host(&self, link: &HostLink) -> Result<(), NodeError>;
 
     /// What of the node's own port, routes, rules and sysctls is not as it shall be.
     ///

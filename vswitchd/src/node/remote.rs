@@ -137,6 +137,10 @@ impl Kernel for Remote {
         }
     }
 
+    fn adjust_host(&self, link: &HostLink) -> Result<(), NodeError> {
+        self.done(&Request::AdjustHost { link: link.clone() }, None)
+    }
+
     fn check_host(&self, link: &HostLink) -> Result<Vec<Problem>, NodeError> {
         self.problems(&Request::CheckHost { link: link.clone() }, None)
     }

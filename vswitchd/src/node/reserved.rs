@@ -6,9 +6,7 @@
 
 use std::fmt;
 
-use stack::PortRange;
-
-use super::{NodeError, sysctl};
+use super::{HostLink, NodeError, sysctl};
 
 /// The setting.
 pub(crate) const KEY: &str = "ipv4/ip_local_reserved_ports";
@@ -42,6 +40,12 @@ impl Ports {
             Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
         };
         Self::of(text.split(',').filter_map(range))
+    }
+
+    /// Those of the switch.
+    pub(crate) fn of_switch(link: &HostLink) -> Self {
+        let ranges = link.diverted.iter().map(|range| (range.first, range.last));
+        Self::of(ranges.chain(link.own_ports.iter().map(|own| (own.port, own.port))))
     }
 
     fn of(ranges: impl IntoIterator<Item = (u16, u16)>) -> Self {
@@ -85,12 +89,6 @@ impl Ports {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-impl From<&[PortRange]> for Ports {
-    fn from(ranges: &[PortRange]) -> Self {
-        Self::of(ranges.iter().map(|range| (range.first, range.last)))
     }
 }
 

@@ -7,12 +7,14 @@
 //! sockets never notice: add first, then delete. As long as the kernel's rule is at 0, those made
 //! before it is deleted do nothing.
 
+use std::collections::HashSet;
+
 use smoltcp::wire::{IpAddress, IpCidr, IpProtocol};
 
 use super::netlink::route::LOCAL;
 use super::netlink::rule::Rule;
 use super::netlink::{Family, Netlink, PROTOCOL};
-use super::{HostLink, NodeError, Problem};
+use super::{HostLink, NodeError, OwnPort, Problem};
 
 /// What came by the node's port goes to the node's sockets, never back into the switch.
 const DELIVER: u32 = 40;
@@ -47,11 +49,7 @@ fn wanted(family: Family, link: &HostLink) -> Vec<Rule> {
     for address in link.node_addresses.iter().filter(|address| Family::of(address) == family) {
         rules.extend(diverted(*address, link));
     }
-    if family == Family::V4 {
-        let localhost = IpAddress::from(std::net::Ipv4Addr::LOCALHOST);
-        let divert = |port: &u16| to(localhost, TCP, Some((*port, *port)), DIVERT, TO_SWITCH);
-        rules.extend(link.loopback_ports.iter().map(divert));
-    }
+    rules.extend(single(family, link));
     rules.push(Rule::new(family, LOCAL_MOVED, LOCAL));
     rules
 }
@@ -70,6 +68,18 @@ fn diverted(address: IpAddress, link: &HostLink) -> Vec<Rule> {
         rules.extend([TCP, UDP, SCTP].map(|l4| to(address, l4, ports, DIVERT, TO_SWITCH)));
     }
     rules
+}
+
+/// Single ports of the node's addresses and its loopback address, but for those of the first that
+/// are diverted already.
+fn single(family: Family, link: &HostLink) -> impl Iterator<Item = Rule> + '_ {
+    let of_family = move |own: &&OwnPort| Family::of(&IpAddress::from(own.address)) == family;
+    let covers = |own: &OwnPort| link.diverted.iter().any(|range| range.contains(own.port));
+    let is_new = move |own: &&OwnPort| own.address.is_loopback() || !covers(own);
+    link.own_ports.iter().filter(of_family).filter(is_new).map(|own| {
+        let ports = Some((own.port, own.port));
+        to(own.address.into(), own.protocol.into(), ports, DIVERT, TO_SWITCH)
+    })
 }
 
 fn to(
@@ -102,6 +112,7 @@ pub(crate) fn install(
             netlink.add_rule(rule)?;
         }
         netlink.delete_rule(&Rule::new(*family, LOCAL_BEFORE, LOCAL))?;
+        let wanted: HashSet<Rule> = wanted.into_iter().collect();
         for found in netlink.rules(*family)? {
             if found.maker == PROTOCOL && !wanted.contains(&found.rule) {
                 netlink.delete_rule(&found.rule)?;
@@ -144,8 +155,9 @@ pub(crate) fn check(
     let mut problems = Vec::new();
     for family in families {
         let found = netlink.rules(*family)?;
+        let found: HashSet<Rule> = found.into_iter().map(|found| found.rule).collect();
         for rule in wanted(*family, link) {
-            if !found.iter().any(|found| found.rule == rule) {
+            if !found.contains(&rule) {
                 problems.push(Problem(format!(
                     "the {rule} is missing; if systemd-networkd runs here, \
                      set ManageForeignRoutingPolicyRules=no"
@@ -153,7 +165,7 @@ pub(crate) fn check(
             }
         }
         let before = Rule::new(*family, LOCAL_BEFORE, LOCAL);
-        if found.iter().any(|found| found.rule == before) {
+        if found.contains(&before) {
             problems.push(Problem(format!("the {before} stands before the switch's rules")));
         }
     }

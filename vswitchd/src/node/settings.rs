@@ -78,7 +78,7 @@ fn reserve(link: &HostLink, before: &Path) -> Result<(), NodeError> {
     let present = Ports::reserved()?;
     let on_record = added(&recorded(before)?.unwrap_or_default());
     let others = present.without(&on_record);
-    let ours = Ports::from(link.diverted.as_slice());
+    let ours = Ports::of_switch(link);
     let wanted = others.with(&ours);
     if wanted == present {
         return Ok(());
@@ -126,7 +126,7 @@ pub(crate) fn check(families: &[Family], link: &HostLink) -> Result<Vec<Problem>
             )));
         }
     }
-    let lacking = Ports::from(link.diverted.as_slice()).without(&Ports::reserved()?);
+    let lacking = Ports::of_switch(link).without(&Ports::reserved()?);
     if !lacking.is_empty() {
         problems.push(Problem(format!("net/{} lacks {lacking}", reserved::KEY)));
     }

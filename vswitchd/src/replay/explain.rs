@@ -195,7 +195,7 @@ fn asked(
         let row = snapshot.fdb(names).into_iter().find(|row| row.mac == key);
         all.push(Lookup::Fdb { key, row });
     }
-    if has(Hop::Gateway) && !has(Hop::Own) {
+    if has(Hop::Gateway) && !has(Hop::Own) && !has(Hop::Inside) {
         let row = snapshot.route(destination, names);
         let attached = row.as_ref().is_some_and(|row| row.r#type == "connected");
         all.push(Lookup::Routes { key: destination.to_string(), row });
@@ -225,12 +225,14 @@ fn egress(walk: &Observed<'_>) -> Vec<PortId> {
         | Hop::Asked
         | Hop::Local
         | Hop::Own
+        | Hop::Inside
         | Hop::Unreachable { .. }
         | Hop::Fragment(_)
         | Hop::Tracked(_)
         | Hop::Balanced { .. }
         | Hop::Unbalanced(_)
         | Hop::Readdressed
+        | Hop::HealthCheck
         | Hop::GivenBack
         | Hop::Masqueraded(_)
         | Hop::SourceRestored

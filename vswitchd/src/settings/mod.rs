@@ -102,6 +102,10 @@ pub struct Given {
     /// Ports of the node's addresses that NodePort Services may have [default: 30000-32767]
     #[arg(long, env = "HOPSCOPE_NODE_PORT_RANGE", value_name = "PORTS")]
     pub node_port_range: Option<String>,
+    /// TCP port of the node's addresses that says whether the node serves Services; 0 for none, as
+    /// beside kube-proxy [default: 10256]
+    #[arg(long, env = "HOPSCOPE_HEALTHZ_PORT", value_name = "PORT")]
+    pub healthz_port: Option<u16>,
     /// Bytes of the journal, with Ki, Mi or Gi; 0 records nothing, for benches only [default:
     /// 256Mi]
     #[arg(long, env = "HOPSCOPE_JOURNAL_SIZE", value_name = "SIZE", value_parser = size::parse)]
@@ -218,6 +222,8 @@ pub struct Settings {
     pub snat_ports: Ports,
     /// Ports of the node's addresses that NodePort Services may have.
     pub node_port_range: Ports,
+    /// TCP port of the node's addresses for the node's health; 0 for none.
+    pub healthz_port: u16,
     /// Bytes of the journal, about; 0: nothing is recorded.
     pub journal_size: u64,
     /// Directory of the journal, if named.
@@ -318,6 +324,7 @@ impl Given {
             non_masquerade_cidrs: self.non_masquerade_cidrs.or(file.non_masquerade_cidrs),
             snat_ports: self.snat_ports.or(file.snat_ports),
             node_port_range: self.node_port_range.or(file.node_port_range),
+            healthz_port: self.healthz_port.or(file.healthz_port),
             journal_size: self.journal_size.or(file.journal_size),
             journal_dir: self.journal_dir.or(file.journal_dir),
             journal_payload: self.journal_payload.or(file.journal_payload),
@@ -348,6 +355,8 @@ impl Given {
         let node_port_range =
             ports::of("node-port-range", self.node_port_range, default.node_ports)?;
         ports::check(snat_ports, node_port_range, vxlan_port)?;
+        let healthz_port = self.healthz_port.unwrap_or(HEALTHZ_PORT);
+        ports::check_healthz(healthz_port, snat_ports, node_port_range)?;
         Ok(Settings {
             node_name: self.node_name.unwrap_or_else(|| host_name.to_owned()),
             source,
@@ -363,6 +372,7 @@ impl Given {
             non_masquerade_cidrs: ranges(self.non_masquerade_cidrs),
             snat_ports,
             node_port_range,
+            healthz_port,
             journal_size,
             journal_dir: self.journal_dir,
             journal_payload: self.journal_payload.unwrap_or(false),
@@ -399,6 +409,8 @@ fn triggers(rules: Vec<Rule>, journal_size: u64) -> Result<Vec<Rule>, SettingsEr
     Ok(rules)
 }
 
+/// Where kube-proxy says how it is, so where load balancers ask.
+const HEALTHZ_PORT: u16 = 10_256;
 /// Bytes of recordings that rules keep.
 const RECORDINGS_BUDGET: u64 = 256 << 20;
 /// Bytes of a journal: some seconds of a busy node, minutes of another.
@@ -473,6 +485,8 @@ mod tests {
         assert_eq!((none.service_cidrs.len(), none.non_masquerade_cidrs.len()), (0, 0));
         assert_eq!(none.snat_ports.to_string(), "61000-65534");
         assert_eq!(none.node_port_range.to_string(), "30000-32767");
+        assert_eq!(none.healthz_port, 10_256);
+        assert_eq!(resolved("healthz-port: 0").unwrap().healthz_port, 0);
         let set = resolved(
             "service-cidrs: [10.96.0.0/12, 'fd00:96::/112']\nnon-masquerade-cidrs: [10.0.0.0/8]\n\
              snat-ports: 40000-50000\nnode-port-range: 20000-22767\n",
@@ -490,6 +504,9 @@ mod tests {
             ("snat-ports: 61000", "`snat-ports`: ports from 1 to 65534"),
             ("node-port-range: 0-1", "`node-port-range`: ports from 1 to 65534"),
             ("snat-ports: 30000-65534", "`node-port-range`: 30000-32767 overlaps snat-ports"),
+            ("healthz-port: 30001", "`healthz-port`: 30001 is one of node-port-range, which are"),
+            ("healthz-port: 61000", "`healthz-port`: 61000 is one of snat-ports"),
+            ("healthz-port: 65535", "`healthz-port`: 65535 is above 65534"),
             ("vxlan-port: 30001", "`node-port-range`: 30000-32767 holds vxlan-port"),
         ] {
             let message = resolved(text).unwrap_err();

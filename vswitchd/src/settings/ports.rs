@@ -67,6 +67,23 @@ pub(super) fn check(snat: Ports, nodes: Ports, vxlan: u16) -> Result<(), Setting
     Ok(())
 }
 
+/// Whether the port for the node's health is nobody else's, and one the kernel can divert.
+///
+/// # Errors
+/// [`SettingsError::Value`] when it is not.
+pub(super) fn check_healthz(port: u16, snat: Ports, nodes: Ports) -> Result<(), SettingsError> {
+    let refused = |why| Err(SettingsError::Value { key: "healthz-port", why });
+    if port > LAST {
+        return refused(format!("{port} is above {LAST}, the last port that rules can name"));
+    }
+    for (key, range) in [("snat-ports", snat), ("node-port-range", nodes)] {
+        if range.0.contains(port) {
+            return refused(format!("{port} is one of {key}, which are {range}; choose another"));
+        }
+    }
+    Ok(())
+}
+
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.0.first, self.0.last)

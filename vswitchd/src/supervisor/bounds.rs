@@ -3,14 +3,16 @@
 //! Names become parts of paths below /proc/sys and attributes of netlink, counts become loops, and
 //! the node's port decides where the node's own packets go. The rest is the kernel's to refuse.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use smoltcp::wire::IpCidr;
+use smoltcp::wire::{IpAddress, IpCidr};
 use stack::PortRange;
 
 use super::protocol::Request;
 use crate::node::preflight::Wanted;
-use crate::node::{END_PREFIX, HostLink, LinkKind, PodLink};
+use crate::node::{END_PREFIX, HostLink, LinkKind, OwnPort, PodLink};
+use crate::settings::Settings;
 
 /// Addresses, gateways and routes of one interface, each.
 const LIST_MAX: usize = 1024;
@@ -18,43 +20,98 @@ const LIST_MAX: usize = 1024;
 const PREFIXES_MAX: usize = 6_000;
 /// Names of ends that stay in a sweep: more than ports of a switch.
 const KEEP_MAX: usize = 8192;
-/// Ranges of L4 ports that are diverted.
-const RANGES_MAX: usize = 8;
+/// Single L4 ports that are diverted: a message holds them beside all else, and the kernel tries
+/// rules one after another.
+const OWN_PORTS_MAX: usize = 2_048;
+/// IANA's numbers of TCP, UDP and SCTP.
+const PROTOCOLS: [u8; 3] = [6, 17, 132];
 /// Bytes of a path (PATH_MAX).
 const PATH_MAX: usize = 4096;
 /// Least MTU of IPv4 (RFC 791).
 const MTU_MIN: u16 = 68;
 
-/// Whether a request may be carried out. `host_port` and `uplink` are the parent's settings.
-///
-/// # Errors
-/// Why not.
-pub(super) fn check(
-    request: &Request,
-    host_port: &str,
-    uplink: Option<&str>,
-) -> Result<(), String> {
-    match request {
-        Request::OpenNetns { path } => self::path(path),
-        Request::Wire { path, link }
-        | Request::TakeBack { path, link }
-        | Request::Check { path, link } => self::path(path).and_then(|()| pod(link)),
-        Request::Unwire { path, link } => {
-            path.as_deref().map_or(Ok(()), self::path).and_then(|()| pod(link))
-        }
-        Request::Sweep { keep } => {
-            count("ends", keep.len(), KEEP_MAX)?;
-            keep.iter().try_for_each(|name| interface(name))
-        }
-        Request::MayWireHost { link }
-        | Request::WireHost { link }
-        | Request::CheckHost { link }
-        | Request::UnwireHost { link } => host(link, host_port),
-        Request::Uplink { setting } => same_uplink(setting.as_deref(), uplink),
-        Request::Preflight { wanted, uplink: named } => {
-            same_uplink(named.as_deref(), uplink).and_then(|()| look(wanted, host_port))
+/// The parent's own settings, as far as a worker may not deviate from them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The name of the node's port.
+    pub host_port: String,
+    /// The uplink's name, if one is set.
+    pub uplink: Option<String>,
+    /// Ranges of L4 ports that are diverted: node ports, and those of masquerade.
+    pub diverted: [PortRange; 2],
+}
+
+impl Bounds {
+    /// By the settings.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            host_port: settings.host_port.clone(),
+            uplink: settings.uplink.clone(),
+            diverted: [settings.node_port_range.0, settings.snat_ports.0],
         }
     }
+
+    /// Whether a request may be carried out.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check(&self, request: &Request) -> Result<(), String> {
+        let uplink = self.uplink.as_deref();
+        match request {
+            Request::OpenNetns { path } => self::path(path),
+            Request::Wire { path, link }
+            | Request::TakeBack { path, link }
+            | Request::Check { path, link } => self::path(path).and_then(|()| pod(link)),
+            Request::Unwire { path, link } => {
+                path.as_deref().map_or(Ok(()), self::path).and_then(|()| pod(link))
+            }
+            Request::Sweep { keep } => {
+                count("ends", keep.len(), KEEP_MAX)?;
+                keep.iter().try_for_each(|name| interface(name))
+            }
+            Request::MayWireHost { link }
+            | Request::WireHost { link }
+            | Request::AdjustHost { link }
+            | Request::CheckHost { link }
+            | Request::UnwireHost { link } => self.host(link),
+            Request::Uplink { setting } => same_uplink(setting.as_deref(), uplink),
+            Request::Preflight { wanted, uplink: named } => {
+                same_uplink(named.as_deref(), uplink).and_then(|()| look(wanted, &self.host_port))
+            }
+        }
+    }
+
+    fn host(&self, link: &HostLink) -> Result<(), String> {
+        let host_port = &self.host_port;
+        if link.ifname != *host_port {
+            return Err(format!("the node's port is {host_port}, not {:?}", link.ifname));
+        }
+        mtu(link.mtu)?;
+        prefixes(&link.prefixes)?;
+        count("gateways", link.gateways.len(), LIST_MAX)?;
+        count("addresses", link.node_addresses.len(), LIST_MAX)?;
+        if link.diverted != self.diverted {
+            return Err("other ports are diverted than those that are set".to_owned());
+        }
+        count("single ports", link.own_ports.len(), OWN_PORTS_MAX)?;
+        link.own_ports.iter().try_for_each(|own| own_port(own, link))
+    }
+}
+
+/// A port of the node itself, of a protocol that has ports. The kernel takes no rule about 65535,
+/// and port 0 is what fragments look like.
+fn own_port(own: &OwnPort, link: &HostLink) -> Result<(), String> {
+    let OwnPort { address, protocol, port } = *own;
+    let is_of_node = address == IpAddr::V4(Ipv4Addr::LOCALHOST)
+        || link.node_addresses.contains(&IpAddress::from(address));
+    if !is_of_node {
+        return Err(format!("{address} is no address of the node"));
+    }
+    if !PROTOCOLS.contains(&protocol) || port == 0 || port == u16::MAX {
+        return Err(format!("{port} of protocol {protocol} is no port"));
+    }
+    Ok(())
 }
 
 /// How many descriptors come along.
@@ -67,6 +124,7 @@ pub(super) fn descriptors(request: &Request) -> usize {
         | Request::Sweep { .. }
         | Request::MayWireHost { .. }
         | Request::WireHost { .. }
+        | Request::AdjustHost { .. }
         | Request::CheckHost { .. }
         | Request::UnwireHost { .. }
         | Request::Uplink { .. }
@@ -92,29 +150,6 @@ fn pod(link: &PodLink) -> Result<(), String> {
     count("addresses", link.addresses.len(), LIST_MAX)?;
     count("gateways", link.gateways.len(), LIST_MAX)?;
     count("routes", link.routes.len(), LIST_MAX)
-}
-
-fn host(link: &HostLink, host_port: &str) -> Result<(), String> {
-    if link.ifname != host_port {
-        return Err(format!("the node's port is {host_port}, not {:?}", link.ifname));
-    }
-    mtu(link.mtu)?;
-    prefixes(&link.prefixes)?;
-    count("gateways", link.gateways.len(), LIST_MAX)?;
-    count("addresses", link.node_addresses.len(), LIST_MAX)?;
-    count("ports of the loopback address", link.loopback_ports.len(), LIST_MAX)?;
-    l4_ports(&link.diverted)
-}
-
-/// Ranges as the kernel takes them: 65535 it does not.
-fn l4_ports(ranges: &[PortRange]) -> Result<(), String> {
-    count("ranges of ports", ranges.len(), RANGES_MAX)?;
-    let refused =
-        |range: &&PortRange| range.first == 0 || range.last < range.first || range.last == u16::MAX;
-    match ranges.iter().find(refused) {
-        Some(PortRange { first, last }) => Err(format!("{first}-{last} is no range of ports")),
-        None => Ok(()),
-    }
 }
 
 fn look(wanted: &Wanted, host_port: &str) -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use super::bounds;
+use super::bounds::{self, Bounds};
 use super::channel::Received;
 use super::protocol::{self, Failure, Reply, Request};
 use crate::node::{
@@ -24,8 +24,7 @@ const PORTS_MAX: usize = 2048;
 #[derive(Debug)]
 pub struct Keeper {
     linux: Linux,
-    host_port: String,
-    uplink: Option<String>,
+    bounds: Bounds,
     /// By the inode of the pod's namespace and the interface's name in it.
     pods: BTreeMap<(u64, String), Held>,
     host: Option<HostHeld>,
@@ -79,12 +78,11 @@ pub enum Owner<'a> {
 pub type Answer = (Reply, Vec<OwnedFd>);
 
 impl Keeper {
-    /// Keeps nothing yet. `host_port` and `uplink` are the settings, from which no worker may
-    /// deviate.
+    /// Keeps nothing yet. The bounds are the settings, from which no worker may deviate.
     #[must_use]
-    pub fn new(linux: Linux, host_port: String, uplink: Option<String>) -> Self {
+    pub fn new(linux: Linux, bounds: Bounds) -> Self {
         let (pods, host, host_link) = (BTreeMap::new(), None, None);
-        Self { linux, host_port, uplink, pods, host, host_link }
+        Self { linux, bounds, pods, host, host_link }
     }
 
     /// How many ports are kept, the node's own among them.
@@ -141,7 +139,7 @@ impl Keeper {
     /// # Errors
     /// The kernel's.
     pub fn mend_host(&self) -> Result<(), NodeError> {
-        self.host_link.as_ref().map_or(Ok(()), |link| self.linux.mend_host(link))
+        self.host_link.as_ref().map_or(Ok(()), |link| self.linux.adjust_host(link))
     }
 
     /// Tells when somebody changes rules of the node.
@@ -157,7 +155,7 @@ impl Keeper {
     pub fn answer(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) -> Answer {
         let done = protocol::decode::<Request>(bytes).map_err(|error| error.to_string()).and_then(
             |request| {
-                bounds::check(&request, &self.host_port, self.uplink.as_deref())?;
+                self.bounds.check(&request)?;
                 let wanted = bounds::descriptors(&request);
                 if descriptors.len() != wanted {
                     return Err(format!("{} descriptors instead of {wanted}", descriptors.len()));
@@ -225,6 +223,12 @@ impl Keeper {
                 (Reply::Done, none)
             }
             Request::WireHost { link } => self.wire_host(&link)?,
+            Request::AdjustHost { link } => {
+                // Known first: what cannot be done now is put right later.
+                self.host_link = Some(link.clone());
+                self.linux.adjust_host(&link)?;
+                (Reply::Done, none)
+            }
             Request::CheckHost { link } => (Reply::Problems(self.linux.check_host(&link)?), none),
             Request::UnwireHost { link } => {
                 self.host_link = None;

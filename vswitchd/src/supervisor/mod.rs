@@ -24,7 +24,7 @@ use crate::node::{Linux, NodeError};
 use crate::recorder;
 use crate::settings::Settings;
 
-mod bounds;
+pub mod bounds;
 pub mod channel;
 mod handover;
 pub mod keeper;
@@ -34,6 +34,7 @@ pub mod protocol;
 mod restarts;
 mod upkeep;
 
+use bounds::Bounds;
 use handover::give::Giving;
 use handover::take::{Asked, Taking};
 use handover::{Door, has_ended};
@@ -182,7 +183,7 @@ fn obtain(
     let mut ending = None;
     loop {
         let linux = Linux::new(settings.run_dir.clone())?;
-        let keeper = Keeper::new(linux, settings.host_port.clone(), settings.uplink.clone());
+        let keeper = Keeper::new(linux, Bounds::of(settings));
         let taken = match Directories::take(&settings.run_dir, &settings.state_dir) {
             Ok(directories) => {
                 return Ok(Some((Holdings::make(settings, directories, keeper)?, None)));

@@ -70,6 +70,11 @@ pub enum Request {
         /// The node's port.
         link: HostLink,
     },
+    /// `adjust_host`.
+    AdjustHost {
+        /// The node's port.
+        link: HostLink,
+    },
     /// `check_host`.
     CheckHost {
         /// The node's port.

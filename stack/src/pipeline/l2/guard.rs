@@ -12,8 +12,11 @@ use super::refuse;
 use crate::config::PortKind;
 use crate::drop::DropReason;
 use crate::pipeline::Step;
+use crate::pipeline::flow;
 use crate::pipeline::packet::{Arp, Inner, Ip, L4, Nd, Packet};
+use crate::table::service::Found;
 use crate::table::{Port, Slot, Tables};
+use crate::wire::is_loopback;
 
 /// A port that speaks, and what there is to judge it by.
 struct Speaker<'a> {
@@ -39,6 +42,9 @@ pub(super) fn check(tables: &Tables, slot: Slot, port: &Port, packet: &Packet) -
 
 impl Speaker<'_> {
     fn ip(&self, ip: &Ip) -> Step<()> {
+        if self.is_to_loopback_port(ip) {
+            return Continue(());
+        }
         if martian_destination(&ip.dst) {
             return refuse(DropReason::Martian);
         }
@@ -71,6 +77,17 @@ impl Speaker<'_> {
             L4::Icmp { .. } | L4::Udp { .. } => Continue(()),
             L4::Tcp { .. } | L4::Sctp { .. } | L4::Opaque => Continue(()),
         }
+    }
+
+    /// Whether the node itself asks for a `hostPort` at its loopback address, which the kernel
+    /// diverts for these alone. Nobody else has that address, or the node's (SEC-33).
+    fn is_to_loopback_port(&self, ip: &Ip) -> bool {
+        if self.port.config.kind != PortKind::Host || !is_loopback(&ip.dst) {
+            return false;
+        }
+        let is_own = is_loopback(&ip.src) || self.tables.node().addresses.contains(&ip.src);
+        let is_asked = |flow| matches!(self.tables.frontend(&flow), Found::Frontend { .. });
+        is_own && flow::tuple(ip).is_some_and(is_asked)
     }
 
     fn nd(&self, nd: Nd) -> Step<()> {

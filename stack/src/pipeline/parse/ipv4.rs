@@ -64,6 +64,7 @@ pub(super) fn parse(window: &[u8], bytes: &[u8], len: usize) -> Result<Ip, DropR
         hop_limit,
         total_len: u32::from(total_len),
         keep_whole: place & DF != 0,
+        has_stops: false,
         fragment,
         l4_offset: u16::try_from(offset).unwrap_or(u16::MAX),
         l4: l4::parse(&upper)?,

@@ -67,6 +67,7 @@ pub(super) fn parse(window: &[u8], bytes: &[u8], len: usize) -> Result<Ip, DropR
         hop_limit: *hop_limit,
         total_len: u32::from(payload_len) + 40,
         keep_whole: true,
+        has_stops: chain.has_stops,
         fragment: chain.fragment,
         l4_offset: u16::try_from(chain.offset).unwrap_or(u16::MAX),
         l4: l4::parse(&upper)?,
@@ -93,6 +94,8 @@ pub(super) struct Chain {
     pub(super) fragment: Fragment,
     /// Where the fragment header is, if there is one.
     pub(super) fragment_header: Option<usize>,
+    /// Whether a routing header has segments left.
+    pub(super) has_stops: bool,
 }
 
 impl Chain {
@@ -104,6 +107,7 @@ impl Chain {
             offset: first,
             fragment: Fragment::Whole,
             fragment_header: None,
+            has_stops: false,
         };
         while chain.fragment != Fragment::Later {
             if chain.protocol == IpProtocol::Ipv6Frag {
@@ -134,6 +138,7 @@ impl Chain {
             if body.first() == Some(&0) {
                 return Err(DropReason::SourceRouted);
             }
+            self.has_stops |= body.get(1).is_some_and(|left| *left > 0);
         } else {
             judge_options(body)?;
         }

@@ -11,9 +11,12 @@ use crate::pipeline::parse;
 use crate::table::conntrack::State;
 
 mod errors;
+mod health;
+mod host_ports;
 mod lifetimes;
 mod matrix;
 mod rejects;
+mod strays;
 mod translation;
 
 const VIP4: Ipv4Address = Ipv4Address::new(10, 96, 0, 10);
@@ -190,6 +193,8 @@ pub(super) fn every_reason() {
         rejects::an_address_that_no_service_has_is_silent,
         rejects::amid_a_stream_nobody_is_led_anywhere,
         rejects::load_balancer_source_ranges_hold_before_anything_else,
+        strays::what_the_node_sent_here_never_goes_back_as_it_came,
+        strays::a_packet_that_has_stops_before_it_is_not_translated,
         translation::what_makes_no_sense_is_never_translated,
         translation::when_every_port_is_taken_the_next_is_refused,
     ];

@@ -175,5 +175,6 @@ fn metadata(of: ObjectMeta) -> Metadata {
         uid: of.uid.unwrap_or_default(),
         labels: of.labels.unwrap_or_default(),
         annotations,
+        deletion_timestamp: of.deletion_timestamp.map(|since| since.0.to_string()),
     }
 }

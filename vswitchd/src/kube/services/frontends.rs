@@ -84,6 +84,26 @@ impl Claims {
     }
 }
 
+impl Claims {
+    /// Gives a port of every node to a Service's health check, in both families.
+    ///
+    /// # Errors
+    /// Who has it.
+    pub(super) fn give_health(&mut self, port: u16, name: &str) -> Result<(), String> {
+        let keys = [IpVersion::Ipv4, IpVersion::Ipv6]
+            .map(|version| (version, None, port, ServiceProtocol::Tcp));
+        match keys.iter().find_map(|key| self.owners.get(key)) {
+            Some(owner) => Err(owner.clone()),
+            None => {
+                // No port of a Service has a name with capitals.
+                let owner = format!("{name}:healthCheck");
+                self.owners.extend(keys.map(|key| (key, owner.clone())));
+                Ok(())
+            }
+        }
+    }
+}
+
 /// The cluster addresses as they are written, each with its field.
 fn texts(spec: &ServiceSpec) -> impl Iterator<Item = (String, &str)> {
     let old = spec.cluster_ips.is_empty() && !spec.cluster_ip.is_empty();

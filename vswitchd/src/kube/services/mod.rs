@@ -21,11 +21,13 @@ use crate::text::{prefix, quoted};
 
 mod backends;
 mod frontends;
+mod health;
 #[cfg(test)]
 mod tests;
 
 use backends::{Usable, Weights};
 use frontends::{Claims, Vip};
+pub use health::HealthCheck;
 
 /// Annotation of a Service: how a backend is chosen.
 pub const METHOD: &str = "hopscope.dev/load-balancer";
@@ -43,16 +45,16 @@ const NO_ADDRESS: &str = "None";
 const AFFINITY: (u32, u32) = (10_800, 86_400);
 
 /// What the Services mean on that node, in the order of name, protocol and family; without numbers.
-/// What of them is refused is added to `faults`.
+/// And their health checks, in the order of names. What of them is refused is added to `faults`.
 pub(super) fn services(
     objects: &Objects,
     place: &Place,
     faults: &mut Faults,
-) -> Vec<ServiceConfig> {
+) -> (Vec<ServiceConfig>, Vec<HealthCheck>) {
     let slices = by_service(objects);
     let weights = Weights::new(objects, faults);
     let mut claims = Claims::new(objects);
-    let mut made = Vec::new();
+    let (mut made, mut health_checks) = (Vec::new(), Vec::new());
     for ((namespace, name), service) in &objects.services {
         if !is_proxied(service) {
             continue;
@@ -66,12 +68,15 @@ pub(super) fn services(
                 Usable::new(namespace, name, slice, place, &claims, &weights, faults)
             })
             .collect();
-        made.extend(sound.ports(&usable, place, &mut claims, faults));
+        let ports = sound.ports(&usable, place, &mut claims, faults);
+        let named = (namespace.as_str(), name.as_str());
+        health_checks.extend(sound.health_check(named, &ports, place, &mut claims, faults));
+        made.extend(ports);
     }
     made.sort_by(|(one, version), (other, than)| {
         (&one.name, one.protocol, version).cmp(&(&other.name, other.protocol, than))
     });
-    made.into_iter().map(|(service, _)| service).collect()
+    (made.into_iter().map(|(service, _)| service).collect(), health_checks)
 }
 
 /// Whether a proxy has anything to do with it.

@@ -30,7 +30,7 @@ pub(super) fn sysctls(link: &HostLink) -> Vec<(String, &'static str)> {
                 (sysctl::ipv4(name, "rp_filter"), "2"),
                 (sysctl::ipv4(name, "accept_local"), "1"),
                 // Only for answers to connections to the loopback address, which begin on the node.
-                (sysctl::ipv4(name, "route_localnet"), switch(!link.loopback_ports.is_empty())),
+                (sysctl::ipv4(name, "route_localnet"), switch(has_loopback_ports(link))),
             ]),
             Family::V6 => wanted.extend([
                 (sysctl::ipv6(name, "accept_ra"), "0"),
@@ -44,6 +44,10 @@ pub(super) fn sysctls(link: &HostLink) -> Vec<(String, &'static str)> {
         wanted.push((sysctl::ipv6(name, "disable_ipv6"), "1"));
     }
     wanted
+}
+
+fn has_loopback_ports(link: &HostLink) -> bool {
+    link.own_ports.iter().any(|own| own.address.is_loopback())
 }
 
 fn switch(on: bool) -> &'static str {

@@ -39,7 +39,7 @@ const RECEIVE_BUFFER: usize = 64 << 10;
 const DUMP_ATTEMPTS: u32 = 16;
 
 /// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Family {
     /// IPv4.
     V4,

@@ -15,7 +15,7 @@ use crate::node::NodeError;
 const DPORT_MASK: u16 = 29;
 
 /// A rule that looks a table up, as it shall be or as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rule {
     /// Its family.
     pub(crate) family: Family,

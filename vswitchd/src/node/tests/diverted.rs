@@ -11,7 +11,7 @@ use stack::wire::build::flags;
 
 use super::bed::{Bed, PAIRS, address, is_to, packet};
 use super::host_link;
-use crate::node::HostLink;
+use crate::node::{HostLink, Kernel};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -274,7 +274,7 @@ fn without_what_is_set_for_it_the_nodes_name_is_refused() {
         bed.node.run(damage);
         bed.give(&frame);
         assert!(bed.stays(same), "this test would not see that {damage} matters");
-        bed.linux.mend_host(&host_link()).unwrap();
+        Kernel::adjust_host(&bed.linux, &host_link()).unwrap();
         bed.give(&frame);
         assert!(bed.left(same).is_some(), "mended after {damage}");
     }
@@ -284,9 +284,9 @@ fn without_what_is_set_for_it_the_nodes_name_is_refused() {
 fn other_ports_take_the_place_of_those_before() {
     let Some(mut bed) = Bed::new() else { return };
     let moved = [stack::PortRange { first: 20_000, last: 20_010 }];
-    let changed = HostLink { diverted: moved.into(), loopback_ports: vec![], ..host_link() };
-    bed.linux.mend_host(&changed).unwrap();
-    assert_eq!(super::sentences(crate::node::Kernel::check_host(&bed.linux, &changed)), [""; 0]);
+    let changed = HostLink { diverted: moved.into(), own_ports: vec![], ..host_link() };
+    Kernel::adjust_host(&bed.linux, &changed).unwrap();
+    assert_eq!(super::sentences(Kernel::check_host(&bed.linux, &changed)), [""; 0]);
     for pair in PAIRS {
         for port in [31_000, 61_000, 20_005] {
             bed.send(&probe(&bed, pair, TCP, port));

@@ -51,7 +51,7 @@ fn what_was_taken_away_is_put_back_beside_a_device_that_is_open() {
     ] {
         node.run(damage);
         assert_ne!(sentences(linux.check_host(&link)), NO_PROBLEM, "not seen: {damage}");
-        linux.mend_host(&link).unwrap();
+        linux.adjust_host(&link).unwrap();
         assert_eq!(sentences(linux.check_host(&link)), NO_PROBLEM, "mended after {damage}");
     }
     // Rules of one preference have no order among them.
@@ -66,7 +66,7 @@ fn what_was_taken_away_is_put_back_beside_a_device_that_is_open() {
     assert_eq!(sorted(node.state()), sorted(before));
     // The device itself is not made anew: whoever reads it would not know.
     node.run("ip link del hop0");
-    assert!(linux.mend_host(&link).is_err());
+    assert!(linux.adjust_host(&link).is_err());
     assert!(!node.attempt("ip link show hop0").0);
     drop(port);
 }
@@ -125,7 +125,7 @@ fn reserved_ports_are_added_to_others_and_those_alone_stay() {
         set("8080,9090,31000-31010");
         let said = sentences(linux.check_host(&changed));
         assert_eq!(said, ["net/ipv4/ip_local_reserved_ports lacks 20000-20010"]);
-        linux.mend_host(&changed).unwrap();
+        linux.adjust_host(&changed).unwrap();
     }
     let record = std::fs::read_to_string(lab.dir.join("run/sysctl-before")).unwrap();
     let lines = record.lines().filter(|line| line.starts_with("ipv4/ip_local_reserved_ports"));

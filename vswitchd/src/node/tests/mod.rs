@@ -12,7 +12,7 @@ use stack::PortRange;
 
 use super::netlink::Netlink;
 use super::netns;
-use super::{HostLink, LinkKind, Linux, Netns, NodeError, PodLink, Problem};
+use super::{HostLink, LinkKind, Linux, Netns, NodeError, OwnPort, PodLink, Problem};
 
 mod bed;
 mod diverted;
@@ -164,6 +164,10 @@ fn pod_link(kind: LinkKind, number: u8) -> PodLink {
 const NODE_PORTS: PortRange = PortRange { first: 30_000, last: 32_767 };
 const SNAT_PORTS: PortRange = PortRange { first: 61_000, last: 65_534 };
 
+fn own_port(address: &str, protocol: u8, port: u16) -> OwnPort {
+    OwnPort { address: address.parse().unwrap(), protocol, port }
+}
+
 /// The node's own port as the daemon would ask for it.
 fn host_link() -> HostLink {
     HostLink {
@@ -175,7 +179,7 @@ fn host_link() -> HostLink {
         prefixes: vec!["10.1.2.0/24".parse().unwrap(), "fd00:1:2::/64".parse().unwrap()],
         node_addresses: vec!["192.0.2.10".parse().unwrap(), "2001:db8::10".parse().unwrap()],
         diverted: vec![NODE_PORTS, SNAT_PORTS],
-        loopback_ports: vec![8080],
+        own_ports: vec![own_port("127.0.0.1", 6, 8080)],
     }
 }
 

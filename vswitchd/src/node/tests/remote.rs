@@ -13,9 +13,18 @@ use super::{Lab, Place, connect, host_link, inode, pod_link, sentences};
 use crate::node::preflight::Wanted;
 use crate::node::{HostLink, Kernel, LinkKind, Linux, NodeError, PodLink, Remote};
 use crate::port::{Pool, PortIo};
+use crate::supervisor::bounds::Bounds;
 use crate::supervisor::channel::Channel;
 use crate::supervisor::keeper::Keeper;
 use crate::supervisor::protocol::{self, Failure, Reply, Request};
+
+fn bounds() -> Bounds {
+    Bounds {
+        host_port: "hop0".to_owned(),
+        uplink: None,
+        diverted: [super::NODE_PORTS, super::SNAT_PORTS],
+    }
+}
 
 /// A worker's way to a parent that runs on a thread of this process.
 struct Pair {
@@ -25,7 +34,7 @@ struct Pair {
 
 impl Pair {
     fn new(linux: Linux) -> Self {
-        Self::with(Keeper::new(linux, "hop0".to_owned(), None))
+        Self::with(Keeper::new(linux, bounds()))
     }
 
     fn with(mut keeper: Keeper) -> Self {
@@ -220,7 +229,7 @@ fn a_worker_in_a_strangers_hands_is_refused_without_harm() {
     let Some(mut lab) = Lab::new() else { return };
     let (node, pod) = (lab.netns("node"), lab.netns("pod"));
     let before = (node.state(), pod.state());
-    let mut keeper = Keeper::new(lab.daemon(&node), "hop0".to_owned(), None);
+    let mut keeper = Keeper::new(lab.daemon(&node), bounds());
     let own: OwnedFd = std::fs::File::open(&node.path).unwrap().into();
     let file: OwnedFd = std::fs::File::open("/etc/passwd").unwrap().into();
     let path = PathBuf::from("/x");

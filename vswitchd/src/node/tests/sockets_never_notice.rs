@@ -251,7 +251,7 @@ fn noticed_by_anybody() -> Option<Vec<String>> {
             assert_eq!(sentences(linux.check_host(&host_link())), Vec::<String>::new());
             sleep(Duration::from_millis(200));
             for link in [&changed, &host_link()] {
-                linux.mend_host(link).unwrap();
+                linux.adjust_host(link).unwrap();
                 sleep(Duration::from_millis(20));
             }
             drop(port);

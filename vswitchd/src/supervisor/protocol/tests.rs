@@ -6,8 +6,8 @@ use stack::PortRange;
 
 use super::*;
 use crate::kube::objects::HOST_ROUTES_MAX;
-use crate::node::LinkKind;
 use crate::node::preflight::Outcome;
+use crate::node::{LinkKind, OwnPort};
 use crate::port::icmp::Copies;
 use crate::settings::Given;
 use crate::supervisor::channel::MESSAGE_MAX;
@@ -37,8 +37,14 @@ fn host() -> HostLink {
         gateways: vec!["10.1.2.1".parse().unwrap()],
         prefixes: vec!["10.1.2.0/24".parse().unwrap()],
         node_addresses: vec!["192.0.2.10".parse().unwrap()],
-        diverted: vec![PortRange { first: 30_000, last: 32_767 }],
-        loopback_ports: vec![8080],
+        diverted: vec![
+            PortRange { first: 30_000, last: 32_767 },
+            PortRange { first: 61_000, last: 65_534 },
+        ],
+        own_ports: vec![
+            OwnPort { address: "127.0.0.1".parse().unwrap(), protocol: 6, port: 8080 },
+            OwnPort { address: "192.0.2.10".parse().unwrap(), protocol: 132, port: 8080 },
+        ],
     }
 }
 
@@ -54,6 +60,7 @@ fn requests() -> Vec<Request> {
         Request::Sweep { keep: BTreeSet::from(["hv1".to_owned(), "hv2".to_owned()]) },
         Request::MayWireHost { link: host() },
         Request::WireHost { link: host() },
+        Request::AdjustHost { link: host() },
         Request::CheckHost { link: host() },
         Request::UnwireHost { link: host() },
         Request::Uplink { setting: None },
@@ -169,7 +176,16 @@ fn an_error_says_the_same_on_the_other_side() {
 
 /// The parent's look at a request, with its own settings.
 fn look(request: &Request) -> Result<(), String> {
-    crate::supervisor::bounds::check(request, "hop0", Some("eth0"))
+    let given = "manifests: /m\nuplink: eth0\n";
+    let settings = Given::parse(given).unwrap().resolve("n1").unwrap();
+    crate::supervisor::bounds::Bounds::of(&settings).check(request)
+}
+
+/// Ports of pods and of the node's health, at all addresses that a node has.
+const OWN_PORTS: usize = 2_048;
+
+fn address6() -> std::net::IpAddr {
+    "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".parse().unwrap()
 }
 
 #[test]
@@ -182,7 +198,14 @@ fn what_a_worker_asks_for_in_good_faith_is_within_bounds() {
     // As many addresses of Services as the daemon asks for at most, each as long as can be.
     let address = |n: usize| format!("2001:db8:aaaa:bbbb:cccc:dddd:eeee:{n:x}/128");
     let several = (0..HOST_ROUTES_MAX).map(|n| address(0xf000 - n).parse().unwrap());
-    let link = HostLink { prefixes: several.collect(), ..host() };
+    // And as many single ports.
+    let own = OwnPort { address: address6(), protocol: 132, port: 65_534 };
+    let link = HostLink {
+        prefixes: several.collect(),
+        own_ports: vec![own; OWN_PORTS],
+        node_addresses: vec![address6().into()],
+        ..host()
+    };
     let request = Request::WireHost { link };
     look(&request).unwrap();
     assert!(encode(&request).unwrap().len() < MESSAGE_MAX);
@@ -212,16 +235,27 @@ fn requests_beyond_their_bounds_are_refused_each_for_its_reason() {
         HostLink { ifname: "eth0".to_owned(), ..host() },
         HostLink { prefixes: everything.clone(), ..host() },
         HostLink { prefixes: vec![many[0]; 7000], ..host() },
-        HostLink { loopback_ports: vec![1; 2000], ..host() },
-        HostLink { diverted: vec![PortRange { first: 1, last: 2 }; 9], ..host() },
-        HostLink { diverted: vec![PortRange { first: 0, last: 2 }], ..host() },
-        HostLink { diverted: vec![PortRange { first: 3, last: 2 }], ..host() },
-        HostLink { diverted: vec![PortRange { first: 3, last: 65_535 }], ..host() },
+        HostLink { own_ports: vec![host().own_ports[0]; 2_049], ..host() },
+        HostLink { diverted: vec![PortRange { first: 1, last: 65_534 }; 2], ..host() },
+        HostLink { diverted: vec![], ..host() },
     ] {
         bad.push(Request::WireHost { link: link.clone() });
+        bad.push(Request::AdjustHost { link: link.clone() });
         bad.push(Request::MayWireHost { link: link.clone() });
         bad.push(Request::CheckHost { link: link.clone() });
         bad.push(Request::UnwireHost { link });
+    }
+    for (address, protocol, port) in [
+        ("192.0.2.11", 6, 80),
+        ("127.0.0.2", 6, 80),
+        ("::1", 6, 80),
+        ("0.0.0.0", 6, 80),
+        ("192.0.2.10", 1, 80),
+        ("192.0.2.10", 6, 0),
+        ("192.0.2.10", 6, u16::MAX),
+    ] {
+        let own_ports = vec![OwnPort { address: address.parse().unwrap(), protocol, port }];
+        bad.push(Request::AdjustHost { link: HostLink { own_ports, ..host() } });
     }
     bad.push(Request::Uplink { setting: Some("../x".to_owned()) });
     let wanted = Wanted { host_ifname: "eth0".to_owned(), prefixes: Vec::new(), mtu: 1400 };

@@ -165,11 +165,11 @@ fn whoever_asks_itself_is_masqueraded() {
 }
 
 /// An SCTP packet with an INIT chunk (RFC 9260 section 3.3.2), its checksum not set.
-fn init(src_port: u16, dst_port: u16) -> Vec<u8> {
+pub(super) fn init(src_port: u16, dst_port: u16) -> Vec<u8> {
     sctp(src_port, dst_port, 0, 1, 0x1234)
 }
 
-fn init_ack(src_port: u16, dst_port: u16) -> Vec<u8> {
+pub(super) fn init_ack(src_port: u16, dst_port: u16) -> Vec<u8> {
     sctp(src_port, dst_port, 0x1234, 2, 0x5678)
 }
 
