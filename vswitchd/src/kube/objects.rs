@@ -50,7 +50,7 @@ pub struct Metadata {
 ///
 /// # Errors
 /// The field's own.
-pub(super) fn or_default<'de, T, D>(from: D) -> Result<T, D::Error>
+pub(crate) fn or_default<'de, T, D>(from: D) -> Result<T, D::Error>
 where
     T: Default + Deserialize<'de>,
     D: Deserializer<'de>,

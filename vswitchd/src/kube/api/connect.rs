@@ -14,8 +14,8 @@ use crate::settings::source::Source;
 
 /// How long a connection may take to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the server may be silent: it sends a bookmark of each watch once a minute.
-const READ_TIMEOUT: Duration = Duration::from_secs(100);
+/// How long the server may be silent. A quiet watch is, until the server ends it after 290 s.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The variable that a pod finds its API server by.
 const SERVICE_HOST: &str = "KUBERNETES_SERVICE_HOST";
