@@ -123,8 +123,8 @@ impl Dns {
     }
 }
 
-/// The capability `dns`, which has names of its own, and containerd's spelling of them; what is empty
-/// there is `null`.
+/// The capability `dns`, which has names of its own, and containerd's spelling of them; what is
+/// empty there is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct DnsCapability {
     /// Servers' addresses.
