@@ -86,6 +86,12 @@ netns: setup ## real pods in namespaces against the built daemon, tool and plugi
 	rm -f $(RECORDINGS)/netns-* $(RECORDINGS)/demo*
 	LAB_RECORDINGS=$(RECORDINGS) LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=1
 
+.PHONY: cluster-test
+cluster-test: setup ## long: a real Kubernetes of one node in namespaces, with Hopscope and without kube-proxy; needs Go
+	cargo build --locked -p vswitchd --bins
+	cargo build --locked -p shim --target $(MUSL)
+	tests/cluster/cluster-test $(CARGO_TARGET_DIR)/debug $(CARGO_TARGET_DIR)/$(MUSL)/debug/hopscope $(CARGO_TARGET_DIR)/cluster
+
 .PHONY: again
 again: ## what the suites recorded, replayed by the dev build, the optimised one and WebAssembly: the same digests
 	LAB_RECORDINGS=$(RECORDINGS) HOPSCOPE_REPLAY_RELEASE=1 cargo test --locked -p tests --test replay -- --ignored --nocapture

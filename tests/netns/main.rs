@@ -5,6 +5,8 @@
 //! dropped while its daemon runs checks the laws once more, so that no test can forget them.
 
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod captures;
 #[cfg(test)]
 mod cni;

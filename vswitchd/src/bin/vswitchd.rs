@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
+use vswitchd::kube::api;
 use vswitchd::settings::{Given, LogFormat, Settings, environment};
 use vswitchd::{daemon, supervisor, worker};
 
@@ -60,12 +61,15 @@ fn settings(args: Args) -> Result<Settings, Box<dyn Error>> {
     environment::check(&given, &known.collect::<Vec<_>>())?;
     let file = args.config.as_deref().map(Given::read).transpose()?.unwrap_or_default();
     let host_name = nix::unistd::gethostname()?;
+    let file = Given { in_cluster: api::in_cluster(), ..file };
     Ok(args.given.or(file).resolve(&host_name.to_string_lossy())?)
 }
 
 /// Lines to standard error; the level by `RUST_LOG`, `info` without it.
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
+    // What kube's client meets is told once by the daemon, not at each try.
+    let usual = |_unset| EnvFilter::new("info,kube_client=off");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(usual);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),

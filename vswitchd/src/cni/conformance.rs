@@ -477,9 +477,15 @@ fn settings(stage: &Stage<'_>) {
     assert_eq!(add("dns", dns.clone()).result()["dns"], dns);
     stage.del("set");
     let capability = json!({"dns": {"servers": ["192.0.2.2"], "options": ["ndots:5"]}});
-    let result = add("dns", dns).key("runtimeConfig", capability).result();
+    let result = add("dns", dns.clone()).key("runtimeConfig", capability).result();
     let both = json!({"nameservers": ["192.0.2.2"], "domain": "d", "search": ["s"],
         "options": ["ndots:5"]});
+    assert_eq!(result["dns"], both);
+    stage.del("set");
+    // As containerd spells them.
+    let capability =
+        json!({"dns": {"Servers": ["192.0.2.2"], "Searches": null, "Options": ["ndots:5"]}});
+    let result = add("dns", dns).key("runtimeConfig", capability).result();
     assert_eq!(result["dns"], both);
     stage.del("set");
     add("runtimeConfig", json!({"portMappings": [], "io.kubernetes.cri.pod-annotations": {}}))
@@ -524,6 +530,10 @@ fn host_ports(stage: &Stage<'_>) {
     // Another pod's, which has it until its DEL.
     let text = add("second", json!([good.clone()])).fails(7);
     let said = "portMappings[0].hostPort: 8080 of tcp is pod/-/first's on this node";
+    assert!(text.contains(said), "{text}");
+    let containerd =
+        json!({"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""});
+    let text = add("second", json!([containerd])).fails(7);
     assert!(text.contains(said), "{text}");
     let mut udp = good.clone();
     udp["protocol"] = "udp".into();

@@ -77,17 +77,18 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// As runtimes write it. Keys beside these are theirs.
+/// As runtimes write it: the convention's keys, or as containerd has them, whose structure names
+/// none for JSON. Keys beside these are theirs.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Mapping {
-    #[serde(default)]
+    #[serde(default, alias = "HostPort")]
     host_port: Value,
-    #[serde(default)]
+    #[serde(default, alias = "ContainerPort")]
     container_port: Value,
-    #[serde(default)]
+    #[serde(default, alias = "Protocol")]
     protocol: String,
-    #[serde(default, rename = "hostIP")]
+    #[serde(default, rename = "hostIP", alias = "HostIP")]
     host_ip: String,
 }
 

@@ -4,6 +4,7 @@
 //!   [`wiring::Wiring`]; `reconcile`: what is done at start.
 //! - [`validate`], [`types`], [`convert`]: requests and results of all versions of the
 //!   specification.
+//! - [`pods`]: whom an ADD waits for.
 //! - [`registry`]: attachments and leases; [`store`]: their files; [`ipam`] and [`mac`]: who gets
 //!   what.
 
@@ -29,6 +30,7 @@ pub mod host_port;
 pub mod host_side;
 pub mod ipam;
 pub mod mac;
+pub mod pods;
 mod reconcile;
 pub mod registry;
 pub mod serial;
@@ -45,6 +47,7 @@ use attachment::Attachment;
 use host_port::NodePorts;
 use host_side::HostSide;
 use ipam::{Range, RangeError};
+use pods::Pods;
 pub use reconcile::Reconciled;
 use registry::{Registry, Usage};
 use server::Admission;
@@ -66,6 +69,8 @@ pub struct CniOptions {
     pub port_kind: LinkKind,
     /// MACs no pod may have beside the gateway's: the host port's.
     pub reserved_macs: Vec<EthernetAddress>,
+    /// Which pods may be wired.
+    pub pods: Pods,
     /// What `hostPort`s are judged by.
     pub node_ports: NodePorts,
 }
@@ -96,6 +101,7 @@ pub struct Opened {
     listener: UnixListener,
     run_dir: PathBuf,
     defaults: Defaults,
+    pods: Pods,
 }
 
 /// The CNI side with what an earlier worker attached; it serves nobody yet.
@@ -139,7 +145,8 @@ impl Opened {
         let listener = server::open(listener)
             .map_err(|source| StartError::Io { what: server::SOCKET.to_owned(), source })?;
         let defaults = Defaults { mtu: options.mtu, kind: options.port_kind };
-        Ok(Self { registry, listener, run_dir: options.run_dir, defaults })
+        let CniOptions { run_dir, pods, .. } = options;
+        Ok(Self { registry, listener, run_dir, defaults, pods })
     }
 
     /// What an earlier worker attached.
@@ -157,9 +164,9 @@ impl Opened {
         directory: Shared,
         host: HostSide,
     ) -> Reopened {
-        let Self { registry, listener, run_dir, defaults } = self;
+        let Self { registry, listener, run_dir, defaults, pods } = self;
         let wiring = NodeWiring::new(kernel, switch, directory, host);
-        let cni = Arc::new(Cni::new(wiring, registry, defaults));
+        let cni = Arc::new(Cni::new(wiring, registry, defaults).wiring_only(pods));
         let reconciled = cni.reconcile().await;
         Reopened { cni, listener, run_dir, reconciled }
     }

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kube::objects::or_default;
+
 /// What an ADD made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CniResult {
@@ -121,17 +123,18 @@ impl Dns {
     }
 }
 
-/// The capability `dns`, which has names of its own.
+/// The capability `dns`, which has names of its own, and containerd's spelling of them; what is
+/// empty there is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct DnsCapability {
     /// Servers' addresses.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default", alias = "Servers")]
     pub servers: Vec<String>,
     /// Search list.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default", alias = "Searches")]
     pub searches: Vec<String>,
     /// Resolver options.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default", alias = "Options")]
     pub options: Vec<String>,
 }
 

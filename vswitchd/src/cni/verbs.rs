@@ -12,6 +12,7 @@ use tokio::sync::RwLock;
 
 use super::attachment::{Attachment, Key};
 use super::convert;
+use super::pods::Pods;
 use super::registry::{Proposal, Registry};
 use super::serial::Serial;
 use super::types::ValidAttachment;
@@ -36,13 +37,20 @@ pub struct Cni<W> {
     /// GC alone, everything else together (CNI-GC-3).
     collecting: RwLock<()>,
     defaults: Defaults,
+    pods: Pods,
 }
 
 impl<W: Wiring> Cni<W> {
     /// Verbs over this wiring and these attachments.
     pub fn new(wiring: W, registry: Registry, defaults: Defaults) -> Self {
         let (serial, collecting) = (Serial::default(), RwLock::default());
-        Self { wiring, registry, serial, collecting, defaults }
+        Self { wiring, registry, serial, collecting, defaults, pods: Pods::Any }
+    }
+
+    /// The same for these pods only.
+    #[must_use]
+    pub fn wiring_only(self, pods: Pods) -> Self {
+        Self { pods, ..self }
     }
 
     /// The attachments and their addresses.
@@ -88,6 +96,7 @@ impl<W: Wiring> Cni<W> {
         let wanted = call.wanted()?;
         let key = call.key();
         let _held = self.serial.hold(&key).await;
+        self.pods.wait_for(wanted.pod.as_ref()).await?;
         let netns = self.wiring.open(Path::new(&call.environment.netns)).await?;
         let previous = wanted.previous.clone();
         let attachment = self.registry.reserve(self.proposal(call, wanted, &netns)?).await?;

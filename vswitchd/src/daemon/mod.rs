@@ -1,6 +1,6 @@
 //! The worker's work: wiring, and the order of start and stop.
 //!
-//! Start: manifests, the plan, and whether the node has room for it; only then anything is made.
+//! Start: objects, the plan, and whether the node has room for it; only then anything is made.
 //! First the switch, recovered from the journal or empty, and its thread, then the node's own port,
 //! then the pods that were there before, and at last `complete`: nothing is forwarded on half a
 //! configuration. The end leaves pods, interfaces and routes in place.
@@ -11,14 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stack::ConfigError;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
 
 use crate::admin::{self, socket::Listener};
 use crate::cni;
 use crate::event_loop::Ended;
+use crate::kube::api::ConnectError;
 use crate::kube::last;
-use crate::kube::manifests::{self, ManifestError};
-use crate::kube::objects::{self, Desired, ObjectError};
-use crate::kube::watch::Watcher;
+use crate::kube::manifests::ManifestError;
+use crate::kube::objects::{Desired, ObjectError};
 use crate::node::preflight::{self, Check, Outcome};
 use crate::node::uplink::Uplink;
 use crate::node::{Kernel, NodeError};
@@ -30,15 +32,22 @@ use crate::worker::{Told, Worker};
 
 mod plan;
 mod recorded;
+mod roster;
 mod running;
+mod source;
 mod sources;
 
 pub use plan::{GATEWAY_PORT, HEALTH_MAC, HEALTH_PORT, HOST_PORT, Plan, PlanError, plan};
-use running::Running;
+use roster::Roster;
+use running::{Plugins, Running};
+use source::Source;
 pub use sources::State;
 
 /// How long clients and jobs may take to end once a signal has come.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a start waits for the API server before it goes on with what was good last.
+const API_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not start, or ended. Each says what to mend.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +63,20 @@ pub enum DaemonError {
     /// A manifest.
     #[error("manifests")]
     Manifest(#[from] ManifestError),
+    /// The way to the API server.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Objects that have not come.
+    #[error("the API server has not told of all {missing} yet")]
+    Unheard {
+        /// Their kinds.
+        missing: String,
+    },
     /// An object.
-    #[error("manifests")]
+    #[error("desired state")]
     Object(#[from] ObjectError),
     /// The plan.
-    #[error("manifests")]
+    #[error("desired state")]
     Plan(#[from] PlanError),
     /// The kernel.
     #[error(transparent)]
@@ -91,6 +109,13 @@ pub enum DaemonError {
     },
 }
 
+impl DaemonError {
+    /// Whether objects are at fault, and others may mend it.
+    fn is_of_objects(&self) -> bool {
+        matches!(self, Self::Unheard { .. } | Self::Object(_) | Self::Plan(_) | Self::Unable { .. })
+    }
+}
+
 fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |source| DaemonError::Io { doing, source }
 }
@@ -100,33 +125,21 @@ fn io(doing: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 /// # Errors
 /// See [`DaemonError`]. A start that is refused leaves node and files as they were.
 pub fn run(worker: Worker) -> Result<(), DaemonError> {
-    // Watched before they are read: what changes in between is taken in right after the start.
-    let watcher = Watcher::new(&worker.settings.manifests)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(io("cannot start the control side"))?;
-    let served = runtime.block_on(serve(worker, watcher));
+    let served = runtime.block_on(serve(worker));
     // Neither a client that does not read nor a job that does not end may hold the process: what an
     // ADD has half made by now is removed by the next start.
     runtime.shutdown_timeout(STOP_PATIENCE);
     served
 }
 
-fn read_manifests(settings: &Settings, uplink: Option<&Uplink>) -> Result<Desired, DaemonError> {
-    let objects = manifests::read(&settings.manifests)?;
-    let desired = objects::desired(&objects, &plan::known(settings, uplink))?;
-    if let Some(first) = desired.faults.first() {
-        let faults = desired.faults.len();
-        tracing::warn!(faults, %first, "of the manifests this is refused; all else is in force");
-    }
-    Ok(desired)
-}
-
 /// Desired state with what it means for this node, and what is wrong with it.
 type Planned = (Desired, Plan, Option<DaemonError>);
 
-/// What the manifests say, or if that cannot be, what was good last while this daemon ran: a worker
+/// What the objects say, or if that cannot be, what was good last while this daemon ran: a worker
 /// that died, or a daemon that was killed, is followed whatever somebody has written meanwhile.
 fn planned(
     desired: Result<Desired, DaemonError>,
@@ -149,23 +162,70 @@ fn planned(
     }
 }
 
-async fn serve(worker: Worker, mut watcher: Watcher) -> Result<(), DaemonError> {
+/// Desired state to begin with. Of the API server it is waited for, and what of it cannot be is
+/// mended there; `at_once` is who follows a worker that died, with what was good last.
+async fn begin(
+    source: &mut Source,
+    settings: &Settings,
+    kernel: &dyn Kernel,
+    uplink: Option<&Uplink>,
+    at_once: bool,
+) -> Result<Planned, DaemonError> {
+    if !at_once {
+        // Who was stopped in good order has kept it too, but it may be old.
+        drop(tokio::time::timeout(API_PATIENCE, source.settled()).await);
+    }
+    let mut told = String::new();
+    loop {
+        let error = match planned(source.desired(settings, uplink), settings, kernel, uplink) {
+            Err(error) if source.is_live() && error.is_of_objects() => error,
+            planned => return planned,
+        };
+        let why = with_causes(&error);
+        if why != told {
+            tracing::warn!(why, "waiting for the API server before anything is forwarded");
+            told = why;
+        }
+        source.changed().await?;
+    }
+}
+
+/// Returns when the parent wants the end of a worker that has not begun. One that `waits` for its
+/// turn may be told as well that it will not come.
+async fn told_to_end(words: &mut UnboundedReceiver<Told>, waits: bool) {
+    while let Some(told) = words.recv().await {
+        if waits || matches!(told, Told::Stop) {
+            return;
+        }
+    }
+}
+
+async fn serve(worker: Worker) -> Result<(), DaemonError> {
     let Worker { settings, kernel, cni, admin, mut words, succession, parent } = worker;
     let uplink = kernel.uplink(settings.uplink.as_deref())?;
-    let desired = read_manifests(&settings, uplink.as_ref());
-    let (desired, plan, wrong) = planned(desired, &settings, &*kernel, uplink.as_ref())?;
+    let uplink = uplink.as_ref();
+    let mut source = Source::begin(&settings).await?;
+    let waits = succession.is_some();
+    let at_once = waits || parent.restarts > 0;
+    let (desired, plan, wrong) = tokio::select! {
+        biased;
+        () = told_to_end(&mut words, waits) => return Ok(()),
+        planned = begin(&mut source, &settings, &*kernel, uplink, at_once) => planned?,
+    };
     kernel.may_wire_host(&plan.host)?;
     let parent = Arc::new(parent);
-    let waits = succession.is_some();
-    let started = Running::start(&settings, desired, plan, kernel, cni, parent.clone(), succession);
+    let (mut roster, pods) = Roster::new(source.is_live());
+    let plugins = Plugins { socket: cni, pods };
+    let started =
+        Running::start(&settings, desired, plan, kernel, plugins, parent.clone(), succession);
     let mut running = tokio::select! {
         biased;
-        // A worker that waits for its turn may be told that it will not come.
         _ = words.recv(), if waits => return Ok(()),
         running = started => running?,
     };
+    running.tell_faults();
     if let Some(error) = &wrong {
-        running.keep_last_good(&settings, error);
+        running.keep_last_good(&settings, &source, error);
     }
     let gate = running.gate.clone();
     let listener = Listener::new(admin, gate).map_err(io("cannot listen on admin.sock"))?;
@@ -182,7 +242,11 @@ async fn serve(worker: Worker, mut watcher: Watcher) -> Result<(), DaemonError> 
             // By its word; without a parent the whole process ends.
             told = words.recv() => match told {
                 Some(Told::Stop) => {
-                    last::forget(&settings.run_dir).map_err(io("cannot remove desired.json"))?;
+                    // The API server may be away when the next daemon starts; whoever wrote
+                    // manifests is there, and is told what is wrong with them.
+                    if !source.is_live() {
+                        last::forget(&settings.run_dir).map_err(io("cannot remove desired.json"))?;
+                    }
                     break;
                 }
                 None => break,
@@ -190,23 +254,32 @@ async fn serve(worker: Worker, mut watcher: Watcher) -> Result<(), DaemonError> 
             },
             // Only when it cannot wait for its devices any more; a new daemon can.
             _ = &mut running.data, if !running.yielded => return Err(Ended.into()),
-            changed = watcher.changed(), if !running.quiet => {
-                changed.map_err(io("cannot watch the manifests"))?;
-                running.reload(&settings, uplink.as_ref()).await?;
+            changed = source.changed(), if !running.quiet => {
+                changed?;
+                running.reload(&settings, uplink, &source).await?;
             }
+            () = roster.somebody() => {}
+        }
+        if let Some(objects) = source.in_force() {
+            roster.tell(objects);
         }
     }
     drop(stop);
-    match tokio::time::timeout(STOP_PATIENCE, api).await {
+    hang_up(api).await;
+    match running.context.handle.stop() {
+        Err(Ended) if running.yielded => Ok(()),
+        stopped => Ok(stopped?),
+    }
+}
+
+/// Waits for clients of the admin socket, for a while.
+async fn hang_up(served: JoinHandle<io::Result<()>>) {
+    match tokio::time::timeout(STOP_PATIENCE, served).await {
         Ok(Ok(Err(error))) => tracing::warn!(%error, "the admin socket ended with an error"),
         Ok(_ended) => {}
         Err(_late) => {
             tracing::warn!("a client of the admin socket does not read; it is hung up on");
         }
-    }
-    match running.context.handle.stop() {
-        Err(Ended) if running.yielded => Ok(()),
-        stopped => Ok(stopped?),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The parts of a daemon that runs: started in order, and brought to what the manifests say now.
+//! The parts of a daemon that runs: started in order, and brought to what the objects say now.
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use stack::Change;
 use super::plan::node_ports;
 use super::recorded::Started;
 use super::{
-    DaemonError, GATEWAY_PORT, HEALTH_MAC, HEALTH_PORT, HOST_PORT, Plan, PlanError, State, io,
-    plan, read_manifests, recorded, refuse_overlaps, with_causes,
+    DaemonError, GATEWAY_PORT, HEALTH_MAC, HEALTH_PORT, HOST_PORT, Plan, PlanError, Source, State,
+    io, plan, recorded, refuse_overlaps, with_causes,
 };
 use crate::admin::objects::{Problem, Takeover};
 use crate::admin::{self, Context};
 use crate::cni::host_side::HostSide;
+use crate::cni::pods::Pods;
 use crate::cni::{self, CniOptions};
 use crate::directory::{Directory, Label, Shared};
 use crate::event_loop::{self, Ended, Handle, Herald, Taken};
@@ -33,6 +34,14 @@ use crate::worker::{Parent, Succession, Told};
 
 /// How long requests that have begun may take before another vswitchd may not take over.
 const QUIET_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What plugins come by.
+pub(super) struct Plugins {
+    /// `cni.sock`.
+    pub(super) socket: UnixListener,
+    /// Which pods may be wired.
+    pub(super) pods: Pods,
+}
 
 /// The parts, once they run.
 pub(super) struct Running {
@@ -54,6 +63,8 @@ pub(super) struct Running {
     pub(super) quiet: bool,
     /// Whether the ports were left to that one.
     pub(super) yielded: bool,
+    /// Why desired state is not taken, as it was logged last.
+    refused: Option<String>,
 }
 
 impl Running {
@@ -63,7 +74,7 @@ impl Running {
         mut desired: Desired,
         mut plan: Plan,
         kernel: Arc<dyn Kernel>,
-        cni: UnixListener,
+        plugins: Plugins,
         parent: Arc<Parent>,
         succession: Option<Succession>,
     ) -> Result<Self, DaemonError> {
@@ -80,7 +91,8 @@ impl Running {
         numbers.keep(&plan.services);
         directory.rcu(|directory| directory.with_services(&plan.services));
         desired.services.clone_from(&plan.services);
-        let opened = cni::Opened::new(cni_options(settings, &plan), cni)?;
+        let options = options(settings, &plan, plugins.pods);
+        let opened = cni::Opened::new(options, plugins.socket)?;
         let host = HostSide::new(kernel.clone(), plan.host.clone(), opened.attachments());
         let health = wire_node(&handle, &host, &plan, facts(settings, &desired)).await?;
         let (wiring, names) = (handle.clone(), directory.clone());
@@ -97,8 +109,12 @@ impl Running {
         let state =
             State::new(settings, kernel.clone(), cni, host.clone(), parent, found, takeover);
         let state = Arc::new(state);
-        let (names, node) = (directory.clone(), settings.node_name.clone());
-        let parts = Parts { handle: handle.clone(), past: past.clone(), names, node };
+        let parts = Parts {
+            handle: handle.clone(),
+            past: past.clone(),
+            names: directory.clone(),
+            node: settings.node_name.clone(),
+        };
         let keeper = Keeper::start(settings, parts);
         let context = Context {
             handle,
@@ -126,6 +142,7 @@ impl Running {
             gate,
             quiet: false,
             yielded: false,
+            refused: None,
         };
         running.keep(settings);
         Ok(running)
@@ -162,17 +179,22 @@ impl Running {
         parent.report(report).map_err(io("cannot speak to the parent"))
     }
 
-    /// Takes the manifests in again. What is wrong with them is shown by `status`, and the old
-    /// state stays.
+    /// Takes the objects in again. What is wrong with them is shown by `status`, and the old state
+    /// stays.
     pub(super) async fn reload(
         &mut self,
         settings: &Settings,
         uplink: Option<&Uplink>,
+        source: &Source,
     ) -> Result<(), DaemonError> {
-        let next = read_manifests(settings, uplink)
+        let next = source
+            .desired(settings, uplink)
             .and_then(|desired| Ok((plan(settings, &desired, uplink)?, desired)))
             .and_then(|(plan, desired)| {
-                refuse_overlaps(&*self.kernel, settings, &plan)?;
+                // The kernel is asked only about what it has not got already.
+                if plan.host != self.plan.host {
+                    refuse_overlaps(&*self.kernel, settings, &plan)?;
+                }
                 Ok((plan, desired))
             });
         let result = match next {
@@ -180,29 +202,56 @@ impl Running {
             Err(error) => Err(error),
         };
         match result {
-            Ok(()) => {
-                self.keep(settings);
-                self.state.set_problems(problems(&self.desired));
+            Ok(changed) => {
+                if changed {
+                    self.keep(settings);
+                }
+                self.refused = None;
+                let mut problems = problems(&self.desired);
+                problems.extend(source.troubles());
+                self.state.set_problems(problems);
             }
             Err(DaemonError::Ended(ended)) => return Err(ended.into()),
-            Err(error) => self.keep_last_good(settings, &error),
+            Err(error) => self.keep_last_good(settings, source, &error),
         }
         Ok(())
     }
 
-    /// Tells of manifests that are not taken.
-    pub(super) fn keep_last_good(&self, settings: &Settings, error: &DaemonError) {
+    /// Tells of desired state that is not taken.
+    pub(super) fn keep_last_good(
+        &mut self,
+        settings: &Settings,
+        source: &Source,
+        error: &DaemonError,
+    ) {
         let message = with_causes(error);
-        tracing::warn!(error = message, "the manifests are not taken; the last good state stays");
-        let object = settings.manifests.display().to_string();
+        // That objects are still to come is no news; that they cannot is told by the source.
+        let is_news = !matches!(error, DaemonError::Unheard { .. });
+        if is_news && self.refused.as_ref() != Some(&message) {
+            tracing::warn!(
+                error = message,
+                "desired state is not taken; the last good state stays"
+            );
+            self.refused = Some(message.clone());
+        }
+        let object = settings.source.to_string();
         // What holds still has the problems it had.
         let mut problems = problems(&self.desired);
         problems.push(Problem { object, message });
+        problems.extend(source.troubles());
         self.state.set_problems(problems);
     }
 
-    /// Keeps desired state for a worker that comes when the manifests are wrong. Without it that
-    /// one waits until they are mended.
+    /// Logs that something of the objects is refused.
+    pub(super) fn tell_faults(&self) {
+        if let Some(first) = self.desired.faults.first() {
+            let faults = self.desired.faults.len();
+            tracing::warn!(faults, %first, "of the objects this is refused; all else is in force");
+        }
+    }
+
+    /// Keeps desired state for a worker that comes when the objects are wrong or cannot be had.
+    /// Without it that one waits until they are mended.
     fn keep(&self, settings: &Settings) {
         let kept = last::keep(&settings.run_dir, &settings.node_name, &self.desired);
         if let Err(error) = kept {
@@ -210,14 +259,18 @@ impl Running {
         }
     }
 
+    /// Makes it what is in force. Whether it is another than before.
     async fn adopt(
         &mut self,
         settings: &Settings,
         mut plan: Plan,
         mut desired: Desired,
-    ) -> Result<(), DaemonError> {
+    ) -> Result<bool, DaemonError> {
         self.numbers.number(&mut plan.services);
         desired.services.clone_from(&plan.services);
+        if plan == self.plan && desired == self.desired {
+            return Ok(false);
+        }
         if !self.context.directory.load().has_services(&plan.services) {
             self.context.directory.rcu(|directory| directory.with_services(&plan.services));
         }
@@ -237,8 +290,12 @@ impl Running {
             self.open_guards(&desired).await?;
         }
         self.health.store(Arc::new(facts(settings, &desired)));
+        let is_news = desired.faults != self.desired.faults;
         self.desired = desired;
-        Ok(())
+        if is_news {
+            self.tell_faults();
+        }
+        Ok(true)
     }
 
     /// Makes switch and node what the plan says, and gives out addresses of its ranges. `changes`
@@ -284,6 +341,20 @@ impl Running {
     }
 }
 
+/// What the CNI side has to know.
+fn options(settings: &Settings, plan: &Plan, pods: Pods) -> CniOptions {
+    CniOptions {
+        run_dir: settings.run_dir.clone(),
+        state_dir: settings.state_dir.clone(),
+        pod_cidrs: plan.pod_cidrs.clone(),
+        mtu: plan.mtu,
+        port_kind: settings.port_kind,
+        reserved_macs: vec![plan.host.mac, HEALTH_MAC],
+        node_ports: node_ports(settings, plan),
+        pods,
+    }
+}
+
 /// Tells that all is prepared, and waits until the ports are this worker's to read.
 async fn take_turn(
     herald: Herald,
@@ -300,7 +371,7 @@ async fn take_turn(
     Ok(Takeover { from_pid: before.parent, blind_us })
 }
 
-/// What the manifests ask for and is not done: better said than found out.
+/// What the objects ask for and is not done: better said than found out.
 fn problems(desired: &Desired) -> Vec<Problem> {
     let refused = desired.faults.iter().map(|fault| Problem {
         object: fault.object.clone(),
@@ -311,19 +382,6 @@ fn problems(desired: &Desired) -> Vec<Problem> {
         message: "this version does not act on objects of this kind".to_owned(),
     });
     refused.chain(idle).collect()
-}
-
-/// What the CNI side has to know.
-fn cni_options(settings: &Settings, plan: &Plan) -> CniOptions {
-    CniOptions {
-        run_dir: settings.run_dir.clone(),
-        state_dir: settings.state_dir.clone(),
-        pod_cidrs: plan.pod_cidrs.clone(),
-        mtu: plan.mtu,
-        port_kind: settings.port_kind,
-        reserved_macs: vec![plan.host.mac, HEALTH_MAC],
-        node_ports: node_ports(settings, plan),
-    }
 }
 
 /// Makes the node's own port, and who answers health checks. From here on the node is changed.

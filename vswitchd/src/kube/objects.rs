@@ -14,7 +14,7 @@ use super::ranges::{self, ServiceCidr};
 use super::service::Service;
 use super::services::{HealthCheck, services};
 use super::slice::EndpointSlice;
-use crate::text::{prefix, single};
+use crate::text::{prefix, quoted, single};
 
 /// Annotation with further prefixes a pod may send from, separated by commas.
 pub const ALLOWED_ADDRESSES: &str = "hopscope.dev/allowed-addresses";
@@ -34,6 +34,8 @@ pub struct Metadata {
     pub name: String,
     /// Its namespace; empty is `default`.
     pub namespace: String,
+    /// What tells it from others of its name, before and after it.
+    pub uid: String,
     /// Labels.
     #[serde(deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
@@ -48,7 +50,7 @@ pub struct Metadata {
 ///
 /// # Errors
 /// The field's own.
-pub(super) fn or_default<'de, T, D>(from: D) -> Result<T, D::Error>
+pub(crate) fn or_default<'de, T, D>(from: D) -> Result<T, D::Error>
 where
     T: Default + Deserialize<'de>,
     D: Deserializer<'de>,
@@ -209,7 +211,7 @@ pub fn desired(objects: &Objects, known: &Known<'_>) -> Result<Desired, ObjectEr
     let node_name = known.node_name;
     let object = format!("Node {node_name}");
     let Some(node) = objects.nodes.get(node_name) else {
-        let why = "no Node object of this name; add one to the manifests or set node-name";
+        let why = "no Node object of this name; add one, or set node-name";
         return Err(fault(&object, "metadata.name", why));
     };
     let pod_cidrs = ranges::of_pods(&object, node)?;
@@ -226,9 +228,9 @@ pub fn desired(objects: &Objects, known: &Known<'_>) -> Result<Desired, ObjectEr
     }
     desired.leaving = node.metadata.deletion_timestamp.is_some()
         || node.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED);
-    desired.allowed = allowed(objects)?;
     let mut faults = Faults::default();
     objects.faults.iter().for_each(|error| faults.push(error.clone()));
+    desired.allowed = allowed(objects, &mut faults);
     let mut place = Place::new(objects, known, &desired.node_addresses);
     desired.cluster_cidrs = ranges::outermost(place.pods.iter().map(|(range, _)| *range).collect());
     place.service_cidrs = ranges::of_services(objects, known.service_cidrs, &place, &mut faults)?;
@@ -246,23 +248,24 @@ pub fn desired(objects: &Objects, known: &Known<'_>) -> Result<Desired, ObjectEr
     Ok(desired)
 }
 
-/// The prefixes that pods' annotations allow.
-fn allowed(objects: &Objects) -> Result<BTreeMap<(String, String), Vec<IpCidr>>, ObjectError> {
+/// The prefixes that pods' annotations allow. Whoever may write one Pod must not hold up the state
+/// of all: an annotation with a fault allows nothing, and that is all.
+fn allowed(objects: &Objects, faults: &mut Faults) -> BTreeMap<(String, String), Vec<IpCidr>> {
     let mut allowed = BTreeMap::new();
     for (key, pod) in &objects.pods {
         let Some(list) = pod.metadata.annotations.get(ALLOWED_ADDRESSES) else { continue };
-        let pod_object = format!("Pod {}/{}", key.0, key.1);
-        let field = format!("metadata.annotations[{ALLOWED_ADDRESSES}]");
-        let mut prefixes = Vec::new();
-        for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-            let parsed = prefix(item).ok_or_else(|| {
-                fault(&pod_object, &field, format!("`{item}` is no address or prefix"))
-            })?;
-            prefixes.push(parsed);
+        let items = list.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let read = |item: &str| prefix(item).ok_or_else(|| quoted(item));
+        match items.map(read).collect::<Result<Vec<_>, _>>() {
+            Ok(prefixes) => drop(allowed.insert(key.clone(), prefixes)),
+            Err(item) => faults.add(
+                &format!("Pod {}/{}", key.0, key.1),
+                format!("metadata.annotations[{ALLOWED_ADDRESSES}]"),
+                format!("{item} is no address or prefix; nothing is allowed"),
+            ),
         }
-        allowed.insert(key.clone(), prefixes);
     }
-    Ok(allowed)
+    allowed
 }
 
 #[cfg(test)]
@@ -404,6 +407,10 @@ mod tests {
             .metadata
             .annotations
             .insert(ALLOWED_ADDRESSES.into(), "x".into());
-        assert!(desired(&objects, "n1").unwrap_err().object.contains("default/vip"));
+        let found = desired(&objects, "n1").unwrap();
+        assert_eq!((found.allowed.len(), found.faults.len()), (0, 1));
+        let said = found.faults[0].to_string();
+        let field = "Pod default/vip: metadata.annotations[hopscope.dev/allowed-addresses]: ";
+        assert!(said.starts_with(field), "{said}");
     }
 }

@@ -19,11 +19,13 @@ use crate::triggers::rule::{self, Rule};
 pub mod ports;
 pub mod prefix;
 pub mod size;
+pub mod source;
 pub mod span;
 
 use ports::Ports;
 use prefix::Prefix;
 use size::Size;
+use source::Source;
 
 pub mod environment;
 mod word;
@@ -51,6 +53,14 @@ pub struct Given {
     /// Directory of manifests (YAML): desired state without an API server
     #[arg(long, env = "HOPSCOPE_MANIFESTS", value_name = "DIR")]
     pub manifests: Option<PathBuf>,
+    /// File that leads to the API server: desired state is its objects [default: in a pod of the
+    /// cluster, that pod's service account]
+    #[arg(long, env = "HOPSCOPE_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Whether this process is in a pod, which knows its API server. Seen, not set.
+    #[serde(skip)]
+    #[arg(skip)]
+    pub in_cluster: bool,
     /// Directory for sockets and the journal [default: /run/hopscope]
     #[arg(long, env = "HOPSCOPE_RUN_DIR", value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
@@ -184,8 +194,8 @@ fn link_kind(word: &str) -> Result<LinkKind, String> {
 pub struct Settings {
     /// Name of this node.
     pub node_name: String,
-    /// Directory of manifests.
-    pub manifests: PathBuf,
+    /// Where objects come from.
+    pub source: Source,
     /// Directory for sockets.
     pub run_dir: PathBuf,
     /// Directory for attachments and leases.
@@ -300,6 +310,8 @@ impl Given {
         Self {
             node_name: self.node_name.or(file.node_name),
             manifests: self.manifests.or(file.manifests),
+            kubeconfig: self.kubeconfig.or(file.kubeconfig),
+            in_cluster: self.in_cluster || file.in_cluster,
             run_dir: self.run_dir.or(file.run_dir),
             state_dir: self.state_dir.or(file.state_dir),
             uplink: self.uplink.or(file.uplink),
@@ -328,10 +340,7 @@ impl Given {
     /// # Errors
     /// [`SettingsError::Missing`] and [`SettingsError::Value`].
     pub fn resolve(self, host_name: &str) -> Result<Settings, SettingsError> {
-        let manifests = self.manifests.ok_or(SettingsError::Missing {
-            key: "manifests",
-            mend: "name the directory that holds this node's Node object",
-        })?;
+        let source = source::of(self.manifests, self.kubeconfig, self.in_cluster)?;
         let host_port = self.host_port.unwrap_or_else(|| "hop0".to_owned());
         interface_name("host-port", &host_port)?;
         let uplink = self.uplink.filter(|name| name != "auto");
@@ -350,7 +359,7 @@ impl Given {
         ports::check_healthz(healthz_port, snat_ports, node_port_range)?;
         Ok(Settings {
             node_name: self.node_name.unwrap_or_else(|| host_name.to_owned()),
-            manifests,
+            source,
             run_dir: self.run_dir.unwrap_or_else(|| PathBuf::from("/run/hopscope")),
             state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/hopscope")),
             uplink,
