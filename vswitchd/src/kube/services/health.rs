@@ -134,7 +134,7 @@ endpoints:
     }
 
     #[test]
-    fn a_port_that_is_anothers_or_out_of_range_is_refused_alone() {
+    fn a_port_that_is_of_others_or_out_of_range_is_refused_alone() {
         for (port, why) in [
             ("40000", "40000 is no port of 30000 to 32767; choose another"),
             (
