@@ -21,7 +21,7 @@ const CLIENTS: u16 = 41_000;
 /// Ports of a client.
 const PORTS: u16 = 3;
 /// Until a client that was not answered asks again.
-const AGAIN: u64 = 3 * SECOND;
+const AGAIN: u64 = SECOND;
 /// Until one whose connection does not get on gives it up.
 const STUCK: u64 = 15 * SECOND;
 
@@ -41,6 +41,8 @@ pub(crate) struct Client {
     bytes: usize,
     /// Questions that are not yet answered.
     left: u16,
+    /// From an answer to the next question: so long that backends go meanwhile.
+    pause: u64,
     tries: u16,
     sent: usize,
     got: usize,
@@ -150,7 +152,8 @@ impl Client {
             handle,
             due: whom.answers(id, six, options, services),
             bytes: 1 + draw.index(3_000),
-            left: 1 + u16::try_from(draw.below(3)).unwrap(),
+            left: 1 + u16::try_from(draw.below(if udp { 10 } else { 4 })).unwrap(),
+            pause: 1_000 * draw.below(options.faulty * 200),
             tries: 0,
             sent: 0,
             got: 0,
@@ -207,7 +210,7 @@ impl Client {
             if bytes == self.question() && source == self.to && self.left > 0 {
                 self.left -= 1;
                 self.tries += 1;
-                self.next = now;
+                self.next = now + self.pause;
             }
         }
         if self.left > 0 && now >= self.next {
@@ -224,7 +227,7 @@ impl Client {
         if !socket.is_open() {
             if self.got == self.bytes && self.sent == self.bytes {
                 self.left -= 1;
-                self.next = now;
+                self.next = now + self.pause;
             }
             (self.sent, self.got) = (0, 0);
             if self.left == 0 || now < self.next {

@@ -100,7 +100,7 @@ const BROKEN: DropReason = DropReason::ArpSpoofed;
 fn broken(number: u64) -> (Draw, Options) {
     let mut draw = Draw::new(number);
     let options = Options::draw(&mut draw);
-    (draw, Options { hostile: 120, changes: 30, crashes: 3, broken: Some(BROKEN), ..options })
+    (draw, Options { hostile: 240, changes: 30, crashes: 3, broken: Some(BROKEN), ..options })
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_failure_says_all_that_it_takes() {
         "the last walks:",
         "node 0",
         "seed 1000009 failed",
-        "hostile: 120",
+        "hostile: 240",
         "inputs of node",
         "/golden",
         "HOPSCOPE_SIM_SEED=1000009 HOPSCOPE_SIM_SEEDS=1 cargo test",

@@ -64,9 +64,9 @@ impl Options {
         let mut maybe = |most: u64| if draw.chance(500) { 1 + draw.below(most) } else { 0 };
         let (loss, duplicate, reorder, corrupt) = (maybe(200), maybe(100), maybe(300), maybe(100));
         let (partitions, narrowings) = (maybe(4), maybe(4));
-        let (changes, hostile, crashes) = (maybe(40), maybe(120), maybe(8));
+        let (changes, hostile, crashes) = (maybe(40), maybe(80), maybe(7));
         let (services, clients) = if draw.chance(750) {
-            (1 + u8::try_from(draw.below(3)).unwrap(), 1 + u16::try_from(draw.below(6)).unwrap())
+            (1 + u8::try_from(draw.below(3)).unwrap(), 1 + u16::try_from(draw.below(4)).unwrap())
         } else {
             (0, 0)
         };
@@ -75,8 +75,8 @@ impl Options {
         Self {
             nodes,
             pods: fewest + u8::try_from(draw.below(more)).unwrap(),
-            transfers: 1 + u16::try_from(draw.below(4)).unwrap(),
-            bytes: 1 + draw.below(16_000),
+            transfers: 1 + u16::try_from(draw.below(3)).unwrap(),
+            bytes: 1 + draw.below(8_000),
             loss,
             duplicate,
             reorder,

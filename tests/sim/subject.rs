@@ -13,7 +13,7 @@ use crate::share::Shares;
 use crate::{laws, state};
 
 /// Connections of a table that is looked through at every step.
-const SMALL: usize = 16;
+const SMALL: usize = 8;
 /// Frames after which a larger one is.
 const SEEN_EVERY: u64 = 25;
 
