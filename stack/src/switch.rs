@@ -32,6 +32,18 @@ struct Decision {
     routed_len: Option<usize>,
 }
 
+/// What a walk is given.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    now: Instant,
+    ingress: PortId,
+    /// The ingress port's place, if there is such a port.
+    slot: Option<Slot>,
+    frame: &'a Frame,
+    /// Of a fragment that was held: how its first went.
+    released: Option<Passage>,
+}
+
 impl Switch {
     /// A switch in the given state. What of `config` cannot be is left out; [`Switch::input`] with
     /// changes says why.
@@ -77,29 +89,28 @@ impl Switch {
     /// The walk this frame would take now. Changes nothing and builds no frame.
     #[must_use]
     pub fn trace(&self, now: Instant, ingress: PortId, frame: &Frame) -> Trace {
-        let mut trace = Trace::new(ingress);
-        let mut effects = Effects::new();
-        let from = (ingress, self.tables.ports().slot(ingress));
-        self.decide(walk, self.tables.now().max(now), from, frame, None, &mut trace, &mut effects);
-        trace
+        self.dry_run(walk, now, ingress, frame)
     }
 
     /// The same through all stages, be it known what they come to or not. It is a law that both
     /// give the same.
     #[must_use]
     pub fn trace_whole(&self, now: Instant, ingress: PortId, frame: &Frame) -> Trace {
+        self.dry_run(walk_whole, now, ingress, frame)
+    }
+
+    fn dry_run(
+        &self,
+        walk: fn(&mut Walk<'_>) -> (Verdict, Option<Packet>),
+        now: Instant,
+        ingress: PortId,
+        frame: &Frame,
+    ) -> Trace {
         let mut trace = Trace::new(ingress);
-        let mut effects = Effects::new();
-        let from = (ingress, self.tables.ports().slot(ingress));
-        self.decide(
-            walk_whole,
-            self.tables.now().max(now),
-            from,
-            frame,
-            None,
-            &mut trace,
-            &mut effects,
-        );
+        let now = self.tables.now().max(now);
+        let slot = self.tables.ports().slot(ingress);
+        let given = Given { now, ingress, slot, frame, released: None };
+        self.decide(walk, given, &mut trace, &mut Effects::new());
         trace
     }
 
@@ -195,13 +206,11 @@ impl Switch {
     fn decide(
         &self,
         walk: fn(&mut Walk<'_>) -> (Verdict, Option<Packet>),
-        now: Instant,
-        (ingress, slot): (PortId, Option<Slot>),
-        frame: &Frame,
-        released: Option<Passage>,
+        given: Given<'_>,
         trace: &mut Trace,
         effects: &mut Effects,
     ) -> Decision {
+        let Given { now, ingress, slot, frame, released } = given;
         let tables = &self.tables;
         let (fragment_mtu, routed_len) = (None, None);
         let mut cx = Walk {
@@ -240,8 +249,8 @@ impl Switch {
         let mut effects = Effects::new();
         let now = self.tables.now();
         let slot = self.tables.ports().slot(ingress);
-        let from = (ingress, slot);
-        let decision = self.decide(walk, now, from, &frame, released, trace, &mut effects);
+        let given = Given { now, ingress, slot, frame: &frame, released };
+        let decision = self.decide(walk, given, trace, &mut effects);
         trace.number = self.tables.number_walk();
         self.tables.commit(now, &effects);
         if decision.verdict == Verdict::Hold {

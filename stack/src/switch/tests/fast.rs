@@ -1,5 +1,6 @@
 //! The fast path comes to what the whole walk comes to, or to nothing.
 
+use super::super::Given;
 use super::*;
 use crate::config::{
     Backend, Frontend, FrontendKind, Method, ServiceConfig, ServiceId, ServiceProtocol,
@@ -173,15 +174,8 @@ impl World {
         let slot = self.switch.tables.ports().slot(port);
         let run = |walk: fn(&mut Walk<'_>) -> (Verdict, Option<_>)| {
             let (mut trace, mut effects) = (Trace::new(port), Effects::new());
-            let decision = self.switch.decide(
-                walk,
-                self.now,
-                (port, slot),
-                &frame,
-                None,
-                &mut trace,
-                &mut effects,
-            );
+            let given = Given { now: self.now, ingress: port, slot, frame: &frame, released: None };
+            let decision = self.switch.decide(walk, given, &mut trace, &mut effects);
             let effects: Vec<Effect> =
                 effects.into_iter().filter(|e| !matches!(e, Effect::Carried(..))).collect();
             (trace, effects, decision.fragment_mtu, decision.routed_len, decision.packet.is_none())
