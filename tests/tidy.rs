@@ -10,6 +10,9 @@ mod arrows;
 #[path = "tidy/dependencies.rs"]
 mod dependencies;
 #[cfg(test)]
+#[path = "tidy/differences.rs"]
+mod differences;
+#[cfg(test)]
 #[path = "tidy/drops.rs"]
 mod drops;
 #[cfg(test)]

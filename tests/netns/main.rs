@@ -39,6 +39,8 @@ mod load;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod past;
 #[cfg(test)]
 mod pods;
