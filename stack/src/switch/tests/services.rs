@@ -14,6 +14,7 @@ mod errors;
 mod lifetimes;
 mod matrix;
 mod rejects;
+mod rfc;
 mod translation;
 
 const VIP4: Ipv4Address = Ipv4Address::new(10, 96, 0, 10);
