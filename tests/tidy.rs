@@ -22,6 +22,9 @@ mod generated;
 #[path = "tidy/markdown.rs"]
 mod markdown;
 #[cfg(test)]
+#[path = "tidy/requirements.rs"]
+mod requirements;
+#[cfg(test)]
 #[path = "tidy/source.rs"]
 mod source;
 #[cfg(test)]

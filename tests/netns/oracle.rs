@@ -80,7 +80,7 @@ impl Difference {
 fn as_with_the_kernel_and_kube_proxy() {
     let hopscope = Place::hopscope();
     let seen = observe(&hopscope);
-    let Switch::Hopscope(world, _) = &hopscope.switch else { panic!("it is the one") };
+    let Switch::Hopscope(_, world) = &hopscope.switch else { panic!("it is the one") };
     world.settle(DROPS);
     drop(hopscope);
     let kernel = {

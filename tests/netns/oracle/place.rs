@@ -25,7 +25,8 @@ const SERVED: Duration = Duration::from_secs(5);
 /// What carries the packets.
 pub(super) enum Switch {
     Kernel(Kernel),
-    Hopscope(Box<World>, Vec<Pod>),
+    /// Pods are removed while the daemon is there.
+    Hopscope(Vec<Pod>, Box<World>),
 }
 
 /// A world.
@@ -48,7 +49,7 @@ impl Place {
         let far = lab::NodeSpec::numbered(2).object;
         manifest::write(&world.manifests(), "node-node2", &far.to_json()).unwrap();
         let pods = world.pods(PODS);
-        Self::of(Switch::Hopscope(world, pods.into()))
+        Self::of(Switch::Hopscope(pods.into(), world))
     }
 
     fn of(switch: Switch) -> Self {
@@ -91,11 +92,11 @@ impl Place {
         let pod = PODS.iter().position(|pod| *pod == name);
         match (&self.switch, pod) {
             (Switch::Kernel(kernel), Some(pod)) => &kernel.pods[pod].0,
-            (Switch::Hopscope(_, pods), Some(pod)) => &pods[pod],
+            (Switch::Hopscope(pods, _), Some(pod)) => &pods[pod],
             (Switch::Kernel(kernel), None) if name == "node" => &kernel.node,
-            (Switch::Hopscope(world, _), None) if name == "node" => &world.netns,
+            (Switch::Hopscope(_, world), None) if name == "node" => &world.netns,
             (Switch::Kernel(kernel), None) => &kernel.lan.netns,
-            (Switch::Hopscope(world, _), None) => &world.lan().netns,
+            (Switch::Hopscope(_, world), None) => &world.lan().netns,
         }
     }
 
@@ -109,7 +110,7 @@ impl Place {
             (Switch::Kernel(kernel), pod) => {
                 kernel.pods[PODS.iter().position(|name| *name == pod).unwrap()].1.clone()
             }
-            (Switch::Hopscope(_, pods), pod) => {
+            (Switch::Hopscope(pods, _), pod) => {
                 pods[PODS.iter().position(|name| *name == pod).unwrap()].addresses()
             }
         }
@@ -128,7 +129,7 @@ impl Place {
     pub(super) fn serve(&self, services: &[Service]) {
         match &self.switch {
             Switch::Kernel(kernel) => kernel.serve(services),
-            Switch::Hopscope(world, _) => {
+            Switch::Hopscope(_, world) => {
                 for service in services {
                     write(world, service);
                 }
@@ -146,7 +147,7 @@ impl Place {
                 kernel.serve(services);
                 kernel.clean(changed, gone);
             }
-            Switch::Hopscope(world, _) => {
+            Switch::Hopscope(_, world) => {
                 write(world, changed);
                 wait(world, changed);
             }
@@ -208,7 +209,7 @@ impl Place {
                 let text = kernel.node.within(|| std::fs::read_to_string(path).unwrap()).unwrap();
                 text.lines().find_map(|line| kept(line, protocol, source)).unwrap()
             }
-            Switch::Hopscope(world, _) => {
+            Switch::Hopscope(_, world) => {
                 let (address, l4_port) = (source.ip().to_string(), source.port().to_string());
                 let args = ["--address", &address, "--port", &l4_port, "--protocol", protocol];
                 let args = [&["get", "conntrack"], &args[..]].concat();

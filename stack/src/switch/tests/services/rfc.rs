@@ -1,6 +1,7 @@
 //! What the RFCs on NAT ask for (4787, 5382, 5508) and the other files here do not show.
 
 use super::*;
+use crate::config::Seeds;
 use crate::wire::checksum;
 
 /// The source by which the outside knows a pod's packet.
@@ -149,5 +150,47 @@ fn a_reset_ends_a_mapping_soon_and_is_translated() {
         bed.wait(Duration::from_secs(10));
         assert_eq!(bed.send(HOST, &reset), Verdict::Forward(HOST), "the mapping is gone");
         assert_eq!(bed.left().1.dst, mapping);
+    }
+}
+
+#[test]
+fn ports_of_masquerade_cannot_be_foretold() {
+    // RFC 7857 section 2, RFC 6056: a keyed hash, and the key is the node's own.
+    let [family, _] = families();
+    let ports = |seeds| {
+        let config = bed(vec![]).switch.config();
+        let mut bed = Bed { switch: Switch::new(config, Limits::default(), seeds), ..Bed::new() };
+        let there = (family.outside, 53);
+        let outer = |port| {
+            bed.udp(A, (family.pods[0], port), there);
+            outer(&bed).1
+        };
+        (40_000..40_010).map(outer).collect::<Vec<u16>>()
+    };
+    let own = ports(seeds(1));
+    assert_eq!(own, ports(seeds(1)), "the same node, the same ports");
+    let other = ports(Seeds { choice: 8, ..seeds(1) });
+    assert!(own.iter().zip(&other).filter(|(a, b)| a == b).count() < 3, "{own:?}, {other:?}");
+    let steps: BTreeSet<i32> =
+        own.windows(2).map(|two| i32::from(two[1]) - i32::from(two[0])).collect();
+    assert!(steps.len() > 5, "one does not tell the next: {own:?}");
+}
+
+#[test]
+fn an_error_about_tcp_finds_who_sent() {
+    // 5382-9.
+    for family in families() {
+        let mut bed = bed(vec![]);
+        let client = (family.pods[0], 40_000);
+        bed.tcp(A, client, (family.outside, 80), SYN);
+        let (_, asked) = bed.only();
+        let kind = if matches!(family.vip, IpAddress::Ipv4(_)) { (3, 1) } else { (1, 3) };
+        let error = ip(from(HOST), family.outside, read(&asked).src);
+        let error = error.icmp(kind.0, kind.1, [0; 4], &asked[14..]);
+        assert_eq!(bed.send(HOST, &error), Verdict::Forward(A));
+        let (_, told) = bed.only();
+        assert_eq!((read(&told).dst, sum(&told)), (client.0, 0xffff));
+        let L4::Icmp { quoted: Some(quoted), .. } = read(&told).l4 else { panic!("no error") };
+        assert_eq!((quoted.src, quoted.ports), (client.0, Some((client.1, 80))));
     }
 }
