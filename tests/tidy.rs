@@ -10,6 +10,9 @@ mod arrows;
 #[path = "tidy/dependencies.rs"]
 mod dependencies;
 #[cfg(test)]
+#[path = "tidy/differences.rs"]
+mod differences;
+#[cfg(test)]
 #[path = "tidy/drops.rs"]
 mod drops;
 #[cfg(test)]
@@ -18,6 +21,9 @@ mod generated;
 #[cfg(test)]
 #[path = "tidy/markdown.rs"]
 mod markdown;
+#[cfg(test)]
+#[path = "tidy/requirements.rs"]
+mod requirements;
 #[cfg(test)]
 #[path = "tidy/source.rs"]
 mod source;

@@ -347,10 +347,9 @@ impl Switch {
             Verdict::Answer(kind) => {
                 // The sender is told of the packet as it knows it, whatever it was on the way to.
                 edit(&mut frame, walk, out, |edit| !edit.translates());
-                let answer = decision
-                    .packet
-                    .as_ref()
-                    .and_then(|packet| answer::frame(&self.tables, packet, kind, &frame));
+                let answer = decision.packet.as_ref().and_then(|packet| {
+                    answer::frame(&self.tables, (ingress, packet), kind, &frame)
+                });
                 if let Some(answer) = answer {
                     self.transmit(walk, ingress, answer, out);
                 }

@@ -8,6 +8,7 @@ wanted=(
     ping:iputils-ping dig:dnsutils curl:curl musl-gcc:musl-tools socat:socat ip:iproute2
     ps:procps tcpdump:tcpdump valgrind:valgrind cc:gcc git:git column:bsdextrautils
     /usr/include/pcap/pcap.h:libpcap-dev mergecap:wireshark-common node:nodejs
+    nft:nftables conntrack:conntrack
 )
 
 missing=()

@@ -1,7 +1,7 @@
 //! Frames byte by byte, for what no socket would send. Written down here and not taken from the
 //! switch's own code, which they judge.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An Ethernet address.
 pub(crate) type Mac = [u8; 6];
@@ -94,6 +94,32 @@ pub(crate) fn udp6(src: Ipv6Addr, dst: Ipv6Addr, hops: u8, payload: &[u8]) -> Ve
     let sum = checksum(&[&pseudo6(src, dst, 17, udp.len()), &udp]);
     udp[6..8].copy_from_slice(&sum);
     ipv6(src, dst, hops, 17, &udp)
+}
+
+/// A TCP segment without options and payload, its checksum right.
+pub(crate) fn tcp(
+    (src, src_port): (IpAddr, u16),
+    (dst, dst_port): (IpAddr, u16),
+    [seq, ack]: [u32; 2],
+    flags: u8,
+) -> Vec<u8> {
+    let mut header = [src_port.to_be_bytes(), dst_port.to_be_bytes()].concat();
+    header.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
+    header.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    let pseudo = match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            [&src.octets()[..], &dst.octets(), &[0, 6], &length(header.len())].concat()
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => pseudo6(src, dst, 6, header.len()),
+        families => panic!("{families:?} are of two families"),
+    };
+    let sum = checksum(&[&pseudo, &header]);
+    header[16..18].copy_from_slice(&sum);
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => ipv4(src, dst, 64, 6, &header),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => ipv6(src, dst, 64, 6, &header),
+        families => panic!("{families:?} are of two families"),
+    }
 }
 
 /// An ICMPv6 message, its checksum right; `message` has zeros in its place.

@@ -41,6 +41,8 @@ mod load;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod past;
 #[cfg(test)]
 mod pods;

@@ -30,11 +30,11 @@ mod lasting;
 mod whatif;
 
 /// What a masqueraded client looks like to a pod.
-const GATEWAYS: [&str; 2] = ["10.244.1.1", "fd00:10:244:1::1"];
+pub(crate) const GATEWAYS: [&str; 2] = ["10.244.1.1", "fd00:10:244:1::1"];
 /// The node's addresses.
-const NODE: [&str; 2] = ["192.0.2.11", "2001:db8::11"];
+pub(crate) const NODE: [&str; 2] = ["192.0.2.11", "2001:db8::11"];
 /// The outside's addresses.
-const OUTSIDE: [&str; 2] = [ADDRESS4, ADDRESS6];
+pub(crate) const OUTSIDE: [&str; 2] = [ADDRESS4, ADDRESS6];
 /// Name, protocol, number at the VIP, at a backend and at a node, of the ports of every Service
 /// here.
 const PORTS: [(&str, &str, u16, u16, u16); 4] = [
@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A world with ranges of Services.
-fn world(kind: &str) -> World {
+pub(crate) fn world(kind: &str) -> World {
     let ranges = json!(["10.96.0.0/16", "fd00:96::/112"]);
     let spec = NodeSpec::numbered(1).with("port-kind", kind).with("service-cidrs", ranges);
     let mut world = World::prepare(spec);

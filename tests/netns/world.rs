@@ -1,10 +1,10 @@
 //! What every test here stands on: one node at a time, its log when a test fails, and the law at
 //! its end.
 
-use std::cell::Cell;
 use std::fmt::Write as _;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lab::{Lan, Node, NodeSpec, Pod, counters};
@@ -37,7 +37,7 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
 pub(crate) struct World {
     node: Node,
     /// Whether the test has said which drops it means to cause.
-    settled: Cell<bool>,
+    settled: AtomicBool,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -67,7 +67,7 @@ impl World {
     pub(crate) fn prepare(spec: NodeSpec) -> Self {
         let turn = turn();
         let node = Node::prepare(&Lan::new(1500).unwrap(), 0, spec).unwrap();
-        Self { node, settled: Cell::new(false), _turn: turn }
+        Self { node, settled: AtomicBool::new(false), _turn: turn }
     }
 
     /// Pods of those names.
@@ -82,7 +82,7 @@ impl World {
 
     /// The laws of counting hold, and only for these reasons was anything dropped.
     pub(crate) fn settle(&self, reasons: &[&str]) -> Vec<counters::Port> {
-        self.settled.set(true);
+        self.settled.store(true, Ordering::Relaxed);
         let expected = [IDLE, reasons].concat();
         counters::conservation(&self.node, &expected).unwrap()
     }
@@ -92,7 +92,7 @@ impl World {
     /// meant no drops.
     fn finish(&mut self) -> lab::Result<()> {
         self.keep_recording()?;
-        if self.settled.get() {
+        if self.settled.load(Ordering::Relaxed) {
             counters::balance(&self.node)?;
         } else {
             counters::conservation(&self.node, &[IDLE, LEAVING].concat())?;

@@ -1,10 +1,16 @@
 //! Tables in documents that are made from the code.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::tree::root;
+
+/// A document may hold several tables: they are read and written one after another.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Compares what stands in a document between two lines with what the code makes, or writes it
 /// there if `LAB_REGEN` is set.
 pub(crate) fn up_to_date(document: &str, [begin, end]: [&str; 2], table: &str) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let path = root().join(document);
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{document}: {error}; it holds a table of the code's"));

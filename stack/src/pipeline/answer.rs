@@ -11,8 +11,9 @@ use smoltcp::wire::{EthernetAddress, IpAddress, Ipv4Address, Ipv6Address};
 
 use super::Walk;
 use super::packet::{Inner, Ip, L4, Packet};
+use crate::config::PortKind;
 use crate::drop::DropReason;
-use crate::input::{Checksum, Frame};
+use crate::input::{Checksum, Frame, PortId};
 use crate::table::{Effect, Tables};
 use crate::trace::{AnswerKind, Edit, Hop, Silence, Verdict};
 use crate::wire::build::{Link, flags};
@@ -78,7 +79,7 @@ fn silent(cx: &mut Walk<'_>, reason: DropReason, silence: Silence) -> Verdict {
 }
 
 fn error(cx: &mut Walk<'_>, ip: &Ip, reason: DropReason, mtu: u16) -> Verdict {
-    let source = source(cx.tables, ip);
+    let source = source(cx.tables, cx.ingress, ip);
     let ingress = cx.tables.ports().slot(cx.ingress);
     let (Some(_), Some(slot), false) = (source, ingress, forbidden(ip)) else {
         return silent(cx, reason, Silence::Forbidden);
@@ -135,26 +136,34 @@ fn number(ip: &Ip, reason: DropReason) -> (u8, u8) {
 }
 
 /// The gateway's address that the sender knows (RFC 1812 section 4.3.2.4); of the sender's own
-/// scope for IPv6 (RFC 6724 section 5, rule 2).
-fn source(tables: &Tables, ip: &Ip) -> Option<IpAddress> {
+/// scope for IPv6 (RFC 6724 section 5, rule 2). Who asks from beyond the node knows the node alone:
+/// what bears an address of the pods is filtered there.
+fn source(tables: &Tables, ingress: PortId, ip: &Ip) -> Option<IpAddress> {
+    let node = tables.node();
+    let near = matches!(ip.src, IpAddress::Ipv6(src) if src.is_unicast_link_local());
+    let is_outside = tables.ports().by_id(ingress)?.config.kind == PortKind::Host
+        && !near
+        && !node.addresses.contains(&ip.src);
+    let same = |own: &&IpAddress| own.version() == ip.src.version();
+    if let Some(own) = node.addresses.iter().find(same).filter(|_| is_outside) {
+        return Some(*own);
+    }
     match ip.src {
-        IpAddress::Ipv4(_) => tables.node().gateway4.map(|cidr| IpAddress::Ipv4(cidr.address())),
-        IpAddress::Ipv6(src) => tables.node().gateway6.map(|cidr| {
-            let near = src.is_unicast_link_local();
-            let own = if near { tables.node().gateway_link_local() } else { cidr.address() };
-            IpAddress::Ipv6(own)
+        IpAddress::Ipv4(_) => node.gateway4.map(|cidr| IpAddress::Ipv4(cidr.address())),
+        IpAddress::Ipv6(_) => node.gateway6.map(|cidr| {
+            IpAddress::Ipv6(if near { node.gateway_link_local() } else { cidr.address() })
         }),
     }
 }
 
 /// Builds the frame of an answer that is not the edited request itself.
 ///
-/// `packet` is what came in, and `refused` its frame as it stood when it got no further, but not
-/// translated: its sender knows no other ends than those it wrote. An error quotes its header
-/// window.
+/// `packet` is what came in by `ingress`, and `refused` its frame as it stood when it got no
+/// further, but not translated: its sender knows no other ends than those it wrote. An error quotes
+/// its header window.
 pub(crate) fn frame(
     tables: &Tables,
-    packet: &Packet,
+    (ingress, packet): (PortId, &Packet),
     kind: AnswerKind,
     refused: &Frame,
 ) -> Option<Frame> {
@@ -168,7 +177,7 @@ pub(crate) fn frame(
             Some(emit::neighbor_advert(ip, packet.src, target, mac, mac == gateway))
         }
         (AnswerKind::Error { icmp_type, code, mtu, .. }, Inner::Ip(ip)) => {
-            let addresses = (source(tables, ip)?, ip.src);
+            let addresses = (source(tables, ingress, ip)?, ip.src);
             let header = emit::Header { gateway, dst: packet.src, icmp_type, code, mtu };
             emit::error(&header, addresses, ip, refused)
         }

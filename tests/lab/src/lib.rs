@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | [`ask`] | one question to a server, and how exactly it was answered or refused |
 //! | [`run`] | what this process made, so that it goes away even after a kill |
 //! | [`namespace`] | a network namespace and programs inside of it |
 //! | [`process`] | running programs, their output and their time-outs |
@@ -19,6 +20,7 @@
 //!
 //! Nothing here touches the interfaces, routes or rules of the namespace it is started in.
 
+pub mod ask;
 pub mod binaries;
 pub mod cluster;
 pub mod cni;

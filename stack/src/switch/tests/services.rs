@@ -17,6 +17,7 @@ mod host_ports;
 mod lifetimes;
 mod matrix;
 mod rejects;
+mod rfc;
 mod strays;
 mod translation;
 

@@ -44,6 +44,20 @@ pub(super) fn without_backends_everybody_is_refused() {
         let outside = (family.outside, 5_000);
         bed.tcp(HOST, outside, (family.node, NODE_PORT), SYN);
         assert_reset(&bed, DropReason::ServiceNoBackend, outside, (family.node, NODE_PORT));
+        // The outside knows the node and no gateway; pods and the node know the gateway.
+        let node = bed.switch.tables().node();
+        let gateway = match family.vip {
+            IpAddress::Ipv4(_) => node.gateway4.unwrap().address().into(),
+            IpAddress::Ipv6(_) => node.gateway6.unwrap().address().into(),
+        };
+        for (port, src, by) in [
+            (HOST, family.outside, family.node),
+            (HOST, family.node, gateway),
+            (A, family.pods[0], gateway),
+        ] {
+            bed.udp(port, (src, 5_000), (family.vip, 80));
+            assert_eq!((error(&bed), bed.left().1.src.0), (unreachable(&family), by));
+        }
         assert_eq!(bed.connections(), 0, "nothing is kept of what was refused");
     }
 }
