@@ -28,6 +28,7 @@ const DROPS: &[&str] = &[
     "ServiceSourceRefused",
     "ServiceMidStream",
     "ConntrackInvalid",
+    "FragmentRefused",
     "host:RelatedUnknown",
 ];
 
