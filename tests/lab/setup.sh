@@ -7,7 +7,7 @@ wanted=(
     tshark:tshark iperf3:iperf3 ethtool:ethtool traceroute:traceroute tracepath:iputils-tracepath
     ping:iputils-ping dig:dnsutils curl:curl musl-gcc:musl-tools socat:socat ip:iproute2
     ps:procps tcpdump:tcpdump valgrind:valgrind cc:gcc git:git column:bsdextrautils
-    /usr/include/pcap/pcap.h:libpcap-dev mergecap:wireshark-common node:nodejs
+    /usr/include/pcap/pcap.h:libpcap-dev mergecap:wireshark-common node:nodejs nft:nftables
 )
 
 missing=()
