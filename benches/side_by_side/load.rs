@@ -7,9 +7,10 @@
 //! - The paced stream: datagrams like those, from pod b to pod a, so that no queue in front of the
 //!   switch is one that a load fills: 20,000 a second come in whatever else runs.
 //! - Requests: 64 bytes there and 64 bytes back over one connection, one at a time, without Nagle.
+//! - Connections: see [`crate::connect`].
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,8 +21,10 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     MsgFlags, MultiHeaders, SockaddrIn, getsockopt, recvmmsg, sendmmsg, setsockopt, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::Fallible;
+use crate::connect;
 use crate::path::{POD_A, POD_B, Path};
 
 /// Bytes of a datagram's payload.
@@ -76,9 +79,10 @@ impl Load {
 
     /// Datagrams from pod a to pod b; counts those that arrive.
     pub(crate) fn datagrams(path: &Path) -> Fallible<Self> {
-        let to = path.pod_b().within(|| UdpSocket::bind((POD_B, 0)))??;
+        let server = path.server();
+        let to = path.pod_b().within(|| UdpSocket::bind(server))??;
         let from = path.pod_a().within(|| UdpSocket::bind((POD_A, 0)))??;
-        prepare(&from, &to)?;
+        prepare(&from, &to, path.target(to.local_addr()?))?;
         let mut load = Self::new();
         load.spawn(move |stop, count| receive_datagrams(&to, stop, count))?;
         load.spawn(move |stop, _count| send_datagrams(&from, stop))?;
@@ -89,7 +93,7 @@ impl Load {
     pub(crate) fn paced(path: &Path) -> Fallible<Self> {
         let to = path.pod_a().within(|| UdpSocket::bind((POD_A, PACED_PORT)))??;
         let from = path.pod_b().within(|| UdpSocket::bind((POD_B, 0)))??;
-        prepare(&from, &to)?;
+        prepare(&from, &to, to.local_addr()?)?;
         let mut load = Self::new();
         load.spawn(move |stop, count| receive_datagrams(&to, stop, count))?;
         load.spawn(move |stop, _count| pace_datagrams(&from, stop))?;
@@ -109,6 +113,23 @@ impl Load {
             *latencies.lock().unwrap_or_else(PoisonError::into_inner) = taken;
             asked
         })?;
+        Ok(load)
+    }
+
+    /// New connections from pod a to pod b, one after the other on each of a few threads; counts
+    /// those that brought their byte.
+    pub(crate) fn connections(path: &Path) -> Fallible<Self> {
+        let server = path.server();
+        let listener = path.pod_b().within(|| TcpListener::bind(server))??;
+        let target = path.target(listener.local_addr()?);
+        // So that the server looks whether it shall end.
+        setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::milliseconds(100))?;
+        let mut load = Self::new();
+        load.spawn(move |stop, _count| connect::serve(&listener, stop))?;
+        for _ in 0..connect::CLIENTS {
+            let pod = path.pod_a().path();
+            load.spawn(move |stop, count| connect::ask(&pod, &target, stop, count))?;
+        }
         Ok(load)
     }
 
@@ -160,9 +181,9 @@ impl Drop for Load {
     }
 }
 
-/// Makes a pair of sockets for datagrams.
-fn prepare(from: &UdpSocket, to: &UdpSocket) -> Fallible<()> {
-    from.connect(to.local_addr()?)?;
+/// Makes a pair of sockets for datagrams, of which the first reaches the second at an address.
+fn prepare(from: &UdpSocket, to: &UdpSocket, target: SocketAddr) -> Fallible<()> {
+    from.connect(target)?;
     for socket in [from, to] {
         setsockopt(socket, sockopt::SndBufForce, &DATAGRAM_BUFFER)?;
         setsockopt(socket, sockopt::RcvBufForce, &DATAGRAM_BUFFER)?;
@@ -174,8 +195,9 @@ fn prepare(from: &UdpSocket, to: &UdpSocket) -> Fallible<()> {
 
 /// A connection from pod a to pod b, both ends, with cubic in charge.
 fn connection(path: &Path) -> Fallible<(TcpStream, TcpStream)> {
-    let listener = path.pod_b().within(|| TcpListener::bind((POD_B, 0)))??;
-    let target = listener.local_addr()?;
+    let server = path.server();
+    let listener = path.pod_b().within(|| TcpListener::bind(server))??;
+    let target = path.target(listener.local_addr()?);
     let patience = Duration::from_secs(3);
     let from = path.pod_a().within(|| TcpStream::connect_timeout(&target, patience))??;
     let (to, _peer) = listener.accept()?;

@@ -1,5 +1,6 @@
-//! Side by side: pods over Hopscope, over the kernel's bridge, over the bare relay and over the
-//! naive way, all in one run and in turn, so that what else the machine does falls on each alike.
+//! Side by side: pods over Hopscope, over the kernel, over the bare relay and over the naive way,
+//! with and without a Service between them, all in one run and in turn, so that what else the
+//! machine does falls on each alike.
 //!
 //! ```text
 //!   pod a (namespace) -- eth0 --[ path ]-- eth0 -- (namespace) pod b
@@ -7,7 +8,9 @@
 //!
 //! - [`path`]: what lies between the two pods, made and removed; [`netns`]: the namespaces.
 //! - [`role`]: the processes that move frames: relay, naive relay, Hopscope.
-//! - [`measure`]: what is measured, [`load`]: what the pods do meanwhile, [`usage`]: what it cost.
+//! - [`service`]: the Service that pod b is asked for at, on the paths that have one.
+//! - [`measure`]: what is measured, [`load`] and [`connect`]: what the pods do meanwhile;
+//!   [`usage`]: what it cost.
 //! - [`capture`]: what takes packets while a path is measured.
 //! - [`report`]: medians, ratios, the table and the JSON file.
 //!
@@ -20,6 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 mod capture;
+mod connect;
 mod interrupt;
 mod load;
 mod machine;
@@ -28,6 +32,7 @@ mod netns;
 mod path;
 mod report;
 mod role;
+mod service;
 mod usage;
 
 use interrupt::Interrupt;
@@ -67,7 +72,8 @@ fn main() -> ExitCode {
 
 const USAGE: &str =
     "usage: side-by-side [--rounds 5] [--seconds 2] [--only LABEL,LABEL] [--json FILE]
-labels: kernel, relay, vethrelay, tuntap, hoptap, hopveth, hopbare, hoppaced, hopcap
+labels: kernel, relay, vethrelay, tuntap, hoptap, hopveth, hopbare, hoppaced, hopcap,
+kerneldnat, hopvip, hopvips
 exit code: 0 all musts are met, 1 one is missed, 2 the bench could not run";
 
 fn options(arguments: &[String]) -> Fallible<Options> {

@@ -22,22 +22,29 @@ pub(crate) enum What {
     Udp,
     /// Requests and answers over one connection; amounts are round trips.
     RoundTrip,
+    /// New connections, each of which brings a byte; amounts are connections.
+    Connections,
     /// The paced stream and nothing else; amounts are datagrams.
     Alone,
 }
 
 impl What {
     /// All, in the order they are taken.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Tcp1, Self::Tcp4, Self::Udp, Self::RoundTrip, Self::Alone];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Tcp1, Self::Tcp4, Self::Udp, Self::RoundTrip, Self::Connections, Self::Alone];
     /// Those that take what they get.
-    pub(crate) const LOADS: [Self; 4] = [Self::Tcp1, Self::Tcp4, Self::Udp, Self::RoundTrip];
+    pub(crate) const LOADS: [Self; 5] =
+        [Self::Tcp1, Self::Tcp4, Self::Udp, Self::RoundTrip, Self::Connections];
 
-    /// Whether it is measured on a path: there is a stream alone only where there is one.
+    /// Whether it is measured on a path: there is a stream alone only where there is one, and new
+    /// connections tell of Services and of what those are compared with.
     pub(crate) fn is_of(self, kind: Kind) -> bool {
         match self {
             Self::Alone => kind.is_paced(),
             Self::Tcp4 => !kind.is_paced(),
+            Self::Connections => {
+                matches!(kind, Kind::Kernel | Kind::Relay | Kind::HopscopeTap) || kind.has_service()
+            }
             Self::Tcp1 | Self::Udp | Self::RoundTrip => true,
         }
     }
@@ -49,6 +56,7 @@ impl What {
             Self::Tcp4 => "TCP 4",
             Self::Udp => "UDP 64 B",
             Self::RoundTrip => "round trip",
+            Self::Connections => "connections",
             Self::Alone => "stream alone",
         }
     }
@@ -60,6 +68,7 @@ impl What {
             Self::Tcp4 => Load::streams(path, 4),
             Self::Udp => Load::datagrams(path),
             Self::RoundTrip => Load::requests(path),
+            Self::Connections => Load::connections(path),
         }
     }
 }

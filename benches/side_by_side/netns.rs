@@ -2,10 +2,10 @@
 //! what a killed one left, and nothing else.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
@@ -45,6 +45,22 @@ impl Netns {
     /// Runs `ip` inside.
     pub(crate) fn ip(&self, words: &str) -> Fallible<()> {
         ip(&format!("-n {} {words}", self.name))
+    }
+
+    /// Loads rules of nftables inside.
+    pub(crate) fn nft(&self, rules: &str) -> Fallible<()> {
+        let missing = |error| format!("nft (package nftables): {error}");
+        let mut command = Command::new("nft");
+        command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.within(|| command.spawn())?.map_err(missing)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(rules.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("nft: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
     }
 
     /// Does something on a thread inside. Sockets made there stay there, whoever uses them.

@@ -1,10 +1,10 @@
-//! What lies between the two pods: nine ways, each with namespaces of its own, all of them up
+//! What lies between the two pods: twelve ways, each with namespaces of its own, all of them up
 //! during the whole run. A path that is not measured at the moment costs nothing: all of them sleep
 //! in the kernel.
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -18,6 +18,7 @@ use crate::capture::Capture;
 use crate::interrupt::Interrupt;
 use crate::netns::{self, Netns, PREFIX, ip};
 use crate::role;
+use crate::service;
 
 /// One of the ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,11 +42,17 @@ pub(crate) enum Kind {
     Paced,
     /// The same while a capture of all hops on pod a takes the stream: what the capture costs.
     Captured,
+    /// The kernel routes between two veth pairs and rewrites the address of a Service by nftables.
+    KernelDnat,
+    /// Hopscope, pods on TAPs, through the address of a Service whose only backend is pod b.
+    HopscopeVip,
+    /// The same among 30,000 Services.
+    HopscopeVips,
 }
 
 impl Kind {
     /// All, in the order of the tables.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Kernel,
         Self::Relay,
         Self::VethRelay,
@@ -55,6 +62,9 @@ impl Kind {
         Self::Unrecorded,
         Self::Paced,
         Self::Captured,
+        Self::KernelDnat,
+        Self::HopscopeVip,
+        Self::HopscopeVips,
     ];
 
     /// That of a label.
@@ -74,6 +84,9 @@ impl Kind {
             Self::Unrecorded => "no journal",
             Self::Paced => "paced stream",
             Self::Captured => "captured",
+            Self::KernelDnat => "kernel DNAT",
+            Self::HopscopeVip => "Hopscope VIP",
+            Self::HopscopeVips => "30,000 VIPs",
         }
     }
 
@@ -89,12 +102,20 @@ impl Kind {
             Self::Unrecorded => "hopbare",
             Self::Paced => "hoppaced",
             Self::Captured => "hopcap",
+            Self::KernelDnat => "kerneldnat",
+            Self::HopscopeVip => "hopvip",
+            Self::HopscopeVips => "hopvips",
         }
     }
 
     /// Whether the paced stream runs beside every load.
     pub(crate) fn is_paced(self) -> bool {
         matches!(self, Self::Paced | Self::Captured)
+    }
+
+    /// Whether pod b is asked for at the address of a Service.
+    pub(crate) fn has_service(self) -> bool {
+        matches!(self, Self::KernelDnat | Self::HopscopeVip | Self::HopscopeVips)
     }
 }
 
@@ -104,6 +125,8 @@ pub(crate) const POD_A: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 pub(crate) const POD_B: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 3);
 /// See [`POD_A`].
 pub(crate) const PREFIX_LEN: u8 = 24;
+/// Where pods send what is for no pod of their subnet.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// Largest IP packet of every interface in bytes.
 pub(crate) const MTU: u16 = 1_500;
 /// Name of the interface in every pod.
@@ -132,12 +155,14 @@ impl Path {
         };
         if kind == Kind::Kernel {
             path.bridge()?;
+        } else if kind == Kind::KernelDnat {
+            path.route()?;
         } else {
             path.switch = Some(Switch::start(&path, interrupt)?);
         }
         if matches!(kind, Kind::Kernel | Kind::TunTap) {
-            address(&path.pod_a, POD_A)?;
-            address(&path.pod_b, POD_B)?;
+            address(&path.pod_a, POD_A, PREFIX_LEN)?;
+            address(&path.pod_b, POD_B, PREFIX_LEN)?;
         }
         path.wait_until_reached(interrupt).map_err(|error| format!("{}: {error}", kind.name()))?;
         Ok(path)
@@ -157,7 +182,17 @@ impl Path {
         &self.pod_b
     }
 
-    /// The process that moves the frames; the kernel's bridge has none.
+    /// Where a server in pod b listens: at the port of the Service's backend, or at any.
+    pub(crate) fn server(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(POD_B, if self.kind.has_service() { service::TARGET } else { 0 })
+    }
+
+    /// Where clients in pod a reach a server that is bound there.
+    pub(crate) fn target(&self, bound: SocketAddr) -> SocketAddr {
+        if self.kind.has_service() { (service::VIP, service::PORT).into() } else { bound }
+    }
+
+    /// The process that moves the frames; where the kernel does, there is none.
     pub(crate) fn switch_pid(&self) -> Option<u32> {
         self.switch.as_ref().map(|switch| switch.child.id())
     }
@@ -176,17 +211,36 @@ impl Path {
         self.node.ip("link add br0 type bridge")?;
         self.node.ip(&format!("link set br0 mtu {MTU} up"))?;
         for (end, pod) in [("to-a", &self.pod_a), ("to-b", &self.pod_b)] {
-            let pod = pod.name();
-            self.node
-                .ip(&format!("link add {end} type veth peer name {POD_INTERFACE} netns {pod}"))?;
+            self.veth(end, pod)?;
             self.node.ip(&format!("link set {end} mtu {MTU} master br0 up"))?;
         }
         Ok(())
     }
 
+    /// Both pods have an address and no subnet, as most plugins that route wire them: so answers
+    /// pass the node too, whose connection tracking must see them.
+    fn route(&self) -> Fallible<()> {
+        for (end, pod, of) in [("to-a", &self.pod_a, POD_A), ("to-b", &self.pod_b, POD_B)] {
+            self.veth(end, pod)?;
+            self.node.ip(&format!("address add {GATEWAY}/32 dev {end}"))?;
+            self.node.ip(&format!("link set {end} mtu {MTU} up"))?;
+            self.node.ip(&format!("route add {of}/32 dev {end}"))?;
+            address(pod, of, 32)?;
+            pod.ip(&format!("route add default via {GATEWAY} dev {POD_INTERFACE} onlink"))?;
+        }
+        self.node.within(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
+        self.node.nft(&service::rules())
+    }
+
+    fn veth(&self, end: &str, pod: &Netns) -> Fallible<()> {
+        let pod = pod.name();
+        self.node.ip(&format!("link add {end} type veth peer name {POD_INTERFACE} netns {pod}"))
+    }
+
     fn wait_until_reached(&self, interrupt: &Interrupt) -> Fallible<()> {
-        let listener = self.pod_b.within(|| TcpListener::bind((POD_B, 0)))??;
-        let target = listener.local_addr()?;
+        let server = self.server();
+        let listener = self.pod_b.within(|| TcpListener::bind(server))??;
+        let target = self.target(listener.local_addr()?);
         let mut last = None;
         for _ in 0..ATTEMPTS {
             interrupt.sleep(Duration::from_millis(20))?;
@@ -202,8 +256,8 @@ impl Path {
 }
 
 /// Gives a pod what Hopscope's own code gives the pods it wires.
-fn address(pod: &Netns, address: Ipv4Addr) -> Fallible<()> {
-    pod.ip(&format!("address add {address}/{PREFIX_LEN} dev {POD_INTERFACE}"))?;
+fn address(pod: &Netns, address: Ipv4Addr, prefix_len: u8) -> Fallible<()> {
+    pod.ip(&format!("address add {address}/{prefix_len} dev {POD_INTERFACE}"))?;
     pod.ip(&format!("link set {POD_INTERFACE} mtu {MTU} up"))
 }
 

@@ -21,7 +21,8 @@ use vswitchd::recorder::{self, Begun, Home, Journal, Options};
 use crate::Fallible;
 use crate::capture;
 use crate::netns::enter;
-use crate::path::{Kind, MTU, POD_A, POD_B, POD_INTERFACE, PREFIX_LEN};
+use crate::path::{GATEWAY, Kind, MTU, POD_A, POD_B, POD_INTERFACE, PREFIX_LEN};
+use crate::service::services;
 
 /// First argument of a role's process.
 pub(crate) const ARGUMENT: &str = "role";
@@ -36,24 +37,28 @@ pub(crate) fn play(arguments: &[String]) -> Fallible<()> {
     enter(Path::new(node))?;
     let pods = [PathBuf::from(pod_a), PathBuf::from(pod_b)];
     let directory = Path::new(directory);
-    match Kind::named(label) {
-        Some(Kind::Relay) => relay(wire(LinkKind::Tap, directory, &pods)?)?,
-        Some(Kind::VethRelay) => relay(wire(LinkKind::Veth, directory, &pods)?)?,
-        Some(Kind::TunTap) => naive_relay(&pods)?,
-        Some(Kind::HopscopeTap) => {
-            hopscope(wire(LinkKind::Tap, directory, &pods)?, Some(journal(directory)?))?;
+    let kind = Kind::named(label).ok_or_else(|| format!("there is no role {label:?}"))?;
+    let journal = || journal(directory).map(Some);
+    match kind {
+        Kind::Relay => relay(wire(LinkKind::Tap, directory, &pods)?)?,
+        Kind::VethRelay => relay(wire(LinkKind::Veth, directory, &pods)?)?,
+        Kind::TunTap => naive_relay(&pods)?,
+        Kind::HopscopeTap | Kind::HopscopeVip | Kind::HopscopeVips => {
+            hopscope(kind, wire(LinkKind::Tap, directory, &pods)?, journal()?)?;
         }
-        Some(Kind::HopscopeVeth) => {
-            hopscope(wire(LinkKind::Veth, directory, &pods)?, Some(journal(directory)?))?;
+        Kind::HopscopeVeth => {
+            hopscope(kind, wire(LinkKind::Veth, directory, &pods)?, journal()?)?;
         }
-        Some(Kind::Unrecorded) => {
-            hopscope(wire(LinkKind::Tap, directory, &pods)?, None)?;
+        Kind::Unrecorded => {
+            hopscope(kind, wire(LinkKind::Tap, directory, &pods)?, None)?;
         }
-        Some(Kind::Paced | Kind::Captured) => {
+        Kind::Paced | Kind::Captured => {
             let ports = wire(LinkKind::Tap, directory, &pods)?;
-            capture::serve(directory, hopscope(ports, Some(journal(directory)?))?)?;
+            capture::serve(directory, hopscope(kind, ports, journal()?)?)?;
         }
-        Some(Kind::Kernel) | None => return Err(format!("no process plays {label:?}").into()),
+        Kind::Kernel | Kind::KernelDnat => {
+            return Err(format!("no process plays {label:?}").into());
+        }
     }
     File::create(directory.join(READY))?;
     // Until the bench closes it or dies.
@@ -79,7 +84,8 @@ fn wire(kind: LinkKind, directory: &Path, pods: &[PathBuf; 2]) -> Fallible<[Box<
             mac,
             mtu: MTU,
             addresses: vec![IpCidr::new(address.into(), PREFIX_LEN)],
-            gateways: Vec::new(),
+            // Who has no Services to reach does not use it.
+            gateways: vec![GATEWAY.into()],
             routes: Vec::new(),
         };
         Ok(kernel.wire(&pod, &link)?)
@@ -182,8 +188,8 @@ fn journal(directory: &Path) -> Fallible<Journal> {
 
 /// Hopscope as the daemon runs it: the real event loop on the real switch. The journal knows the
 /// configuration from its first snapshot on; nobody replays it from its begin.
-fn hopscope(ports: [Box<dyn PortIo>; 2], journal: Option<Journal>) -> Fallible<Handle> {
-    let switch = Switch::new(config(), Limits::default(), event_loop::seeds()?);
+fn hopscope(kind: Kind, ports: [Box<dyn PortIo>; 2], journal: Option<Journal>) -> Fallible<Handle> {
+    let switch = Switch::new(config(kind), Limits::default(), event_loop::seeds()?);
     let (handle, thread) = event_loop::start_recorded(switch, journal)?;
     for (pod, port) in PODS.iter().zip(ports) {
         handle.attach(pod.port, port)?;
@@ -194,8 +200,8 @@ fn hopscope(ports: [Box<dyn PortIo>; 2], journal: Option<Journal>) -> Fallible<H
     Ok(handle)
 }
 
-fn config() -> Config {
-    let gateway = Ipv4Cidr::new(Ipv4Address::new(10, 99, 0, 1), PREFIX_LEN);
+fn config(kind: Kind) -> Config {
+    let gateway = Ipv4Cidr::new(GATEWAY, PREFIX_LEN);
     let node = NodeConfig { gateway4: Some(gateway), ..NodeConfig::default() };
     let pods = PODS.iter().map(|pod| PortConfig {
         id: pod.port,
@@ -211,7 +217,7 @@ fn config() -> Config {
         ports: pods.chain([Switch::gateway_port(&node, PortId(0))]).collect(),
         node,
         routes: vec![Route { prefix: subnet, target: RouteTarget::Connected }],
-        services: Vec::new(),
+        services: services(kind),
         complete: true,
     }
 }

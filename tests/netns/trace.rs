@@ -148,7 +148,12 @@ fn a_trace_finds_no_route_in_a_family_without_pods() {
     world.start().unwrap();
     let (source, nobody) = ("2001:db8::1", "2001:db8::99");
     let packet = udp6(source.parse().unwrap(), nobody.parse().unwrap(), 64, TRACE);
-    world.foretell(&[fails((source, &world.netns), nobody, (BY_HAND, true), "egress     answered")
-        .sent_as("hop0", ethernet(GATEWAY, HOST, 0x86dd, &packet))]);
+    world.foretell(&[fails(
+        (source, &world.netns),
+        nobody,
+        (BY_HAND, true),
+        "egress     answered",
+    )
+    .sent_as("hop0", ethernet(GATEWAY, HOST, 0x86dd, &packet))]);
     world.settle(&[]);
 }

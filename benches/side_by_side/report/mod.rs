@@ -26,6 +26,7 @@ enum Metric {
     Udp,
     RoundTripP50,
     RoundTripP99,
+    Connections,
     SwitchPerGigabyte,
     AllPerGigabyte,
     SwitchPerMillion,
@@ -38,12 +39,13 @@ enum Metric {
 }
 
 impl Metric {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Tcp1,
         Self::Tcp4,
         Self::Udp,
         Self::RoundTripP50,
         Self::RoundTripP99,
+        Self::Connections,
         Self::SwitchPerGigabyte,
         Self::AllPerGigabyte,
         Self::SwitchPerMillion,
@@ -63,6 +65,7 @@ impl Metric {
             Self::Udp => "udp_64_bytes_delivered_per_second",
             Self::RoundTripP50 => "round_trip_p50_us",
             Self::RoundTripP99 => "round_trip_p99_us",
+            Self::Connections => "new_connections_per_second",
             Self::SwitchPerGigabyte => "switch_cpu_seconds_per_gigabyte",
             Self::AllPerGigabyte => "all_cpu_seconds_per_gigabyte",
             Self::SwitchPerMillion => "switch_cpu_seconds_per_million_packets",
@@ -83,6 +86,7 @@ impl Metric {
             Self::Udp => "UDP 64 B",
             Self::RoundTripP50 => "round trip p50",
             Self::RoundTripP99 => "round trip p99",
+            Self::Connections => "connections",
             Self::SwitchPerGigabyte => "switch CPU per GB",
             Self::AllPerGigabyte => "all CPU per GB",
             Self::SwitchPerMillion => "switch CPU per million packets",
@@ -108,6 +112,7 @@ impl Metric {
             Self::Udp => rate(What::Udp),
             Self::RoundTripP50 => latency(0),
             Self::RoundTripP99 => latency(1),
+            Self::Connections => rate(What::Connections),
             Self::SwitchPerGigabyte => switch(What::Tcp1).map(|seconds| seconds * 1e9),
             Self::AllPerGigabyte => all(What::Tcp1).map(|seconds| seconds * 1e9),
             Self::SwitchPerMillion => switch(What::Udp).map(|seconds| seconds * 1e6),
@@ -180,39 +185,62 @@ impl Ratio {
 type Compared = (Metric, Option<(Weight, Target)>);
 
 /// What is asked of a path beside another.
-type Comparison = (Kind, Kind, [Compared; 3]);
+type Comparison = (Kind, Kind, &'static [Compared]);
 
 /// What is asked beside the relay over ports of the same kind.
-const CEILING: [Compared; 3] = [
+const CEILING: &[Compared] = &[
     (Metric::Tcp1, Some((Weight::Must, Target::AtLeast(0.95)))),
     (Metric::RoundTripP50, Some((Weight::Must, Target::AtMost(1.15)))),
     (Metric::Udp, Some((Weight::Must, Target::AtLeast(0.9)))),
+    (Metric::Connections, None),
 ];
 /// What is aimed at beside the kernel.
-const KERNEL: [Compared; 3] = [
+const KERNEL: &[Compared] = &[
     (Metric::Tcp1, Some((Weight::Goal, Target::AtLeast(1.2)))),
     (Metric::RoundTripP50, Some((Weight::Goal, Target::AtMost(0.7)))),
     (Metric::Udp, Some((Weight::Goal, Target::AtLeast(0.6)))),
+    // A bridge tracks none.
+    (Metric::Connections, None),
 ];
 /// What the recorder may cost.
-const RECORDER: [Compared; 3] = [
+const RECORDER: &[Compared] = &[
     (Metric::Tcp1, Some((Weight::Must, Target::AtLeast(0.97)))),
     (Metric::RoundTripP50, None),
     (Metric::Udp, Some((Weight::Must, Target::AtLeast(0.97)))),
 ];
 /// What a capture of all hops may cost. Where two senders, two receivers, the switch, the writer
 /// and its reader share two cores, rounds of the packet rate differ by more than what is asked for.
-const CAPTURE: [Compared; 3] = [
+const CAPTURE: &[Compared] = &[
     (Metric::Tcp1, Some((Weight::Must, Target::AtLeast(0.9)))),
     (Metric::RoundTripP50, None),
     (Metric::Udp, Some((Weight::Goal, Target::AtLeast(0.9)))),
 ];
+/// What a Service is worth beside one of the kernel: a claim a line, so two for most numbers.
+const SERVICE: &[Compared] = &[
+    (Metric::Tcp1, Some((Weight::Must, Target::AtLeast(1.1)))),
+    (Metric::Tcp1, Some((Weight::Goal, Target::AtLeast(1.4)))),
+    (Metric::Tcp4, Some((Weight::Must, Target::AtLeast(0.8)))),
+    (Metric::Tcp4, Some((Weight::Goal, Target::AtLeast(1.1)))),
+    (Metric::RoundTripP50, None),
+    (Metric::Udp, Some((Weight::Must, Target::AtLeast(0.4)))),
+    (Metric::Udp, Some((Weight::Goal, Target::AtLeast(1.0)))),
+    (Metric::Connections, Some((Weight::Must, Target::AtLeast(0.8)))),
+    (Metric::Connections, Some((Weight::Goal, Target::AtLeast(1.0)))),
+];
+/// What a Service may cost beside the same switch without one, and many beside one.
+const FLAT: &[Compared] = &[
+    (Metric::Tcp1, Some((Weight::Must, Target::AtLeast(0.95)))),
+    (Metric::Tcp4, Some((Weight::Must, Target::AtLeast(0.95)))),
+    (Metric::RoundTripP50, None),
+    (Metric::Udp, Some((Weight::Must, Target::AtLeast(0.95)))),
+    (Metric::Connections, Some((Weight::Must, Target::AtLeast(0.95)))),
+];
 /// What is only shown.
-const SHOWN: [Compared; 3] =
-    [(Metric::Tcp1, None), (Metric::RoundTripP50, None), (Metric::Udp, None)];
+const SHOWN: &[Compared] =
+    &[(Metric::Tcp1, None), (Metric::RoundTripP50, None), (Metric::Udp, None)];
 
 /// All comparisons, in the order of the table.
-const COMPARED: [Comparison; 9] = [
+const COMPARED: [Comparison; 12] = [
     (Kind::HopscopeTap, Kind::Relay, CEILING),
     (Kind::HopscopeVeth, Kind::VethRelay, CEILING),
     // What a veth costs whoever reads it.
@@ -223,6 +251,9 @@ const COMPARED: [Comparison; 9] = [
     (Kind::HopscopeTap, Kind::TunTap, SHOWN),
     (Kind::HopscopeTap, Kind::Unrecorded, RECORDER),
     (Kind::Captured, Kind::Paced, CAPTURE),
+    (Kind::HopscopeVip, Kind::KernelDnat, SERVICE),
+    (Kind::HopscopeVip, Kind::HopscopeTap, FLAT),
+    (Kind::HopscopeVips, Kind::HopscopeVip, FLAT),
 ];
 
 /// A run and what it came to.
@@ -327,7 +358,7 @@ impl Report {
     fn ratios(&self) -> Vec<Ratio> {
         let mut ratios = Vec::new();
         for (subject, baseline, compared) in COMPARED {
-            for (metric, target) in compared {
+            for &(metric, target) in compared {
                 let medians = self.median(subject, metric).zip(self.median(baseline, metric));
                 if let Some((own, other)) = medians {
                     let value = own / other;
@@ -396,6 +427,7 @@ pub(crate) fn progress(samples: &[Sample]) -> String {
         (Metric::Tcp4, "TCP 4", "Gb/s", 1.0),
         (Metric::Udp, "UDP", "k/s", 1e-3),
         (Metric::RoundTripP50, "round trip", "us", 1.0),
+        (Metric::Connections, "connections", "k/s", 1e-3),
         (Metric::CaptureLost, "not captured", "%", 1.0),
         (Metric::Stolen, "stolen", "%", 1.0),
     ];

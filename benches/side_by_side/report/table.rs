@@ -10,12 +10,13 @@ use crate::path::{Kind, MTU};
 /// Heads over two lines, the metric, what to multiply by, digits behind the point.
 type Column = ([&'static str; 2], Metric, f64, usize);
 
-const SPEED: [Column; 5] = [
+const SPEED: [Column; 6] = [
     (["TCP 1", "Gb/s"], Metric::Tcp1, 1.0, 2),
     (["TCP 4", "Gb/s"], Metric::Tcp4, 1.0, 2),
     (["UDP 64 B", "k/s"], Metric::Udp, 1e-3, 0),
     (["round trip", "p50 us"], Metric::RoundTripP50, 1.0, 1),
     (["round trip", "p99 us"], Metric::RoundTripP99, 1.0, 1),
+    (["connections", "k/s"], Metric::Connections, 1e-3, 1),
 ];
 /// A gigabyte is one of the single stream, a million packets are datagrams that arrived.
 const COST: [Column; 5] = [
@@ -84,7 +85,7 @@ impl Report {
     }
 
     fn limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let row = |name: &str, cells: [String; 4]| -> String {
+        let row = |name: &str, cells: [String; What::LOADS.len()]| -> String {
             let cells = cells.map(|cell| format!("{cell:LIMIT_WIDTH$}")).concat();
             format!("{name:NAME_WIDTH$}{cells}").trim_end().to_owned()
         };
@@ -98,7 +99,7 @@ impl Report {
     }
 }
 
-const LIMIT_WIDTH: usize = 24;
+const LIMIT_WIDTH: usize = 19;
 
 /// How many cores a measurement kept busy.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +117,7 @@ impl fmt::Display for Limit {
     /// for a wake-up, for the other side.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.switch.is_some_and(|switch| switch >= FULL) {
-            "switch thread"
+            "switch"
         } else if self.all >= FULL * self.cores {
             "cores"
         } else {

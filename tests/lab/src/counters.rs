@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn a_forgotten_count_and_a_strange_drop_are_found() {
         let mut counters = json!({"items": [{
-            "port": "pod/default/a", "received": 10, "forwarded": 5, "flooded": 1, "answered": 2,
-            "delivered": 0, "dropped": 2, "transmitted": 4, "written": 3, "failed": {"ENOBUFS": 1},
+            "port": "pod/default/a", "received": 11, "forwarded": 5, "flooded": 1, "answered": 2,
+            "delivered": 0, "held": 1, "dropped": 2, "transmitted": 4, "written": 3, "failed": {"ENOBUFS": 1},
         }]});
         let list = json!({"items": [
             {"port": "pod/default/a", "reason": "NoRoute", "count": 2},
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(wrong(&ports, &[]), ["pod/default/a: 2 dropped for NoRoute"]);
         assert_eq!(drops(&ports, "pod/default/a", "NoRoute"), 2);
         assert_eq!(wrong(&parse(&counters, &json!({"items": []})).unwrap(), &[]).len(), 1);
-        counters["items"][0]["received"] = 11.into();
+        counters["items"][0]["received"] = 12.into();
         counters["items"][0]["transmitted"] = 5.into();
         assert_eq!(wrong(&parse(&counters, &list).unwrap(), &["NoRoute"]).len(), 2);
         counters["items"][0].as_object_mut().unwrap().remove("flooded");

@@ -1,0 +1,133 @@
+//! The Service of the paths through one: an address and port, for TCP and for UDP, whose only
+//! backend is pod b; as rules of nftables and as Hopscope's configuration.
+
+use std::net::Ipv4Addr;
+
+use smoltcp::wire::{IpAddress, Ipv4Address};
+use stack::{Backend, Frontend, FrontendKind, Method, ServiceConfig, ServiceId, ServiceProtocol};
+
+use crate::path::{Kind, POD_B};
+
+/// Where clients ask for it.
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// See [`VIP`].
+pub(crate) const PORT: u16 = 80;
+/// The port of its backend.
+pub(crate) const TARGET: u16 = 8_080;
+
+/// Services of a large cluster, those that are measured included.
+const MANY: u32 = 30_000;
+/// Backends of each that is not measured.
+const BACKENDS: u32 = 5;
+
+/// What kube-proxy's nftables mode makes of it: a map of all Services, a chain for each that picks
+/// one of its endpoints, a chain for each endpoint that rewrites; and its masquerade for what
+/// comes back to its own sender.
+pub(crate) fn rules() -> String {
+    let of = |name: &str| {
+        format!(
+            "
+    chain endpoint-{name} {{
+        ip saddr {POD_B} meta mark set meta mark or 0x4000
+        meta l4proto {name} dnat to {POD_B}:{TARGET}
+    }}
+    chain service-{name} {{
+        numgen random mod 1 vmap {{ 0 : goto endpoint-{name} }}
+    }}"
+        )
+    };
+    let (tcp, udp) = (of("tcp"), of("udp"));
+    format!(
+        "table ip services {{{tcp}{udp}
+    map service-ips {{
+        type ipv4_addr . inet_proto . inet_service : verdict
+        elements = {{
+            {VIP} . tcp . {PORT} : goto service-tcp,
+            {VIP} . udp . {PORT} : goto service-udp
+        }}
+    }}
+    chain nat-prerouting {{
+        type nat hook prerouting priority dstnat; policy accept;
+        ip daddr . meta l4proto . th dport vmap @service-ips
+    }}
+    chain nat-postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        meta mark & 0x4000 == 0 return
+        masquerade fully-random
+    }}
+}}
+"
+    )
+}
+
+/// What Hopscope is told on a path: nothing, the Service, or the Service among many.
+pub(crate) fn services(kind: Kind) -> Vec<ServiceConfig> {
+    let pod = Backend { port: TARGET, ..backend(POD_B) };
+    let own = [ServiceProtocol::Tcp, ServiceProtocol::Udp];
+    let own = (0..)
+        .zip(own)
+        .map(|(number, protocol)| ServiceConfig { protocol, ..service(number, VIP, vec![pod]) });
+    let others = if kind == Kind::HopscopeVips { 2..MANY } else { 0..0 };
+    if kind.has_service() { own.chain(others.map(other)).collect() } else { Vec::new() }
+}
+
+/// A Service of others, on nodes of others.
+fn other(number: u32) -> ServiceConfig {
+    let vip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 97, 0, 0).to_bits() + number);
+    let first = Ipv4Addr::new(10, 128, 0, 0).to_bits() + number * BACKENDS;
+    let backends = (first..first + BACKENDS).map(Ipv4Addr::from_bits).map(backend);
+    service(number, vip, backends.collect())
+}
+
+fn service(number: u32, vip: Ipv4Address, backends: Vec<Backend>) -> ServiceConfig {
+    let address = Some(IpAddress::Ipv4(vip));
+    ServiceConfig {
+        id: ServiceId(number),
+        name: format!("bench/service-{number}:measured"),
+        protocol: ServiceProtocol::Tcp,
+        frontends: vec![Frontend { kind: FrontendKind::ClusterIp, address, port: PORT }],
+        method: Method::Random,
+        affinity: None,
+        internal_local: false,
+        external_local: false,
+        source_ranges: Vec::new(),
+        backends,
+    }
+}
+
+fn backend(address: Ipv4Address) -> Backend {
+    Backend {
+        address: address.into(),
+        port: TARGET,
+        weight: 1,
+        local: address == POD_B,
+        ready: true,
+        serving: true,
+        terminating: false,
+        for_node: None,
+        for_zone: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_measured_service_is_the_same_alone_and_among_many() {
+        let (one, many) = (services(Kind::HopscopeVip), services(Kind::HopscopeVips));
+        assert_eq!((one.len(), many.len()), (2, 30_000));
+        assert_eq!(many[..2], one);
+        for service in &one {
+            assert_eq!(service.backends.len(), 1);
+            assert_eq!(service.backends[0].address, POD_B.into());
+        }
+        assert!(many[2..].iter().all(|service| service.backends.len() == 5));
+        let all =
+            many.iter().map(|s| (s.protocol, s.frontends[0].address)).collect::<BTreeSet<_>>();
+        assert_eq!(all.len(), 30_000, "no two share an address");
+        assert!(services(Kind::HopscopeTap).is_empty());
+    }
+}
