@@ -174,7 +174,8 @@ mod tests {
     fn a_forgotten_count_and_a_strange_drop_are_found() {
         let mut counters = json!({"items": [{
             "port": "pod/default/a", "received": 11, "forwarded": 5, "flooded": 1, "answered": 2,
-            "delivered": 0, "held": 1, "dropped": 2, "transmitted": 4, "written": 3, "failed": {"ENOBUFS": 1},
+            "delivered": 0, "held": 1, "dropped": 2, "transmitted": 4, "written": 3,
+            "failed": {"ENOBUFS": 1},
         }]});
         let list = json!({"items": [
             {"port": "pod/default/a", "reason": "NoRoute", "count": 2},
