@@ -8,7 +8,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::admin;
 use crate::cli::local;
 use crate::cni;
+use crate::cni::server::ListenError;
 use crate::directories::{Directories, DirectoryError};
 use crate::node::{Linux, NodeError};
 use crate::recorder;
@@ -73,7 +74,7 @@ pub enum SupervisorError {
     Directory(#[from] DirectoryError),
     /// `cni.sock`.
     #[error(transparent)]
-    Listen(#[from] cni::server::ListenError),
+    Listen(#[from] ListenError),
     /// The node's own namespace.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -228,10 +229,22 @@ impl Holdings {
         }
         let tether = Tether::take(run_dir).map_err(io("cannot take the workers' lock"))?;
         // Once and for all workers: while none is there, clients wait in the backlog.
-        let cni = cni::server::bind(run_dir)?;
+        let cni = listen(run_dir)?;
         let admin = admin::socket::bind(run_dir).map_err(io("cannot listen on admin.sock"))?;
         let door = Door::make(run_dir).map_err(io("cannot listen on takeover.sock"))?;
         Ok(Self { tether, cni, admin, door, keeper, directories })
+    }
+}
+
+/// Listens on `cni.sock`. A process that was killed lets go of its locks and of its sockets one
+/// after the other, in an order that is the kernel's: for a moment it may seem to serve still.
+fn listen(run_dir: &Path) -> Result<UnixListener, ListenError> {
+    let until = Instant::now() + DYING_PATIENCE;
+    loop {
+        match cni::server::bind(run_dir) {
+            Err(ListenError::InUse(_)) if Instant::now() < until => std::thread::sleep(GLANCE),
+            bound => return bound,
+        }
     }
 }
 
@@ -538,5 +551,29 @@ impl Supervisor {
             tracing::info!(to, "handed over to the vswitchd of that process");
         }
         ExitCode::SUCCESS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_about_to_be_gone_may_hold_the_socket_for_a_moment() {
+        let name = format!("hs-listen-{}", std::process::id());
+        let run_dir = std::env::temp_dir().join(name);
+        let first = listen(&run_dir).unwrap();
+        // One that stays keeps it.
+        let begun = Instant::now();
+        assert!(matches!(listen(&run_dir), Err(ListenError::InUse(_))));
+        assert!(begun.elapsed() >= DYING_PATIENCE);
+        let dying = std::thread::spawn(move || {
+            std::thread::sleep(GLANCE * 4);
+            drop(first);
+        });
+        let second = listen(&run_dir).unwrap();
+        dying.join().unwrap();
+        drop(second);
+        std::fs::remove_dir_all(&run_dir).unwrap();
     }
 }

@@ -296,10 +296,12 @@ impl Supervisor {
 
     /// The other vswitchd is gone, or makes no sense.
     fn lost_successor(&mut self) {
-        let Some(Giving { to, step, .. }) = self.giving.take() else { return };
+        let Some(Giving { channel, to, step, .. }) = self.giving.take() else { return };
         match step {
             Step::Greeting => {}
             Step::Quieting | Step::Preparing => {
+                // Should it live, it must not take this for our end.
+                refuse(&channel, "what it was asked for is not understood; try again");
                 tracing::warn!(to, "the vswitchd that took over has ended; this one goes on");
                 self.resume();
             }

@@ -12,9 +12,11 @@
 //!   Ready            ->          ends, status 0
 //! ```
 //!
-//! Until `Yield` the old one can go on, and does when the other is gone. From then on the new one
-//! is answerable; the old one keeps what it has until `Ready`, in case that one ends as well. Who
-//! goes on alone waits for the other's worker to end first: no two workers read the ports.
+//! Until it hears `Yield` the old one can go on, and does when the other is gone, or says `Refused`
+//! when its own worker is; that may cross a `Yield`, which then counts for nothing. From `Yield` on
+//! the new one is answerable; the old one keeps what it has until `Ready`, in case that one ends as
+//! well. Who goes on alone waits for the other's worker to end first: no two workers read the
+//! ports.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -37,13 +37,44 @@ pub(in super::super) struct Taking {
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// Our worker prepares itself.
     Preparing,
     /// The other one was asked to leave the ports.
     Asked,
     /// The ports are ours.
     Ours,
+}
+
+/// What this parent does once it has heard the other one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Ends: the other one goes on, for this reason.
+    Ends(String),
+    /// Its worker reads the ports as soon as the baton is there.
+    Reads,
+    /// Has another worker, by the journal of the one that has ended.
+    Recovers,
+    /// Has the ports already; what the other one does is of no matter any more.
+    IsLeftAlone,
+    /// Has another worker once the other one's is gone: that parent has ended.
+    Replaces,
+}
+
+impl Step {
+    /// What follows from a message; `None` is the end, or what cannot be understood.
+    pub(super) fn after(self, message: Option<Message>) -> Next {
+        match (message, self) {
+            // What it has left is ours; nothing more is expected of it.
+            (_, Self::Ours) => Next::IsLeftAlone,
+            // A refusal may cross our request. The other one then never hears that, and goes on as
+            // it says: a worker here would be the second one that reads the ports.
+            (Some(Message::Refused { why }), Self::Preparing | Self::Asked) => Next::Ends(why),
+            (Some(Message::Yielded), Self::Asked) => Next::Reads,
+            (Some(Message::Ended), Self::Asked) => Next::Recovers,
+            (_, Self::Preparing | Self::Asked) => Next::Replaces,
+        }
+    }
 }
 
 impl Taking {
@@ -279,24 +310,23 @@ impl Supervisor {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Ok(Received::Oversized | Received::Ended) | Err(_) => None,
         };
-        match (message, taking.step) {
-            (Some(Message::Refused { why }), Step::Preparing) => {
+        match taking.step.after(message) {
+            Next::Ends(why) => {
                 let run_dir = self.settings.run_dir.clone();
                 return Err(SupervisorError::NotHandedOver { run_dir, why });
             }
-            (Some(Message::Yielded), Step::Asked) => taking.step = Step::Ours,
-            (Some(Message::Ended), Step::Asked) => {
+            Next::Reads => taking.step = Step::Ours,
+            Next::Recovers => {
                 tracing::warn!("the worker before has ended over it; its journal is recovered");
                 self.start_anew(None);
             }
-            // What it has left is ours; nothing more is expected of it.
-            (_, Step::Ours) => {
+            Next::IsLeftAlone => {
                 taking.channel = None;
                 if let Some(worker) = &self.worker {
                     worker.prefer(false);
                 }
             }
-            (_, Step::Preparing | Step::Asked) => {
+            Next::Replaces => {
                 tracing::warn!("the vswitchd before has ended; this one goes on in its place");
                 let process = taking.process.take();
                 self.start_anew(process);

@@ -2,6 +2,7 @@
 
 use super::super::channel::Received;
 use super::super::protocol::{decode, encode};
+use super::take::{Next, Step};
 use super::*;
 
 /// A run directory that goes with its test.
@@ -96,4 +97,26 @@ fn an_end_is_seen_by_the_process_itself() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(has_ended(&process));
+}
+
+#[test]
+fn one_that_refuses_goes_on_even_when_it_was_asked_for_the_ports_meanwhile() {
+    let refused = || Some(Message::Refused { why: "its worker is gone".to_owned() });
+    let ends = Next::Ends("its worker is gone".to_owned());
+    assert_eq!(Step::Preparing.after(refused()), ends);
+    // The refusal was sent before our request was heard, and that one is lost with the channel.
+    assert_eq!(Step::Asked.after(refused()), ends);
+    assert_eq!(Step::Ours.after(refused()), Next::IsLeftAlone);
+}
+
+#[test]
+fn one_that_ends_is_replaced_unless_it_has_left_the_ports() {
+    assert_eq!(Step::Preparing.after(None), Next::Replaces);
+    assert_eq!(Step::Asked.after(None), Next::Replaces);
+    assert_eq!(Step::Ours.after(None), Next::IsLeftAlone);
+    // Its worker has left the ports, or has died over it.
+    assert_eq!(Step::Asked.after(Some(Message::Yielded)), Next::Reads);
+    assert_eq!(Step::Asked.after(Some(Message::Ended)), Next::Recovers);
+    // Nobody has asked for that.
+    assert_eq!(Step::Preparing.after(Some(Message::Yielded)), Next::Replaces);
 }
