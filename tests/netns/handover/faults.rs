@@ -281,8 +281,9 @@ fn killed_at_any_moment_one_goes_on() {
         let mut world = World::new(kind);
         let [a, b] = world.pods(["a", "b"]);
         let before = kept(&world);
-        // A TAP whose last descriptor goes has no carrier, and the pod's kernel forgets its neighbours
-        // over that: what waits there to be resolved anew is overtaken by the sender itself.
+        // A TAP whose last descriptor goes has no carrier, and the pod's kernel forgets its
+        // neighbors over that: what waits there to be resolved anew is overtaken by the sender
+        // itself.
         let (to, mac) = (b.v4().unwrap().to_string(), b.mac().unwrap());
         a.ip(&["neigh", "replace", &to, "lladdr", &mac, "dev", "eth0", "nud", "permanent"])
             .unwrap();
