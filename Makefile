@@ -76,11 +76,6 @@ SUITES := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' tests/Carg
 # The suites run the dev build: the optimised one would take longer to build than they take to run.
 NETNS_BINARIES := $(CARGO_TARGET_DIR)/netns
 
-# Those of them that measure time, look at all of the machine, or need both cores. The others mostly wait, so
-# two at a time.
-NETNS_ALONE := crash:: demo:: errors:: failed:: handover:: hopctl:: load:: node:: pods:: restart:: worker:: \
-	services::lasting
-
 .PHONY: netns
 netns: setup ## real pods in namespaces against the built daemon, tool and plugin
 	cargo build --locked -p vswitchd -p lab --bins
@@ -89,8 +84,7 @@ netns: setup ## real pods in namespaces against the built daemon, tool and plugi
 	ln -sf $(addprefix $(CARGO_TARGET_DIR)/debug/,vswitchd hopctl lab) $(NETNS_BINARIES)
 	ln -sf $(CARGO_TARGET_DIR)/$(MUSL)/debug/hopscope $(NETNS_BINARIES)
 	rm -f $(RECORDINGS)/netns-* $(RECORDINGS)/demo*
-	LAB_RECORDINGS=$(RECORDINGS) LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=2 $(addprefix --skip ,$(NETNS_ALONE))
-	LAB_RECORDINGS=$(RECORDINGS) LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=1 $(NETNS_ALONE)
+	LAB_RECORDINGS=$(RECORDINGS) LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=1
 
 .PHONY: cluster-test
 cluster-test: setup ## long: a real Kubernetes of one node in namespaces, with Hopscope and without kube-proxy; needs Go
