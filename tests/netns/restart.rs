@@ -235,7 +235,9 @@ fn a_daemon_killed_amid_adds_and_dels_leaves_nothing_after_their_dels() {
                         // Whether it succeeds depends on the moment; that it leaks must not.
                         let added = runtime.add(attachment, configuration);
                         if index % 2 == 0 && added.is_ok() {
-                            runtime.del(attachment, None).unwrap();
+                            // A worker whose parent was just killed says that it cannot; below the
+                            // runtime asks again, as runtimes do.
+                            drop(runtime.del(attachment, None));
                         }
                     });
                 }
