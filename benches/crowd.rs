@@ -5,8 +5,8 @@ use smoltcp::wire::{EthernetAddress, IpAddress, Ipv4Address, Ipv6Address};
 use stack::wire::build::{Link, flags};
 use stack::wire::checksum;
 use stack::{
-    Backend, Config, Frame, Frontend, FrontendKind, Input, Instant, Limits, Method, NodeConfig,
-    Outbox, PortId, Seeds, ServiceConfig, ServiceId, ServiceProtocol, Switch, Verdict,
+    Backend, Config, Frame, Frontend, FrontendKind, Input, Instant, Limits, NodeConfig, Outbox,
+    PortId, Seeds, ServiceConfig, ServiceId, ServiceProtocol, Switch, Verdict,
 };
 
 use crate::{PODS, configuration, pod_mac};
@@ -213,17 +213,7 @@ fn vip6(service: u32) -> Ipv6Address {
 }
 
 fn with_services(size: Size) -> Config {
-    let backend = |address| Backend {
-        address,
-        port: TARGET,
-        weight: 1,
-        local: true,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
-    };
+    let backend = |address| Backend { local: true, ..Backend::ready(address, TARGET) };
     let service = |number: u32| {
         let pods = (0..BACKENDS).map(|of| (number * BACKENDS + of) % u32::from(PODS) + 2);
         let pods = pods.map(|pod| u8::try_from(pod).expect("a pod"));
@@ -231,20 +221,17 @@ fn with_services(size: Size) -> Config {
             |pod| -> IpAddress { if size.is_ipv6 { pod6(pod).into() } else { pod4(pod).into() } };
         let vip = if size.is_ipv6 { vip6(number).into() } else { vip4(number).into() };
         ServiceConfig {
-            id: ServiceId(number),
-            name: format!("default/service-{number}:http"),
-            protocol: ServiceProtocol::Tcp,
             frontends: vec![Frontend {
                 kind: FrontendKind::ClusterIp,
                 address: Some(vip),
                 port: PORT,
             }],
-            method: Method::Random,
-            affinity: None,
-            internal_local: false,
-            external_local: false,
-            source_ranges: Vec::new(),
             backends: pods.map(|pod| backend(address(pod))).collect(),
+            ..ServiceConfig::new(
+                ServiceId(number),
+                format!("default/service-{number}:http"),
+                ServiceProtocol::Tcp,
+            )
         }
     };
     Config { services: (0..size.services).map(service).collect(), ..configuration() }

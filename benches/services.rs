@@ -23,15 +23,8 @@ const SEED: u64 = 2;
 fn service(n: u32, backends: u32, method: Method) -> ServiceConfig {
     let of = |kind, address, port| Frontend { kind, address, port };
     let backend = |of| Backend {
-        address: Ipv4Address::from(0x0a80_0000 + n * 8 + of).into(),
-        port: 8_080,
-        weight: 1,
         local: of == 0,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
+        ..Backend::ready(Ipv4Address::from(0x0a80_0000 + n * 8 + of).into(), 8_080)
     };
     let mut frontends = vec![of(FrontendKind::ClusterIp, Some(vip(n)), 80)];
     if n < 2_700 {
@@ -39,16 +32,14 @@ fn service(n: u32, backends: u32, method: Method) -> ServiceConfig {
         frontends.push(of(FrontendKind::NodePort, None, port));
     }
     ServiceConfig {
-        id: ServiceId(n),
-        name: format!("default/service-{n}:http"),
-        protocol: ServiceProtocol::Tcp,
         frontends,
         method,
-        affinity: None,
-        internal_local: false,
-        external_local: false,
-        source_ranges: Vec::new(),
         backends: (0..backends).map(backend).collect(),
+        ..ServiceConfig::new(
+            ServiceId(n),
+            format!("default/service-{n}:http"),
+            ServiceProtocol::Tcp,
+        )
     }
 }
 

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use smoltcp::wire::{IpAddress, Ipv4Address};
-use stack::{Backend, Frontend, FrontendKind, Method, ServiceConfig, ServiceId, ServiceProtocol};
+use stack::{Backend, Frontend, FrontendKind, ServiceConfig, ServiceId, ServiceProtocol};
 
 use crate::path::{Kind, POD_B};
 
@@ -82,31 +82,18 @@ fn other(number: u32) -> ServiceConfig {
 fn service(number: u32, vip: Ipv4Address, backends: Vec<Backend>) -> ServiceConfig {
     let address = Some(IpAddress::Ipv4(vip));
     ServiceConfig {
-        id: ServiceId(number),
-        name: format!("bench/service-{number}:measured"),
-        protocol: ServiceProtocol::Tcp,
         frontends: vec![Frontend { kind: FrontendKind::ClusterIp, address, port: PORT }],
-        method: Method::Random,
-        affinity: None,
-        internal_local: false,
-        external_local: false,
-        source_ranges: Vec::new(),
         backends,
+        ..ServiceConfig::new(
+            ServiceId(number),
+            format!("bench/service-{number}:measured"),
+            ServiceProtocol::Tcp,
+        )
     }
 }
 
 fn backend(address: Ipv4Address) -> Backend {
-    Backend {
-        address: address.into(),
-        port: TARGET,
-        weight: 1,
-        local: address == POD_B,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
-    }
+    Backend { local: address == POD_B, ..Backend::ready(address.into(), TARGET) }
 }
 
 #[cfg(test)]

@@ -76,16 +76,12 @@ fn service(
     mut rest: &[&str],
 ) -> Option<ServiceConfig> {
     let mut service = ServiceConfig {
-        id: ServiceId(one(id)?),
-        name: name.to_owned(),
-        protocol: PROTOCOLS.iter().find(|(name, _)| *name == protocol)?.1,
-        frontends: vec![],
         method: *METHODS.iter().find(|known| known.name() == method)?,
-        affinity: None,
-        internal_local: false,
-        external_local: false,
-        source_ranges: vec![],
-        backends: vec![],
+        ..ServiceConfig::new(
+            ServiceId(one(id)?),
+            name,
+            PROTOCOLS.iter().find(|(name, _)| *name == protocol)?.1,
+        )
     };
     loop {
         rest = match rest {
@@ -109,17 +105,7 @@ fn service(
 
 fn backend(at: &str, mut rest: &[&str]) -> Option<Backend> {
     let at: SocketAddr = one(at)?;
-    let mut backend = Backend {
-        address: at.ip().into(),
-        port: at.port(),
-        weight: 1,
-        local: false,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
-    };
+    let mut backend = Backend::ready(at.ip().into(), at.port());
     loop {
         let [word, others @ ..] = rest else { return Some(backend) };
         rest = others;

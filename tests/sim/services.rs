@@ -122,9 +122,6 @@ impl Service {
             .collect();
         backends.sort_by_key(|backend| (backend.address, backend.port));
         ServiceConfig {
-            id: self.id(six),
-            name: format!("sim/{}", self.number),
-            protocol: self.protocol,
             frontends,
             method: self.method,
             affinity: self.affinity,
@@ -132,6 +129,7 @@ impl Service {
             external_local: self.external_local,
             source_ranges: if self.ranges { vec![outside] } else { Vec::new() },
             backends,
+            ..ServiceConfig::new(self.id(six), format!("sim/{}", self.number), self.protocol)
         }
     }
 
@@ -145,17 +143,7 @@ fn weight(draw: &mut Draw) -> u16 {
 }
 
 fn backend(address: IpAddress, port: u16, local: bool) -> Backend {
-    Backend {
-        address,
-        port,
-        weight: 1,
-        local,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
-    }
+    Backend { local, ..Backend::ready(address, port) }
 }
 
 /// All of them, as a node is told.

@@ -35,28 +35,12 @@ fn route(target: RouteTarget) -> Change {
 }
 
 fn service() -> ServiceConfig {
-    let backend = Backend {
-        address: v4(2).into(),
-        port: 80,
-        weight: 1,
-        local: true,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
-    };
+    let backend = Backend { local: true, ..Backend::ready(v4(2).into(), 80) };
     ServiceConfig {
-        id: ServiceId(4),
-        name: "default/web:http".to_owned(),
-        protocol: ServiceProtocol::Tcp,
-        frontends: Vec::new(),
         method: Method::RoundRobin,
         affinity: Some(Duration::from_secs(10_800)),
-        internal_local: false,
-        external_local: false,
-        source_ranges: Vec::new(),
         backends: vec![backend],
+        ..ServiceConfig::new(ServiceId(4), "default/web:http", ServiceProtocol::Tcp)
     }
 }
 

@@ -54,6 +54,26 @@ pub struct ServiceConfig {
     pub backends: Vec<Backend>,
 }
 
+impl ServiceConfig {
+    /// One that nobody can ask for yet and nobody answers: backends at random, no affinity, no
+    /// traffic policy, from everywhere.
+    #[must_use]
+    pub fn new(id: ServiceId, name: impl Into<String>, protocol: ServiceProtocol) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            protocol,
+            frontends: Vec::new(),
+            method: Method::Random,
+            affinity: None,
+            internal_local: false,
+            external_local: false,
+            source_ranges: Vec::new(),
+            backends: Vec::new(),
+        }
+    }
+}
+
 /// An address and port at which a Service is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Frontend {
@@ -135,4 +155,22 @@ pub struct Backend {
     /// `hints.forZones`: absent without hints or where this node's zone is not known, else
     /// whether they name its zone.
     pub for_zone: Option<bool>,
+}
+
+impl Backend {
+    /// One that is ready, on another node, with the usual share and without hints.
+    #[must_use]
+    pub const fn ready(address: IpAddress, port: u16) -> Self {
+        Self {
+            address,
+            port,
+            weight: 1,
+            local: false,
+            ready: true,
+            serving: true,
+            terminating: false,
+            for_node: None,
+            for_zone: None,
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! A journal of a busy switch, replayed: equal to the last digest, and differing where it must.
 
-use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -59,27 +58,18 @@ fn config() -> Change {
 fn service() -> ServiceConfig {
     let (address, kind) = (Some(Ipv4Address::new(10, 96, 0, 1).into()), FrontendKind::ClusterIp);
     let backend = |n| Backend {
-        address: Ipv4Address::new(10, 1, 0, n).into(),
-        port: 8_080,
         weight: 1 + u16::from(n),
         local: true,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
         for_zone: Some(true),
+        ..Backend::ready(Ipv4Address::new(10, 1, 0, n).into(), 8_080)
     };
     ServiceConfig {
-        id: ServiceId(1),
-        name: "default/web".to_string(),
-        protocol: ServiceProtocol::Tcp,
         frontends: vec![Frontend { kind, address, port: 80 }],
         method: Method::Maglev,
         affinity: Some(Duration::from_secs(10)),
         internal_local: true,
-        external_local: false,
-        source_ranges: Vec::new(),
         backends: vec![backend(2), backend(3)],
+        ..ServiceConfig::new(ServiceId(1), "default/web", ServiceProtocol::Tcp)
     }
 }
 

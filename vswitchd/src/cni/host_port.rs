@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shim::fault::{Code, Fault};
 use smoltcp::wire::{IpAddress, IpVersion};
-use stack::{Backend, Frontend, FrontendKind, Method, ServiceConfig, ServiceId, ServiceProtocol};
+use stack::{Backend, Frontend, FrontendKind, ServiceConfig, ServiceId, ServiceProtocol};
 
 use super::attachment::{Attachment, Pod};
 use crate::directory::Label;
@@ -324,28 +324,14 @@ fn service(
     let (port, version) = (host_port.port, address.version());
     let frontend = Frontend { kind: FrontendKind::HostPort, address: host_port.at(version)?, port };
     let Label::Pod { namespace, name } = attachment.label() else { return None };
+    let id = id(attachment.port, place, version)?;
+    // No port of a Service has a name with capitals.
+    let its_name = format!("{namespace}/{name}:hostPort-{port}");
+    let pod = Backend { local: true, ..Backend::ready(address, host_port.container_port) };
     Some(ServiceConfig {
-        id: id(attachment.port, place, version)?,
-        // No port of a Service has a name with capitals.
-        name: format!("{namespace}/{name}:hostPort-{port}"),
-        protocol: host_port.protocol.into(),
         frontends: vec![frontend],
-        method: Method::Random,
-        affinity: None,
-        internal_local: false,
-        external_local: false,
-        source_ranges: Vec::new(),
-        backends: vec![Backend {
-            address,
-            port: host_port.container_port,
-            weight: 1,
-            local: true,
-            ready: true,
-            serving: true,
-            terminating: false,
-            for_node: None,
-            for_zone: None,
-        }],
+        backends: vec![pod],
+        ..ServiceConfig::new(id, its_name, host_port.protocol.into())
     })
 }
 

@@ -211,9 +211,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use stack::{
-        Frontend, FrontendKind, Method, PortRange, ServiceConfig, ServiceId, ServiceProtocol,
-    };
+    use stack::{Frontend, FrontendKind, PortRange, ServiceConfig, ServiceId, ServiceProtocol};
 
     use super::*;
     use crate::kube::services::HealthCheck;
@@ -268,21 +266,13 @@ mod tests {
         let address = |text: &str| Some(text.parse().unwrap());
         let frontend = |kind, address| Frontend { kind, address, port: 80 };
         desired.services = vec![ServiceConfig {
-            id: ServiceId(0),
-            name: "default/web".to_owned(),
-            protocol: ServiceProtocol::Tcp,
             frontends: vec![
                 frontend(FrontendKind::ClusterIp, address("10.96.0.7")),
                 frontend(FrontendKind::NodePort, None),
                 frontend(FrontendKind::LoadBalancer, address("203.0.113.9")),
                 frontend(FrontendKind::ExternalIp, address("192.0.2.77")),
             ],
-            method: Method::Random,
-            affinity: None,
-            internal_local: false,
-            external_local: false,
-            source_ranges: Vec::new(),
-            backends: Vec::new(),
+            ..ServiceConfig::new(ServiceId(0), "default/web", ServiceProtocol::Tcp)
         }];
         let given = Given::parse(
             "manifests: /m\nnon-masquerade-cidrs: [10.0.0.0/8, 10.244.2.0/24]\n\

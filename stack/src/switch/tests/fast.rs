@@ -2,9 +2,7 @@
 
 use super::super::Given;
 use super::*;
-use crate::config::{
-    Backend, Frontend, FrontendKind, Method, ServiceConfig, ServiceId, ServiceProtocol,
-};
+use crate::config::{Backend, Frontend, FrontendKind, ServiceConfig, ServiceId, ServiceProtocol};
 use crate::hash::Hasher;
 use crate::input::Checksum;
 use crate::pipeline::{Walk, walk, walk_whole};
@@ -36,28 +34,18 @@ impl Draw {
 
 fn service(is_ipv6: bool, protocol: ServiceProtocol, pods: &[u8]) -> ServiceConfig {
     let backend = |pod: &u8| Backend {
-        address: if is_ipv6 { v6((*pod).into()).into() } else { v4(*pod).into() },
-        port: 8_080,
-        weight: 1,
         local: true,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
+        ..Backend::ready(if is_ipv6 { v6((*pod).into()).into() } else { v4(*pod).into() }, 8_080)
     };
     let vip: IpAddress = if is_ipv6 { VIP6.into() } else { VIP4.into() };
     ServiceConfig {
-        id: ServiceId(u32::from(is_ipv6) * 10 + protocol as u32),
-        name: "default/web".into(),
-        protocol,
         frontends: vec![Frontend { kind: FrontendKind::ClusterIp, address: Some(vip), port: 80 }],
-        method: Method::Random,
-        affinity: None,
-        internal_local: false,
-        external_local: false,
-        source_ranges: vec![],
         backends: pods.iter().map(backend).collect(),
+        ..ServiceConfig::new(
+            ServiceId(u32::from(is_ipv6) * 10 + protocol as u32),
+            "default/web",
+            protocol,
+        )
     }
 }
 

@@ -3,9 +3,7 @@
 use alloc::collections::BTreeSet;
 
 use super::*;
-use crate::config::{
-    Backend, Frontend, FrontendKind, Method, ServiceConfig, ServiceId, ServiceProtocol,
-};
+use crate::config::{Backend, Frontend, FrontendKind, ServiceConfig, ServiceId, ServiceProtocol};
 use crate::pipeline::packet::{Inner, Ip, L4};
 use crate::pipeline::parse;
 use crate::table::conntrack::State;
@@ -69,17 +67,7 @@ fn families() -> [Family; 2] {
 
 /// A backend that is ready.
 fn backend(address: IpAddress, local: bool) -> Backend {
-    Backend {
-        address,
-        port: 8_080,
-        weight: 1,
-        local,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
-    }
+    Backend { local, ..Backend::ready(address, 8_080) }
 }
 
 /// A Service of port 80 at the family's VIP, and at the node port.
@@ -93,16 +81,13 @@ fn service(family: &Family, protocol: ServiceProtocol, backends: &[Backend]) -> 
         Frontend { kind: FrontendKind::LoadBalancer, address: Some(family.balancer), port: 80 },
     ];
     ServiceConfig {
-        id: ServiceId(u32::from(is_ipv6) * 100 + protocol as u32),
-        name: "default/web".into(),
-        protocol,
         frontends,
-        method: Method::Random,
-        affinity: None,
-        internal_local: false,
-        external_local: false,
-        source_ranges: vec![],
         backends,
+        ..ServiceConfig::new(
+            ServiceId(u32::from(is_ipv6) * 100 + protocol as u32),
+            "default/web",
+            protocol,
+        )
     }
 }
 

@@ -27,17 +27,7 @@ pub(super) fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddress {
 
 /// A ready backend of weight 1 on another node.
 pub(super) fn backend(n: u8) -> Backend {
-    Backend {
-        address: v4(10, 1, 0, n),
-        port: 8_080,
-        weight: 1,
-        local: false,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
-    }
+    Backend::ready(v4(10, 1, 0, n), 8_080)
 }
 
 /// The frontends of a Service of type LoadBalancer.
@@ -54,16 +44,13 @@ pub(super) fn frontends(n: u8) -> Vec<Frontend> {
 /// A Service with these backends.
 pub(super) fn service(n: u8, backends: Vec<Backend>) -> ServiceConfig {
     ServiceConfig {
-        id: ServiceId(u32::from(n)),
-        name: format!("default/s{n}:http"),
-        protocol: ServiceProtocol::Tcp,
         frontends: frontends(n),
-        method: Method::Random,
-        affinity: None,
-        internal_local: false,
-        external_local: false,
-        source_ranges: Vec::new(),
         backends,
+        ..ServiceConfig::new(
+            ServiceId(u32::from(n)),
+            format!("default/s{n}:http"),
+            ServiceProtocol::Tcp,
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which connections are listed, in which order, and how they look; of a real switch.
 
 use smoltcp::wire::{IpCidr, Ipv4Address, Ipv4Cidr};
-use stack::config::{Change, Method, ServiceConfig};
+use stack::config::{Change, ServiceConfig};
 use stack::wire::build::flags;
 use stack::{Frame, Input, Outbox, config};
 
@@ -17,30 +17,16 @@ fn world() -> World {
     let mut node = world.switch.config().node;
     node.service_cidrs = vec![IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::new(10, 96, 0, 0), 16))];
     let service = Change::Service(ServiceConfig {
-        id: ServiceId(7),
-        name: "demo/web:http".into(),
-        protocol: config::ServiceProtocol::Tcp,
         frontends: vec![config::Frontend {
             kind: config::FrontendKind::ClusterIp,
             address: Some(VIP.into()),
             port: 80,
         }],
-        method: Method::Random,
-        affinity: None,
-        internal_local: false,
-        external_local: false,
-        source_ranges: Vec::new(),
         backends: vec![config::Backend {
-            address: v4(B).into(),
-            port: 8_080,
-            weight: 1,
             local: true,
-            ready: true,
-            serving: true,
-            terminating: false,
-            for_node: None,
-            for_zone: None,
+            ..config::Backend::ready(v4(B).into(), 8_080)
         }],
+        ..ServiceConfig::new(ServiceId(7), "demo/web:http", config::ServiceProtocol::Tcp)
     });
     let change = Change::All(vec![Change::Node(node), service]);
     world.switch.input(world.now, Input::Change(change), &mut Outbox::default());

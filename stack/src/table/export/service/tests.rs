@@ -1,7 +1,6 @@
 //! What Services had comes over, and what is not there any more does not.
 
 use alloc::string::String;
-use alloc::vec;
 
 use super::*;
 use crate::config::{Backend, Change, Limits, Method, Seeds, ServiceConfig, ServiceProtocol};
@@ -12,16 +11,10 @@ use crate::time::Duration;
 /// Tables that know Services, with that many backends each; more of them in another order.
 fn serving(order: &[u32], backends: u8, choice: u64) -> Tables {
     let service = |id: &u32| ServiceConfig {
-        id: ServiceId(*id),
-        name: String::new(),
-        protocol: ServiceProtocol::Tcp,
-        frontends: vec![],
         method: Method::RoundRobin,
         affinity: (*id != 3).then_some(Duration(1 << 40)),
-        internal_local: false,
-        external_local: false,
-        source_ranges: vec![],
         backends: (1..=backends).map(backend).collect(),
+        ..ServiceConfig::new(ServiceId(*id), String::new(), ServiceProtocol::Tcp)
     };
     let mut tables = Tables::new(Limits::default(), Seeds { table: order.len() as u64, choice });
     for config in order.iter().map(service) {
@@ -31,17 +24,7 @@ fn serving(order: &[u32], backends: u8, choice: u64) -> Tables {
 }
 
 fn backend(n: u8) -> Backend {
-    Backend {
-        address: Ipv4Address::new(10, 1, 0, n).into(),
-        port: 80,
-        weight: 1,
-        local: false,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
-    }
+    Backend::ready(Ipv4Address::new(10, 1, 0, n).into(), 80)
 }
 
 /// Connections to Services, and refused ones.

@@ -14,8 +14,6 @@ fn backend(place: u8, letters: &str) -> Backend {
     let has = |letter| letters.contains(letter);
     let hint = |here, elsewhere| (has(here) || has(elsewhere)).then(|| has(here));
     Backend {
-        address: Ipv4Address::new(10, 0, 0, place).into(),
-        port: 80,
         weight: u16::from(!has('0')),
         local: has('l'),
         ready: has('r'),
@@ -23,6 +21,7 @@ fn backend(place: u8, letters: &str) -> Backend {
         terminating: has('t'),
         for_node: hint('N', 'n'),
         for_zone: hint('Z', 'z'),
+        ..Backend::ready(Ipv4Address::new(10, 0, 0, place).into(), 80)
     }
 }
 

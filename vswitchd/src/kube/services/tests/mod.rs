@@ -99,17 +99,7 @@ fn addresses(service: &ServiceConfig) -> Vec<String> {
 
 /// A backend that is ready, somewhere else, without hints.
 fn backend(address: &str, port: u16) -> Backend {
-    Backend {
-        address: address.parse().unwrap(),
-        port,
-        weight: 1,
-        local: false,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_node: None,
-        for_zone: None,
-    }
+    Backend::ready(address.parse().unwrap(), port)
 }
 
 #[test]
@@ -117,9 +107,6 @@ fn objects_as_the_api_writes_them() {
     let services = good(include_str!("as_the_api_writes.yaml"));
     let [v4, v6] = &services[..] else { panic!("{services:?}") };
     let expected = ServiceConfig {
-        id: ServiceId(0),
-        name: "shop/web:http".to_owned(),
-        protocol: stack::ServiceProtocol::Tcp,
         frontends: vec![
             Frontend {
                 kind: FrontendKind::ClusterIp,
@@ -133,9 +120,7 @@ fn objects_as_the_api_writes_them() {
                 port: 80,
             },
         ],
-        method: Method::Random,
         affinity: Some(Duration::from_secs(3_600)),
-        internal_local: false,
         external_local: true,
         source_ranges: vec!["198.51.100.0/24".parse().unwrap()],
         backends: vec![
@@ -153,6 +138,7 @@ fn objects_as_the_api_writes_them() {
                 ..backend("10.244.2.9", 8_080)
             },
         ],
+        ..ServiceConfig::new(ServiceId(0), "shop/web:http", stack::ServiceProtocol::Tcp)
     };
     assert_eq!(*v4, expected);
     assert_eq!(v6.name, v4.name);
