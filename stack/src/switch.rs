@@ -278,13 +278,12 @@ impl Switch {
     /// A fragment that was held in vain.
     fn drop_held(&mut self, ingress: PortId, frame: Frame, reason: DropReason, out: &mut Outbox) {
         let verdict = Verdict::Drop(reason);
-        let mut trace = Trace::new(ingress);
+        let walk = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
+        let Some(trace) = out.walked.begin(ingress) else { return };
         trace.number = self.tables.number_walk();
         trace.hop(Hop::Verdict(verdict));
         trace.verdict = verdict;
         self.count(self.tables.ports().slot(ingress), None, verdict);
-        let walk = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
-        out.walked.push(trace);
         out.reclaimed.push((walk, frame));
     }
 

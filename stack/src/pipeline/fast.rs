@@ -16,6 +16,7 @@ use crate::table::conntrack::way;
 use crate::table::conntrack::{Address, Advance, Glance, Track, Way, advance};
 use crate::table::{Effect, Port, Tables};
 use crate::trace::{Edit, Hop, Tracked, Verdict};
+use crate::wire::is_loopback;
 
 mod head;
 
@@ -128,7 +129,10 @@ pub(crate) fn remember(cx: &mut Walk<'_>, flow: Option<&Flow>, verdict: Verdict)
     else {
         return;
     };
-    if !matches!(seen.ip_protocol(), IpProtocol::Tcp | IpProtocol::Udp) {
+    // What is asked for at a loopback address is for the source guard to judge, by the Services
+    // there are: no version tells of those where TCP is spoken.
+    let is_plain = matches!(seen.ip_protocol(), IpProtocol::Tcp | IpProtocol::Udp);
+    if !is_plain || is_loopback(&seen.dst) {
         return;
     }
     let version = cx.tables.version(seen.protocol);

@@ -7,8 +7,9 @@
 //!   translation is never asked. It could not be told from addresses either: what a backend answers
 //!   to a pod beside it is bridged, bears two pods' addresses, and is translated.
 //! - What comes before its first is held. Nothing else ever is.
-//! - A byte of a datagram passes once. So no fragment can replace what another one showed: neither
-//!   the upper header, which the first has whole (parse), nor anything behind it.
+//! - A byte of a datagram passes once for each time that its first is walked. So no fragment can
+//!   replace what another one showed: neither the upper header, which the first has whole (parse),
+//!   nor anything behind it, until a first is judged anew.
 //! - Fragments to a group are not followed: a group has no connections and no translation.
 //!
 //! A first fragment may come twice. If the second is as long as the one before it may belong to a

@@ -4,14 +4,13 @@
 //! read first: 9293 section 3.1, 7323 section 2, 2018 section 3, 9260 section 3.
 
 use super::packet::{Ip, L4};
+use super::parse::TCP_HEADER;
 use crate::table::conntrack::Segment;
 use crate::wire::ETHERNET_HEADER;
 
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a TCP header without options.
-const TCP_HEADER: usize = 20;
 /// TCP options (RFC 9293 section 3.2, RFC 7323, RFC 2018).
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;

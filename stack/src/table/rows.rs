@@ -39,7 +39,7 @@ macro_rules! tables {
 // Limits come first: a restored switch is made of them.
 tables! {
     1 Limits "limits" "The limits; one row.";
-    2 State "state" "Time, walks so far, epoch, the seed of choices; one row.";
+    2 State "state" "Time, walks so far, epoch, the seed of choices, slots ever used; one row.";
     3 Node "node" "The node as configured; one row.";
     6 Gone "gone" "What removed ports had counted; one row.";
     5 Route "route" "Routes in the order of their prefixes.";
@@ -179,6 +179,9 @@ impl Tables {
                 sweep.put(words);
                 datagrams.sweep.put(words);
                 words.extend([*walks, *epoch, u64::from(*complete), seeds.choice]);
+                // Sweeps and the choice of who goes for another depend on them.
+                let [v4, v6] = [connections.v4.rows.slots(), connections.v6.rows.slots()];
+                words.extend([v4, v6, datagrams.rows().slots()].map(|slots| slots as u64));
             }
             Table::Node => node.put(words),
             Table::Port => match ports.at(slot) {

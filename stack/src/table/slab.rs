@@ -126,6 +126,16 @@ impl<T: Words> Slab<T> {
         true
     }
 
+    /// Says that so many slots are in use or were, before rows are restored. False when there
+    /// cannot be so many.
+    pub fn widen(&mut self, slots: usize) -> bool {
+        let fits = slots <= self.rows_max;
+        while fits && self.rows.len() < slots {
+            self.rows.push(None);
+        }
+        fits
+    }
+
     /// All rows in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> + '_ {
         let rows = self.rows.iter().enumerate();

@@ -154,11 +154,17 @@ impl Tables {
     /// Gives an open snapshot up.
     pub fn snapshot_give_up(&mut self) {
         self.open = None;
-        self.ports.rows().give_up();
-        self.services.rows_mut().give_up();
-        self.services.clients_mut().rows_mut().give_up();
-        self.connections.v4.rows.give_up();
-        self.connections.v6.rows.give_up();
+        for table in Table::ALL {
+            match table {
+                Table::Limits | Table::State | Table::Node | Table::Gone | Table::Route => {}
+                Table::Port => self.ports.rows().give_up(),
+                Table::Service => self.services.rows_mut().give_up(),
+                Table::Affinity => self.services.clients_mut().rows_mut().give_up(),
+                Table::Connection4 => self.connections.v4.rows.give_up(),
+                Table::Connection6 => self.connections.v6.rows.give_up(),
+                Table::Datagram => self.datagrams.rows_mut().give_up(),
+            }
+        }
     }
 
     /// Whether a snapshot is open.
@@ -305,6 +311,12 @@ impl Tables {
         self.epoch = u64::take(take)?;
         self.complete = bool::take(take)?;
         self.seeds.choice = u64::take(take)?;
+        let fits = self.connections.v4.rows.widen(usize::take(take)?)
+            && self.connections.v6.rows.widen(usize::take(take)?)
+            && self.datagrams.rows_mut().widen(usize::take(take)?);
+        if !fits {
+            return None;
+        }
         self.services.lay_out(self.seeds.choice, self.now);
         Some(())
     }

@@ -6,6 +6,9 @@ use core::ops::{Deref, DerefMut};
 use super::Trace;
 use crate::input::PortId;
 
+/// Traces whose memory is kept.
+const KEPT: usize = 512;
+
 /// Traces in the order of their walks. Their memory is kept when they are cleared: a trace is large
 /// and mostly empty, so it is begun in place and never moved.
 #[derive(Debug, Default)]
@@ -39,9 +42,10 @@ impl Walked {
         self.traces.drain(..len)
     }
 
-    /// Forgets all traces.
+    /// Forgets all traces. The memory of more than a few batches is not kept.
     pub fn clear(&mut self) {
         self.len = 0;
+        self.traces.truncate(KEPT);
     }
 }
 

@@ -6,6 +6,7 @@
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv6Address};
 
 use crate::input::{Checksum, Frame, Gso, GsoKind};
+use crate::pipeline::parse::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER, UDP_HEADER};
 use crate::table::conntrack::{Address, Ends, Segment};
 use crate::trace::{Rewrite, Sum};
 use crate::wire::{ETHERNET_HEADER, checksum};
@@ -13,16 +14,12 @@ use crate::wire::{ETHERNET_HEADER, checksum};
 pub(super) const IPV4: u8 = 0x45;
 pub(super) const IPV6: u8 = 0x60;
 
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
-const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
 /// MF and the offset.
 const FRAGMENT: u16 = 0x3fff;
 /// Where the checksum is, from the begin of its header.
 const TCP_CHECK: u16 = 16;
 const UDP_CHECK: u16 = 6;
-/// Bytes of the longest frame: parse refuses what is longer.
+/// Bytes of the longest frame that is looked at here; parse takes a few more.
 const LEN_MAX: usize = ETHERNET_HEADER + 65_535;
 
 const TCP: u8 = 6;
@@ -147,7 +144,8 @@ impl<A: Address> Head<A> {
         let (segment_len, carried_len) = match offload.gso {
             None => (total_len, u32::try_from(frame.len() - ETHERNET_HEADER).ok()?),
             Some(gso) => {
-                let len = upper.split(gso, kind, headers)?.min(total_len);
+                let kind = if protocol == TCP { kind } else { GsoKind::Udp };
+                let len = split(gso, kind, headers)?.min(total_len);
                 (len, len)
             }
         };
@@ -211,12 +209,12 @@ impl Upper {
             segment: Segment::Plain,
         })
     }
+}
 
-    /// Bytes of the largest IP packet that a super-frame with `headers` bytes of headers becomes.
-    #[inline]
-    fn split(&self, gso: Gso, tcp: GsoKind, headers: usize) -> Option<u32> {
-        let kind = if self.check == TCP_CHECK { tcp } else { GsoKind::Udp };
-        let fits = gso.kind == kind && gso.size > 0;
-        if fits { u32::try_from(headers + usize::from(gso.size)).ok() } else { None }
-    }
+/// Bytes of the largest IP packet that a super-frame with `headers` bytes of headers becomes;
+/// `None` when it is of another kind than its headers.
+#[inline]
+fn split(gso: Gso, kind: GsoKind, headers: usize) -> Option<u32> {
+    let fits = gso.kind == kind && gso.size > 0;
+    if fits { u32::try_from(headers + usize::from(gso.size)).ok() } else { None }
 }

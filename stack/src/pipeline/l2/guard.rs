@@ -87,7 +87,8 @@ impl Speaker<'_> {
         }
         let is_own = is_loopback(&ip.src) || self.tables.node().addresses.contains(&ip.src);
         let is_asked = |flow| matches!(self.tables.frontend(&flow), Found::Frontend { .. });
-        is_own && flow::tuple(ip).is_some_and(is_asked)
+        // A later fragment has no port, and goes only where a first one went that was judged here.
+        is_own && (ip.fragment.is_later() || flow::tuple(ip).is_some_and(is_asked))
     }
 
     fn nd(&self, nd: Nd) -> Step<()> {

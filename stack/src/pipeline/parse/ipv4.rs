@@ -11,7 +11,7 @@ use crate::wire::ETHERNET_HEADER;
 use crate::wire::checksum;
 
 /// Bytes of a header without options.
-pub(super) const HEADER: usize = 20;
+pub(in crate::pipeline) const HEADER: usize = 20;
 /// Don't fragment.
 const DF: u16 = 0x4000;
 /// More fragments.

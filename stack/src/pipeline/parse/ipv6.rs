@@ -15,7 +15,7 @@ use crate::pipeline::packet::{Fragment, Ip};
 use crate::wire::ETHERNET_HEADER;
 
 /// Bytes of the header.
-pub(super) const HEADER: usize = 40;
+pub(in crate::pipeline) const HEADER: usize = 40;
 /// Bytes of a fragment header.
 pub(super) const FRAGMENT_HEADER: usize = 8;
 

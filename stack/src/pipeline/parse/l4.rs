@@ -8,9 +8,9 @@ use crate::drop::DropReason;
 use crate::pipeline::packet::{Fragment, L4};
 
 /// Bytes of a TCP header without options.
-pub(super) const TCP_HEADER: usize = 20;
+pub(in crate::pipeline) const TCP_HEADER: usize = 20;
 /// Bytes of a UDP header.
-pub(super) const UDP_HEADER: usize = 8;
+pub(in crate::pipeline) const UDP_HEADER: usize = 8;
 /// Bytes of SCTP's common header.
 pub(super) const SCTP_HEADER: usize = 12;
 /// SCTP (RFC 9260), which smoltcp has no name for.

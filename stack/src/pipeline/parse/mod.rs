@@ -39,6 +39,10 @@ mod offload;
 mod tests;
 mod upper;
 
+pub(super) use ipv4::HEADER as IPV4_HEADER;
+pub(super) use ipv6::HEADER as IPV6_HEADER;
+pub(super) use l4::{TCP_HEADER, UDP_HEADER};
+
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;

@@ -57,6 +57,8 @@ struct World {
     draw: Draw,
     left: Vec<(PortId, Vec<u8>)>,
     fast: u32,
+    node: NodeConfig,
+    routes: Vec<Route>,
 }
 
 impl World {
@@ -74,6 +76,7 @@ impl World {
             .into_iter()
             .flat_map(|six| protocols.map(|protocol| service(six, protocol, &[2, 3, 4])))
             .collect();
+        let (node, routes) = (config.node.clone(), config.routes.clone());
         Self {
             switch: Switch::new(config, Limits::default(), seeds(seed)),
             out: Outbox::default(),
@@ -81,6 +84,8 @@ impl World {
             draw: Draw(seed),
             left: Vec::new(),
             fast: 0,
+            node,
+            routes,
         }
     }
 
@@ -211,14 +216,24 @@ impl World {
         let protocol = self.draw.of(&[ServiceProtocol::Tcp, ServiceProtocol::Udp]);
         let six = self.draw.once_in(2);
         let up = self.draw.once_in(2);
-        let change = match self.draw.below(5) {
+        let removed = service(six, protocol, pods).id;
+        let change = match self.draw.below(7) {
             0 => Change::PortUp(self.draw.of(&[A, B]), up),
             1 => Change::Port(pod(A, 2, self.draw.of(&[1_400, 1_500]))),
             2 => Change::Complete(!self.draw.once_in(3)),
+            3 => Change::ServiceRemoved(removed),
+            4 => Change::Node(NodeConfig { vxlan_port: 8_080, ..self.node.clone() }),
+            5 => Change::Routes(self.routes.iter().take(2).cloned().collect()),
             _ => Change::Service(service(six, protocol, pods)),
         };
         self.switch.input(self.now, Input::Change(change), &mut self.out);
-        let both = [Change::PortUp(A, true), Change::PortUp(B, true), Change::Complete(true)];
+        let both = [
+            Change::PortUp(A, true),
+            Change::PortUp(B, true),
+            Change::Complete(true),
+            Change::Node(self.node.clone()),
+            Change::Routes(self.routes.clone()),
+        ];
         self.step();
         self.switch.input(self.now, Input::Change(Change::All(both.to_vec())), &mut self.out);
     }

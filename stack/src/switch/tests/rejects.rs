@@ -158,6 +158,45 @@ fn what_is_never_reset() {
 }
 
 #[test]
+fn what_no_error_is_about() {
+    let mut bed = Bed::new();
+    for six in [false, true] {
+        let link = between(2, GATEWAY);
+        let to_group = if six {
+            link.ipv6(v6(2), Ipv6Address::new(0xff0e, 0, 0, 0, 0, 0, 0, 1))
+        } else {
+            link.ipv4(v4(2), Ipv4Address::new(224, 0, 0, 1))
+        };
+        let of_nobody = if six {
+            link.ipv6(Ipv6Address::UNSPECIFIED, VIP6)
+        } else {
+            link.ipv4(Ipv4Address::UNSPECIFIED, VIP4)
+        };
+        let quoted = to_vip(six).udp(4_000, 53, b"");
+        let (unreachable, code) = if six { (1, 4) } else { (3, 3) };
+        for bytes in [
+            to_vip(six).icmp(unreachable, code, [0; 4], &quoted[14..]),
+            to_vip(six).fragment(1, 1_480, false).upper(IpProtocol::Udp, &[0; 40]),
+            to_group.udp(4_000, 53, b""),
+            of_nobody.udp(4_000, 53, b""),
+        ] {
+            for reason in [REASON, DropReason::HopLimitExceeded, DropReason::MtuExceeded] {
+                let reply = Reply::Error { reason, mtu: 1_280 };
+                let verdict = bed.refuse(Frame::from_bytes(&bytes), &[], reply);
+                assert_eq!(verdict, Verdict::Drop(reason));
+                assert_eq!(bed.sent(), []);
+                let last = bed.out.walked[0].hops().last();
+                assert_eq!(last, Some(&Hop::Silent(Silence::Forbidden)));
+            }
+        }
+        // It is these that are not answered: the datagram alone is.
+        let reply = Reply::Error { reason: REASON, mtu: 0 };
+        let verdict = bed.refuse(Frame::from_bytes(&quoted), &[], reply);
+        assert!(matches!(verdict, Verdict::Answer(_)));
+    }
+}
+
+#[test]
 fn resets_do_not_come_out_of_the_share_of_errors() {
     let mut bed = Bed::new();
     let syn = to_vip(false).tcp((4_000, 80), flags::SYN, 7, 0, b"");

@@ -8,9 +8,10 @@
 //! Limits: datagrams and bytes held, in all and of one port; fragments held and gaps of one
 //! datagram. Attacks: first fragments that nothing follows, and later ones that nothing precedes.
 //! Whoever sends them meets its own port's limit first, and what goes for a new datagram is one of
-//! its own, the one that expires first of those looked at ([`Datagrams::victim`]). When the table
-//! is full in all, of as many ports as that takes, it is anybody's by the same rule. Frames are
-//! never dropped for others to be held: where there is no room the new one is dropped.
+//! its own, the one that expires first of those looked at ([`Datagrams::victim`]); where none of
+//! these is its own, the new one is refused. When the table is full in all, of as many ports as
+//! that takes, it is anybody's by the same rule. Frames are never dropped for others to be held:
+//! where there is no room the new one is dropped.
 //!
 //! A datagram is forgotten when all of it has been seen, else [`Limits::fragment_timeout`] after
 //! its begin, whatever comes meanwhile.

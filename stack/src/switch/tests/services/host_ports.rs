@@ -5,11 +5,11 @@ use super::matrix::{init, init_ack};
 use super::*;
 use crate::wire::build;
 
-const HOST_PORT: u16 = 8_090;
-const LOOPBACK: IpAddress = IpAddress::Ipv4(Ipv4Address::new(127, 0, 0, 1));
+pub(super) const HOST_PORT: u16 = 8_090;
+pub(super) const LOOPBACK: IpAddress = IpAddress::Ipv4(Ipv4Address::new(127, 0, 0, 1));
 
 /// A `hostPort` of pod b, at that address of the node or at all of them.
-fn host_port(
+pub(super) fn host_port(
     family: &Family,
     protocol: ServiceProtocol,
     address: Option<IpAddress>,
@@ -96,6 +96,30 @@ fn the_loopback_address_is_the_nodes_alone() {
     assert_eq!(bed.left().1.dst, (family.node, HOST_PORT), "given back");
     let udp = bed.udp(HOST, (LOOPBACK, 40_000), (LOOPBACK, HOST_PORT));
     assert_eq!(udp, martian, "another protocol");
+}
+
+#[test]
+fn a_connection_to_the_loopback_address_ends_with_its_host_port_on_every_path() {
+    let [family, _] = families();
+    let host_port = host_port(&family, ServiceProtocol::Tcp, Some(LOOPBACK));
+    let id = host_port.id;
+    let mut bed = bed(vec![host_port]);
+    let client = (LOOPBACK, 40_000);
+    assert_eq!(bed.tcp(HOST, client, (LOOPBACK, HOST_PORT), SYN), Verdict::Forward(B));
+    let (_, asks) = bed.left();
+    let reply = ip(from(B), asks.dst.0, asks.src.0);
+    let reply = reply.tcp((asks.dst.1, asks.src.1), SYN | ACK, 5_000, 1_001, b"");
+    assert_eq!(bed.send(B, &reply), Verdict::Forward(HOST));
+    for _ in 0..3 {
+        assert_eq!(bed.tcp(HOST, client, (LOOPBACK, HOST_PORT), ACK), Verdict::Forward(B));
+    }
+    assert_eq!(bed.change(Change::ServiceRemoved(id)), []);
+    let segment =
+        ip(from(HOST), LOOPBACK, LOOPBACK).tcp((40_000, HOST_PORT), ACK, 1_001, 5_001, b"");
+    let frame = Frame::from_bytes(&segment);
+    let whole = bed.switch.trace_whole(bed.now, HOST, &frame);
+    assert_eq!(whole.verdict, Verdict::Drop(DropReason::Martian));
+    assert_eq!(bed.switch.trace(bed.now, HOST, &frame), whole);
 }
 
 #[test]

@@ -63,6 +63,39 @@ fn a_restored_switch_goes_on_with_what_it_held() {
 }
 
 #[test]
+fn a_restored_switch_lets_the_same_go_where_there_is_no_room() {
+    // Who goes is looked for among the slots that were ever used, so how many these are is state.
+    let limits = Limits { port_datagrams_max: 8, ..Limits::default() };
+    for family in families() {
+        let mut bed = bed(vec![]);
+        let config = bed.switch.config();
+        bed.switch = Switch::new(config, limits, seeds(1));
+        let of = |port, pod: IpAddress, id| {
+            let whole = ip(from(port), pod, family.outside).udp(40_000, 53, &payload(2_000));
+            split(&whole, id, PART)
+        };
+        for id in 0..8 {
+            bed.send(B, &of(B, family.pods[1], id)[1]);
+        }
+        let whole: Vec<_> = (8..16).map(|id| of(A, family.pods[0], id)).collect();
+        for place in 0..3 {
+            for parts in &whole {
+                assert_eq!(bed.send(A, &parts[place]), Verdict::Forward(HOST));
+            }
+        }
+        assert_eq!(bed.datagrams(), 8, "the higher slots are free again");
+        let mut restored = Bed { now: bed.now, ..Bed::with(bed.switch.config()) };
+        restored.switch = Switch::restore(&bed.switch.snapshot(), 99).expect("a whole snapshot");
+        for id in 100..200 {
+            let frame = &of(B, family.pods[1], id)[1];
+            assert_eq!(bed.send(B, frame), restored.send(B, frame));
+            assert_eq!(bed.out.walked.to_vec(), restored.out.walked.to_vec());
+            assert_eq!(restored.switch.digest(), bed.switch.digest(), "after {id}");
+        }
+    }
+}
+
+#[test]
 fn a_snapshot_in_steps_is_of_its_begin() {
     for family in families() {
         let (mut bed, rest) = busy(&family);

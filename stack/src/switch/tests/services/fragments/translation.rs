@@ -1,5 +1,6 @@
 //! Both directions of every translation, in every order of three fragments.
 
+use super::super::host_ports::{HOST_PORT, LOOPBACK, host_port};
 use super::super::translation::assert_sums;
 use super::*;
 
@@ -85,6 +86,23 @@ fn a_node_port_is_asked_from_outside() {
         let back = Seen { src: asked, dst: client };
         assert_eq!(carried(&mut bed, B, &answers, id, order), (HOST, back));
     });
+}
+
+#[test]
+fn the_node_asks_a_host_port_at_the_loopback_address() {
+    let [family, _] = families();
+    for (id, order) in (0..).zip(orders(3)) {
+        let mut bed = bed(vec![host_port(&family, ServiceProtocol::Udp, Some(LOOPBACK))]);
+        let asks = bed.large(from(HOST), (LOOPBACK, 40_000), (LOOPBACK, HOST_PORT));
+        let (by, there) = carried(&mut bed, HOST, &asks, id, &order);
+        assert_eq!((by, there.dst), (B, (family.pods[1], 8_080)));
+        // Without a first one that may, none of the others does.
+        let others = bed.large(from(HOST), (LOOPBACK, 40_000), (LOOPBACK, HOST_PORT + 1));
+        let parts = split(&others, 9, PART);
+        assert_eq!(bed.send(HOST, &parts[1]), Verdict::Hold);
+        assert_eq!(bed.send(HOST, &parts[0]), Verdict::Drop(DropReason::Martian));
+        assert_eq!(bed.sent(), []);
+    }
 }
 
 #[test]
