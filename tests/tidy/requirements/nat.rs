@@ -236,8 +236,11 @@ pub(crate) const LATER: &[Requirement] = &[
     met("6888-3", "ports cannot be foretold", &["ports_of_masquerade_cannot_be_foretold"]),
     met(
         "6888-4",
-        "who had which port can be found out later",
-        &["a_journal_replays_to_the_same_state"],
+        "who had which port can be found out later, as far back as the journal reaches",
+        &[
+            "one_that_leaves_the_cluster_shows_its_masquerade_and_both_ways",
+            "one_that_leaves_the_cluster_and_one_that_is_refused_say_why",
+        ],
     ),
 ];
 
@@ -293,7 +296,12 @@ pub(crate) const CONNTRACK: &[Requirement] = &[
         "a FIN again is not the other side's",
         &["a_fin_sent_again_is_not_the_other_sides"],
     ),
-    met("CT-11", "time-outs of TCP", &["the_defaults_are_the_designs"]),
+    deviates(
+        "CT-11",
+        "time-outs of TCP",
+        "established 24 h and CLOSE_WAIT 1 h, as kube-proxy sets Linux",
+        &["the_defaults_are_the_designs", "every_state_of_tcp_has_its_own"],
+    ),
     deviates(
         "CT-12",
         "time-outs of the rest",
@@ -313,8 +321,16 @@ pub(crate) const CONNTRACK: &[Requirement] = &[
     ),
     met(
         "CT-15",
-        "a full table ends what was never answered",
-        &["what_is_answered_is_never_dropped_for_another"],
+        "a full table, or a pod's share of it, ends what was never answered",
+        &[
+            "what_is_answered_is_never_dropped_for_another",
+            "a_pod_that_begins_too_much_harms_itself_only",
+        ],
     ),
-    met("CT-16", "the kernel beside it keeps the same", &["as_with_the_kernel_and_kube_proxy"]),
+    deviates(
+        "CT-16",
+        "the kernel beside it, set as kube-proxy sets it, keeps the same",
+        "UDP that was answered: 120 s",
+        &["as_with_the_kernel_and_kube_proxy"],
+    ),
 ];

@@ -55,7 +55,7 @@ pub(crate) const SEMANTICS: &[Requirement] = &[
     ),
     met(
         "SVC-10",
-        "UDP that was led nowhere finds an endpoint that comes",
+        "UDP that was led nowhere finds a Service that comes",
         &["udp_that_was_led_nowhere_finds_a_service_that_came"],
     ),
     met(
@@ -106,7 +106,7 @@ pub(crate) const SEMANTICS: &[Requirement] = &[
     ),
     met(
         "SVC-18",
-        "endpoints on a node's own address, this one's too",
+        "endpoints on this node's own address",
         &["a_host_network_backend_is_reached_at_the_node"],
     ),
     met(
@@ -120,7 +120,11 @@ pub(crate) const SEMANTICS: &[Requirement] = &[
     met(
         "SVC-20",
         "health is told at healthCheckNodePort",
-        &["health_checks_are_delivered_and_the_answer_finds_its_way"],
+        &[
+            "health_checks_are_delivered_and_the_answer_finds_its_way",
+            "a_service_says_whether_this_node_serves_it",
+            "ready_endpoints_of_this_node_count_once_in_their_family",
+        ],
     ),
     met(
         "SVC-21",
@@ -147,7 +151,11 @@ pub(crate) const SEMANTICS: &[Requirement] = &[
     met(
         "SVC-25",
         "SCTP is translated, its CRC32c too",
-        &["whoever_asks_itself_is_masqueraded", "translated_one_by_one_is_built_anew"],
+        &[
+            "whoever_asks_itself_is_masqueraded",
+            "translated_one_by_one_is_built_anew",
+            "the_crc_of_a_packet_of_any_length",
+        ],
     ),
 ];
 
