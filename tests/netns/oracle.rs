@@ -45,20 +45,6 @@ fn observe(place: &Place) -> Seen {
     seen
 }
 
-/// One line for both families where they are the same.
-fn folded(seen: &Seen) -> BTreeMap<&str, String> {
-    let mut lines = BTreeMap::new();
-    for ((asked, family), told) in seen {
-        if *family == 0 {
-            lines.insert(&**asked, told.clone());
-        } else if lines.get(&**asked) != Some(told) {
-            let both = format!("{}, but by IPv6 {told}", lines[&**asked]);
-            lines.insert(asked, both);
-        }
-    }
-    lines
-}
-
 /// Whether a text is as the pattern says, in which `*` stands for anything.
 fn fits(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
@@ -69,11 +55,25 @@ fn fits(pattern: &str, text: &str) -> bool {
     }
 }
 
+/// What `*` stands for in what was seen, nothing where there is none; `None` if that is not as the
+/// pattern says. It is one thing, not several.
+fn stands_for<'a>(pattern: &str, seen: &'a str) -> Option<Option<&'a str>> {
+    match pattern.split_once('*') {
+        None => (pattern == seen).then_some(None),
+        Some((begin, end)) => {
+            let one = seen.strip_prefix(begin)?.strip_suffix(end)?;
+            (!one.contains(", ")).then_some(Some(one))
+        }
+    }
+}
+
 impl Difference {
+    /// Where both sides leave something open it is the same on both.
     fn covers(&self, asked: &str, kernel: &str, hopscope: &str) -> bool {
-        self.asked.iter().any(|pattern| fits(pattern, asked))
-            && fits(self.kernel, kernel)
-            && fits(self.hopscope, hopscope)
+        let both = (stands_for(self.kernel, kernel), stands_for(self.hopscope, hopscope));
+        let (Some(kernel), Some(hopscope)) = both else { return false };
+        let same = kernel.zip(hopscope).is_none_or(|(one, other)| one == other);
+        same && self.asked.iter().any(|pattern| fits(pattern, asked))
     }
 }
 
@@ -88,17 +88,18 @@ fn as_with_the_kernel_and_kube_proxy() {
         let _turn = crate::turn();
         observe(&Place::kernel())
     };
-    let (kernel, hopscope) = (folded(&kernel), folded(&seen));
+    let hopscope = seen;
     assert!(kernel.keys().eq(hopscope.keys()), "the same is asked");
     let mut wrong = Vec::new();
     let mut met = vec![0; DIFFERENCES.len()];
-    for (asked, kernel) in &kernel {
-        let hopscope = &hopscope[asked];
+    for (question, kernel) in &kernel {
+        let ((asked, family), hopscope) = (question, &hopscope[question]);
+        let six = ["", " (IPv6)"][*family];
         if kernel == hopscope {
-            println!("{asked}: {kernel}");
+            println!("{asked}{six}: {kernel}");
             continue;
         }
-        let line = format!("{asked}: {kernel} | {hopscope}");
+        let line = format!("{asked}{six}: {kernel} | {hopscope}");
         match DIFFERENCES.iter().position(|it| it.covers(asked, kernel, hopscope)) {
             Some(number) => {
                 met[number] += 1;
@@ -118,5 +119,13 @@ fn patterns_stand_for_what_they_say() {
     assert!(fits("*, UDP*", "a to b, UDP of 2,000 bytes"));
     assert!(!fits("* to a VIP, TCP", "node to a VIP, UDP"));
     assert!(!fits("node to *", "a node to b"));
-    assert!(fits("silence", "silence") && !fits("silence", "silence, but by IPv6 RST"));
+    let seen = "server answers, has seen gateway, another port";
+    assert_eq!(stands_for("* answers, has seen gateway, another port", seen), Some(Some("server")));
+    assert_eq!(stands_for("*, another port", seen), None, "one thing only");
+    assert_eq!(stands_for("silence", "silence"), Some(None));
+    let kept = DIFFERENCES.iter().find(|it| it.asked == ["*"]).unwrap();
+    let own = |who| format!("{who} answers, has seen gateway, its own port");
+    assert!(kept.covers("a to b", seen, &own("server")));
+    assert!(!kept.covers("a to b", seen, &own("other")), "whoever answers is the same");
+    assert!(!kept.covers("a to b", seen, "RST"));
 }

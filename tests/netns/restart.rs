@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lab::cni::{Attachment, VERSION, error_of};
@@ -214,10 +215,11 @@ fn a_namespace_that_went_while_nobody_looked_frees_its_lease_at_the_next_start()
     }
 }
 
-/// Amid the end of its parent a worker may say so and nothing else; the runtime asks again.
-fn refused_by_an_orphan_only(deleted: lab::Result<()>) {
+/// Once its parent is killed a worker may say so and nothing else; the runtime asks again.
+fn refused_by_an_orphan_only(deleted: lab::Result<()>, killed: &AtomicBool) {
     if let Err(error) = deleted {
-        assert!(error.to_string().contains("the parent process does not answer"), "{error}");
+        let says_so = error.to_string().contains("the parent process does not answer");
+        assert!(says_so && killed.load(Ordering::SeqCst), "{error}");
     }
 }
 
@@ -235,18 +237,21 @@ fn a_daemon_killed_amid_adds_and_dels_leaves_nothing_after_their_dels() {
                 netns.iter().zip(&names).map(|(netns, name)| attachment(netns, name)).collect();
             let runtime = world.runtime();
             let configuration = runtime.configuration(VERSION);
+            let killed = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 for (index, attachment) in attachments.iter().enumerate() {
                     let (runtime, configuration) = (&runtime, &configuration);
+                    let killed = &killed;
                     scope.spawn(move || {
                         // Whether it succeeds depends on the moment; that it leaks must not.
                         let added = runtime.add(attachment, configuration);
                         if index % 2 == 0 && added.is_ok() {
-                            refused_by_an_orphan_only(runtime.del(attachment, None));
+                            refused_by_an_orphan_only(runtime.del(attachment, None), killed);
                         }
                     });
                 }
                 std::thread::sleep(Duration::from_millis(15 + 20 * round));
+                killed.store(true, Ordering::SeqCst);
                 world.kill();
             });
             // Half of the DELs come before the next start, half after it.

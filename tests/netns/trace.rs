@@ -152,7 +152,7 @@ fn a_trace_finds_no_route_in_a_family_without_pods() {
         (source, &world.netns),
         nobody,
         (BY_HAND, true),
-        "egress     answered",
+        "no route to the destination: ICMP type 1 code 0",
     )
     .sent_as("hop0", ethernet(GATEWAY, HOST, 0x86dd, &packet))]);
     world.settle(&[]);

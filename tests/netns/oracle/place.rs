@@ -224,11 +224,13 @@ impl Place {
 
     /// Asks by an echo request.
     pub(super) fn ping(&self, client: &str, to: IpAddr) -> String {
-        let args = ["-n", "-c", "1", "-W", "1", &to.to_string()];
+        let patience = PATIENCE.as_secs_f32().to_string();
+        let args = ["-n", "-c", "1", "-W", &patience, &to.to_string()];
         let output = self.netns(client).attempt("ping", &args, 2 * PATIENCE).unwrap();
         if output.code == Some(0) {
             return "answered".to_owned();
         }
+        assert_eq!(output.code, Some(1), "{output:?}");
         let said = output.stdout.lines().find_map(|line| {
             let (by, what) = line.strip_prefix("From ")?.split_once(" icmp_seq=1 ")?;
             let port = what.to_lowercase().ends_with("port unreachable");
@@ -242,9 +244,14 @@ impl Place {
 /// Time-outs, in seconds.
 const KEPT: [u64; 8] = [10, 30, 60, 120, 300, 3_600, 86_400, 432_000];
 
+/// Seconds that pass at most before one asks how many are left.
+const LATE: u64 = 8;
+
 /// The time-out of which so many seconds are left.
 fn whole(left: u64) -> u64 {
-    KEPT.into_iter().find(|kept| *kept >= left).unwrap()
+    let kept = KEPT.into_iter().find(|kept| *kept >= left).unwrap();
+    assert!(kept - left <= LATE, "{left} s are left, of no known time-out");
+    kept
 }
 
 /// The state of a TCP connection and the time-out, in seconds, of that line of conntrack, if it is

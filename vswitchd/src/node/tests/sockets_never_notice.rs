@@ -223,18 +223,27 @@ fn under_traffic(lab: &mut Lab, change: impl FnOnce(&Lab, &Place)) -> Vec<String
     for ((place, name), before) in [(&node, "node"), (&outside, "outside")].into_iter().zip(before)
     {
         let after = trouble(place);
-        if after != before {
+        let others = |counts: &[(String, String)]| -> Vec<(String, String)> {
+            counts.iter().filter(|(count, _)| count != "RetransSegs").cloned().collect()
+        };
+        if after != before && others(&after) == others(&before) {
+            noticed.push(format!("{LATE} at {name}: {before:?} became {after:?}"));
+        } else if after != before {
             noticed.push(format!("counters of {name}: {before:?} became {after:?}"));
         }
     }
     noticed
 }
 
-/// On two cores with all other tests beside it a segment is late by itself now and then: what is
-/// the rules' doing is noticed each time.
+/// How what was noticed begins when segments were sent again and nothing else.
+const LATE: &str = "segments sent again";
+
+/// On two cores with all other tests beside it a segment is late by itself now and then, and sent
+/// again: what is the rules' doing is noticed each time. All else is their doing at once.
 #[test]
 fn rules_come_stay_change_and_go_unnoticed() {
     let tries: Vec<Vec<String>> = (0..3).map_while(|_| noticed_by_anybody()).collect();
+    assert!(tries.iter().flatten().all(|what| what.starts_with(LATE)), "{tries:#?}");
     assert!(tries.len() < 3, "each time: {tries:#?}");
 }
 
