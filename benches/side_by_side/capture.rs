@@ -30,8 +30,9 @@ use crate::role::PODS;
 const HOPCTL: &str = "hopctl";
 /// The pods' namespace in the names of ports.
 const NAMESPACE: &str = "bench";
-/// Hops of a datagram from pod to pod, each a frame in the file: parse, l2, l3, policy, egress.
-const HOPS: u64 = 5;
+/// Hops of a datagram from pod to pod, each a frame in the file: parse, l2, conntrack, l3, policy,
+/// egress.
+const HOPS: u64 = 6;
 
 /// Plays `hopctl`, if this process is called so.
 pub(crate) fn play_hopctl() -> Option<ExitCode> {
@@ -197,9 +198,9 @@ mod tests {
 
     #[test]
     fn what_hopctl_says_at_the_end_is_understood() {
-        let read = counts("note\n25 frames captured, 3 packets lost\n");
+        let read = counts("note\n30 frames captured, 3 packets lost\n");
         assert_eq!(read, Some(Counts { captured: 5, lost: 3 }));
-        assert_eq!(counts("24 frames captured, 3 packets lost"), None, "a packet is in part there");
-        assert_eq!(counts("25 frames captured; the end is missing, and how many were lost"), None);
+        assert_eq!(counts("25 frames captured, 3 packets lost"), None, "a packet is in part there");
+        assert_eq!(counts("30 frames captured; the end is missing, and how many were lost"), None);
     }
 }

@@ -76,7 +76,7 @@ pub struct Limits {
     pub datagrams_max: usize,
     /// Those that came by one port.
     pub port_datagrams_max: u32,
-    /// Bytes of fragments that are held because their first has not come.
+    /// Bytes of fragments that are held because their first has not come; each counts at least 512.
     pub held_bytes_max: usize,
     /// Those that came by one port.
     pub port_held_bytes_max: usize,

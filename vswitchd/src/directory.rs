@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use smoltcp::wire::IpCidr;
-use stack::PortId;
 use stack::config::{ServiceConfig, ServiceId};
 use stack::table::service::Services;
 use stack::trace::{Names, Numbered};
+use stack::{EndpointId, PortId};
 
 /// What a port is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,12 @@ pub enum Label {
 }
 
 impl Label {
+    /// That of a host inside the switch.
+    #[must_use]
+    pub fn of_endpoint(id: EndpointId) -> Self {
+        Self::Endpoint(if id == EndpointId::HEALTH { "health" } else { "gateway" })
+    }
+
     /// The label that is written so; `None` for what this build does not know.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {

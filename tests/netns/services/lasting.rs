@@ -3,7 +3,9 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use lab::pod::lab_serve;
 use lab::process::Process;
@@ -174,6 +176,48 @@ fn a_daemon_that_follows_another_goes_on_with_translated_connections() {
     world.start().unwrap();
     shells.iter_mut().for_each(Shell::says);
     world.settle(&["ConfigurationPending"]);
+}
+
+/// Each such address is a route of the node to its own port of the switch.
+#[test]
+fn a_service_that_gets_and_loses_addresses_costs_others_no_datagram() {
+    let world = world("tap");
+    let [client] = world.pods(["client"]);
+    let outside = &world.lan().netns;
+    let _host = servers(outside);
+    let udp = socket(&client, to(OUTSIDE[0], PORTS[1].3).parse().unwrap());
+    let done = Arc::new(AtomicBool::new(false));
+    let is_done = done.clone();
+    // It ends with the world if the test fails.
+    let echoes = std::thread::spawn(move || {
+        let mut count = 0_u32;
+        while !is_done.load(Ordering::Relaxed) {
+            udp.send(&count.to_be_bytes()).unwrap();
+            let mut answer = [0; 16];
+            let length = udp.recv(&mut answer).expect("a datagram or its answer is lost");
+            assert_eq!(answer[..length], count.to_be_bytes());
+            count += 1;
+        }
+        count
+    });
+    for round in 0..10_u8 {
+        let external = [format!("203.0.113.1{round}"), format!("2001:db8:9::1{round}")];
+        publish(&world, &service("web", 130, &json!({"externalIPs": external})));
+        let has_come = || {
+            let [four, six] = [&["route"][..], &["-6", "route"]];
+            let listed = [four, six].map(|args| world.netns.ip(args).unwrap());
+            (0..2).all(|family| listed[family].contains(&external[family]))
+        };
+        let began = Instant::now();
+        while !has_come() {
+            assert!(began.elapsed() < PATIENCE, "no route to {external:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    let count = echoes.join().unwrap();
+    assert!(count > 100, "{count} in ten changes");
+    world.settle(&[]);
 }
 
 #[test]

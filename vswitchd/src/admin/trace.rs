@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use stack::{AnswerKind, Frame, Trace, Verdict};
+use stack::{AnswerKind, DropReason, Frame, Trace, Verdict};
 
 use super::Context;
 use super::objects::{self, Hop, Object, TraceRequest, TraceResult};
 use super::probe::{Probe, probe};
 use super::reply::Failure;
 use super::snapshot::name_of;
-use crate::directory::{Directory, Named};
+use crate::directory::{Directory, Label, Named};
 
 /// Walks the packet dry.
 ///
@@ -78,10 +78,24 @@ pub fn passed(verdict: &Verdict) -> bool {
 /// The end of a walk, as an object.
 #[must_use]
 pub fn verdict(verdict: &Verdict, names: &Directory) -> objects::Verdict {
-    let (kind, port, reason) = match verdict {
+    let (kind, port, reason) = parts(verdict, names);
+    objects::Verdict {
+        r#type: kind.to_owned(),
+        port,
+        reason: reason.map(|reason| reason.name().to_owned()),
+        hint: reason.map(|reason| reason.hint().to_owned()),
+    }
+}
+
+/// The end of a walk: its kind, whom the frame goes to, why it does not.
+pub(crate) fn parts(
+    verdict: &Verdict,
+    names: &Directory,
+) -> (&'static str, Option<String>, Option<DropReason>) {
+    match verdict {
         Verdict::Forward(port) => ("forward", Some(name_of(*port, names)), None),
         Verdict::Flood(_) => ("flood", None, None),
-        Verdict::Deliver(_) => ("deliver", None, None),
+        Verdict::Deliver(id) => ("deliver", Some(Label::of_endpoint(*id).to_string()), None),
         Verdict::Answer(AnswerKind::Error { reason, .. } | AnswerKind::Reset { reason }) => {
             ("answer", None, Some(*reason))
         }
@@ -90,11 +104,5 @@ pub fn verdict(verdict: &Verdict, names: &Directory) -> objects::Verdict {
         }
         Verdict::Drop(reason) => ("drop", None, Some(*reason)),
         Verdict::Hold => ("hold", None, None),
-    };
-    objects::Verdict {
-        r#type: kind.to_owned(),
-        port,
-        reason: reason.map(|reason| reason.name().to_owned()),
-        hint: reason.map(|reason| reason.hint().to_owned()),
     }
 }

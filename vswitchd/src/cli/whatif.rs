@@ -75,13 +75,20 @@ pub(super) fn compare(args: &Args, objects: &Objects, output: &Output) -> Outcom
     }
     let comparison = Comparison::new(&ended, &beside);
     notices(&comparison, output);
-    let same = comparison.differ == 0 && comparison.divergence.is_none();
+    let same = comparison.differ == 0 && comparison.divergence.is_none() && is_whole(&comparison);
     if output.is_object() {
         output.object(&Object::new(comparison))?;
     } else {
         print(&comparison, output)?;
     }
     Ok(if same { Answer::Yes } else { Answer::No })
+}
+
+/// Whether all frames were compared, with the Services of the manifests in force: else that nothing
+/// differs says too little for exit code 0.
+fn is_whole(comparison: &Comparison) -> bool {
+    let Comparison { node, refused, beyond, .. } = comparison;
+    !node.is_empty() && refused.is_none() && *beyond == 0
 }
 
 /// What limits the comparison.
@@ -141,10 +148,14 @@ fn print(comparison: &Comparison, output: &Output) -> io::Result<()> {
     let each: Vec<_> =
         reasons.iter().map(|group| format!("{} {}", group.count, group.text)).collect();
     let line = match each.as_slice() {
+        [] if !is_whole(comparison) => {
+            format!("{connections} connections, none known to differ: not all was compared")
+        }
         [] => format!("{connections} connections, none differs"),
         each => format!("{connections} connections, {differ} differ: {}", each.join(", ")),
     };
-    output.line(if *differ == 0 { Tone::Good } else { Tone::Plain }, &line)
+    let is_good = *differ == 0 && is_whole(comparison);
+    output.line(if is_good { Tone::Good } else { Tone::Plain }, &line)
 }
 
 /// A connection as a row.

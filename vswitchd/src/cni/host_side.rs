@@ -63,13 +63,44 @@ impl HostSide {
     /// # Errors
     /// The kernel's.
     pub async fn wire(&self, planned: &HostLink) -> Result<HostPort, NodeError> {
+        self.by_plan(planned, |kernel, link| kernel.wire_host(link)).await
+    }
+
+    /// Brings what belongs to the port to what another plan says. The port itself stays open, and
+    /// no frame waits: only for plans of the [same port](HostLink::is_same_port).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn adjust(&self, planned: &HostLink) -> Result<(), NodeError> {
+        self.by_plan(planned, |kernel, link| kernel.adjust_host(link)).await
+    }
+
+    /// Has the kernel do something by another plan, which holds if it succeeds.
+    async fn by_plan<T: Send + 'static>(
+        &self,
+        planned: &HostLink,
+        work: impl FnOnce(&dyn Kernel, &HostLink) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, NodeError> {
         let _held = self.turn.lock().await;
         let before = std::mem::replace(&mut self.inner().planned, planned.clone());
-        let wired = self.kernel.wire_host(&self.link());
-        if wired.is_err() {
+        let done = self.ask(work).await;
+        if done.is_err() {
             self.inner().planned = before;
         }
-        wired
+        done
+    }
+
+    /// Has the kernel do something with the port as it shall be. It may take a while.
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Kernel, &HostLink) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let (kernel, link) = (self.kernel.clone(), self.link());
+        let told = tokio::task::spawn_blocking(move || work(&*kernel, &link)).await;
+        told.unwrap_or_else(|error| {
+            let doing = "a task ended early while the node's port was changed".to_owned();
+            Err(NodeError::Kernel { doing, source: std::io::Error::other(error) })
+        })
     }
 
     /// The turn to change what this attachment has, if it has or had any: most have none, and
@@ -136,11 +167,6 @@ impl Turn<'_> {
     /// # Errors
     /// The kernel's.
     pub async fn divert(&self) -> Result<(), NodeError> {
-        let (kernel, link) = (self.side.kernel.clone(), self.side.link());
-        let told = tokio::task::spawn_blocking(move || kernel.adjust_host(&link)).await;
-        told.unwrap_or_else(|error| {
-            let doing = "a task ended early while the node's rules were changed".to_owned();
-            Err(NodeError::Kernel { doing, source: std::io::Error::other(error) })
-        })
+        self.side.ask(|kernel, link| kernel.adjust_host(link)).await
     }
 }

@@ -39,7 +39,7 @@ mod sources;
 
 pub use plan::{GATEWAY_PORT, HEALTH_MAC, HEALTH_PORT, HOST_PORT, Plan, PlanError, plan};
 use roster::Roster;
-use running::{Plugins, Running};
+use running::{AGAIN, Plugins, Running};
 use source::Source;
 pub use sources::State;
 
@@ -186,7 +186,10 @@ async fn begin(
             tracing::warn!(why, "waiting for the API server before anything is forwarded");
             told = why;
         }
-        source.changed().await?;
+        // What stands in the way may be the node, which does not say when it is mended.
+        if let Ok(changed) = tokio::time::timeout(AGAIN, source.changed()).await {
+            changed?;
+        }
     }
 }
 
@@ -238,6 +241,7 @@ async fn serve(worker: Worker) -> Result<(), DaemonError> {
     parent.report(Report::Ready).map_err(io("cannot say that it is ready"))?;
     let api = tokio::spawn(admin::serve(listener, running.context.clone(), ended));
     loop {
+        let due = running.due();
         tokio::select! {
             // By its word; without a parent the whole process ends.
             told = words.recv() => match told {
@@ -256,6 +260,9 @@ async fn serve(worker: Worker) -> Result<(), DaemonError> {
             _ = &mut running.data, if !running.yielded => return Err(Ended.into()),
             changed = source.changed(), if !running.quiet => {
                 changed?;
+                running.reload(&settings, uplink, &source).await?;
+            }
+            () = due, if !running.quiet => {
                 running.reload(&settings, uplink, &source).await?;
             }
             () = roster.somebody() => {}

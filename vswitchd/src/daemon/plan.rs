@@ -149,11 +149,12 @@ fn healthz(settings: &Settings, node: &NodeConfig) -> Vec<OwnPort> {
 /// What a pod's `hostPort` is judged by.
 pub(super) fn node_ports(settings: &Settings, plan: &Plan) -> NodePorts {
     let overlay = (Protocol::Udp, settings.vxlan_port, "the overlay");
-    let health = (Protocol::Tcp, settings.healthz_port, "health checks");
+    // Of the node and of Services.
+    let health = plan.node.health_ports.iter().map(|port| (Protocol::Tcp, *port, "health checks"));
     NodePorts {
         addresses: plan.node.addresses.clone(),
         versions: plan.pod_cidrs.iter().map(|range| range.address().version()).collect(),
-        taken: vec![overlay, health],
+        taken: std::iter::once(overlay).chain(health).collect(),
     }
 }
 
@@ -254,6 +255,9 @@ mod tests {
         let given = Given { manifests: Some("/m".into()), ..Given::default() };
         let none = Given { healthz_port: Some(0), ..given }.resolve("n1").unwrap();
         let made = plan(&none, &desired, Some(&uplink())).unwrap();
+        let taken = node_ports(&none, &made).taken;
+        let taken: Vec<u16> = taken.into_iter().map(|(_, port, _)| port).collect();
+        assert_eq!(taken, [none.vxlan_port, 30_001, 32_001]);
         assert_eq!((made.node.health_ports, made.host.own_ports), (vec![30_001, 32_001], vec![]));
     }
 

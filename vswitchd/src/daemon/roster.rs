@@ -29,15 +29,18 @@ impl Roster {
     /// Returns when somebody has come.
     pub(super) async fn somebody(&mut self) {
         match self.asked.recv().await {
-            Some(asked) => self.waiting.push(asked),
+            Some(asked) => {
+                // While the source gives nothing nobody is told, and who gave up would stay.
+                self.waiting.retain(|asked| !asked.known.is_closed());
+                self.waiting.push(asked);
+            }
             // Nobody can come any more.
             None => std::future::pending().await,
         }
     }
 
-    /// Tells those whose objects are in force now, and forgets who has given up.
+    /// Tells those whose objects are in force now.
     pub(super) fn tell(&mut self, objects: &Objects) {
-        self.waiting.retain(|asked| !asked.known.is_closed());
         let known = self.waiting.extract_if(.., |asked| is_known(&asked.pod, objects));
         for asked in known {
             // It may have given up just now.
@@ -85,6 +88,25 @@ mod tests {
         assert!(is_known(&pod("0123"), &there), "a static pod");
         assert!(is_known(&pod(""), &there), "a runtime that names none");
         assert!(!is_known(&other, &there));
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_is_forgotten() {
+        let (mut roster, pods) = Roster::new(true);
+        let Pods::Known(ask) = pods else { panic!("{pods:?}") };
+        for name in ["a", "b"] {
+            let (known, waits) = tokio::sync::oneshot::channel();
+            let pod = attachment::Pod {
+                namespace: "shop".to_owned(),
+                name: name.to_owned(),
+                uid: String::new(),
+            };
+            ask.send(Asked { pod, known }).await.unwrap();
+            roster.somebody().await;
+            drop(waits);
+        }
+        let names: Vec<&str> = roster.waiting.iter().map(|asked| asked.pod.name.as_str()).collect();
+        assert_eq!(names, ["b"]);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use stack::Change;
+use tokio::time::Instant;
 
 use super::plan::node_ports;
 use super::recorded::Started;
@@ -26,7 +27,7 @@ use crate::kube::last;
 use crate::kube::numbers::Numbers;
 use crate::kube::objects::Desired;
 use crate::node::uplink::Uplink;
-use crate::node::{HostPort, Kernel};
+use crate::node::{HostLink, HostPort, Kernel};
 use crate::settings::Settings;
 use crate::supervisor::protocol::{Predecessor, Report};
 use crate::triggers::{Keeper, keeper::Parts};
@@ -34,6 +35,9 @@ use crate::worker::{Parent, Succession, Told};
 
 /// How long requests that have begun may take before another vswitchd may not take over.
 const QUIET_PATIENCE: Duration = Duration::from_secs(5);
+/// How long after desired state was not taken it is looked at again, if nothing changes before: the
+/// objects may be right and the node in the way.
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
 
 /// What plugins come by.
 pub(super) struct Plugins {
@@ -63,8 +67,37 @@ pub(super) struct Running {
     pub(super) quiet: bool,
     /// Whether the ports were left to that one.
     pub(super) yielded: bool,
-    /// Why desired state is not taken, as it was logged last.
-    refused: Option<String>,
+    refused: Refused,
+}
+
+/// Of desired state that is not taken.
+#[derive(Debug, Default)]
+struct Refused {
+    /// Why, as it was logged last.
+    told: Option<String>,
+    /// When it is looked at again: what stood in its way may be gone.
+    again: Option<Instant>,
+}
+
+/// What another plan makes necessary at the node's own port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HostWork {
+    Nothing,
+    /// Routes, rules and settings around it change, as when a Service gets an address from outside
+    /// of the ranges: the port stays open, and no frame waits.
+    Around,
+    /// It is opened anew.
+    Anew,
+}
+
+impl HostWork {
+    fn between(from: &HostLink, to: &HostLink) -> Self {
+        match (from == to, from.is_same_port(to)) {
+            (true, _) => Self::Nothing,
+            (false, true) => Self::Around,
+            (false, false) => Self::Anew,
+        }
+    }
 }
 
 impl Running {
@@ -142,7 +175,7 @@ impl Running {
             gate,
             quiet: false,
             yielded: false,
-            refused: None,
+            refused: Refused::default(),
         };
         running.keep(settings);
         Ok(running)
@@ -206,7 +239,7 @@ impl Running {
                 if changed {
                     self.keep(settings);
                 }
-                self.refused = None;
+                self.refused = Refused::default();
                 let mut problems = problems(&self.desired);
                 problems.extend(source.troubles());
                 self.state.set_problems(problems);
@@ -217,6 +250,17 @@ impl Running {
         Ok(())
     }
 
+    /// Completes when desired state that was not taken is to be looked at again.
+    pub(super) fn due(&self) -> impl Future<Output = ()> + use<> {
+        let again = self.refused.again;
+        async move {
+            match again {
+                Some(when) => tokio::time::sleep_until(when).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Tells of desired state that is not taken.
     pub(super) fn keep_last_good(
         &mut self,
@@ -225,14 +269,15 @@ impl Running {
         error: &DaemonError,
     ) {
         let message = with_causes(error);
+        self.refused.again = Some(Instant::now() + AGAIN);
         // That objects are still to come is no news; that they cannot is told by the source.
         let is_news = !matches!(error, DaemonError::Unheard { .. });
-        if is_news && self.refused.as_ref() != Some(&message) {
+        if is_news && self.refused.told.as_ref() != Some(&message) {
             tracing::warn!(
                 error = message,
                 "desired state is not taken; the last good state stays"
             );
-            self.refused = Some(message.clone());
+            self.refused.told = Some(message.clone());
         }
         let object = settings.source.to_string();
         // What holds still has the problems it had.
@@ -275,12 +320,12 @@ impl Running {
             self.context.directory.rcu(|directory| directory.with_services(&plan.services));
         }
         if plan != self.plan {
-            let host_too = plan.host != self.plan.host;
-            let changes = recorded::between(&self.plan, &plan, host_too);
-            if let Err(error) = self.carry_out(settings, changes, &plan, host_too).await {
+            let host = HostWork::between(&self.plan.host, &plan.host);
+            let changes = recorded::between(&self.plan, &plan, host == HostWork::Anew);
+            if let Err(error) = self.carry_out(settings, changes, &plan, host).await {
                 // Half of it may be done: the last good state has to be made again.
                 let back = recorded::differing(&self.context.handle, &self.plan).await?;
-                self.carry_out(settings, back, &self.plan, host_too).await?;
+                self.carry_out(settings, back, &self.plan, host).await?;
                 return Err(error);
             }
             self.plan = plan;
@@ -305,14 +350,18 @@ impl Running {
         settings: &Settings,
         changes: Vec<Change>,
         plan: &Plan,
-        host_too: bool,
+        host: HostWork,
     ) -> Result<(), DaemonError> {
         if !changes.is_empty() {
             self.context.handle.change(Change::All(changes)).await??;
         }
-        if host_too {
-            self.context.handle.detach(HOST_PORT).await?;
-            attach_host(&self.context.handle, self.host.wire(&plan.host).await?)?;
+        match host {
+            HostWork::Nothing => {}
+            HostWork::Around => self.host.adjust(&plan.host).await?,
+            HostWork::Anew => {
+                self.context.handle.detach(HOST_PORT).await?;
+                attach_host(&self.context.handle, self.host.wire(&plan.host).await?)?;
+            }
         }
         let node = node_ports(settings, plan);
         self.state.cni().reload(&plan.pod_cidrs, node).map_err(PlanError::from)?;
@@ -401,6 +450,7 @@ async fn wire_node(
 /// What health checks are told.
 fn facts(settings: &Settings, desired: &Desired) -> Facts {
     Facts {
+        since: event_loop::utc(),
         node_port: settings.healthz_port,
         leaving: desired.leaving,
         checks: desired.health_checks.clone(),

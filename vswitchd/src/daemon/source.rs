@@ -87,7 +87,8 @@ impl Source {
         Ok(objects::desired(objects, &plan::known(settings, uplink))?)
     }
 
-    /// The objects that are in force, where an attachment has to wait for its own.
+    /// The objects that have been looked at, where an attachment has to wait for its own. They are
+    /// in force, or the last good state is and `status` tells why.
     pub(super) fn in_force(&self) -> Option<&Objects> {
         match self {
             Self::Manifests(..) => None,

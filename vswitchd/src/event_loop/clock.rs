@@ -8,11 +8,17 @@ use stack::Seeds;
 
 pub use crate::port::wake::now as monotonic;
 
+/// Nanoseconds since 1970.
+#[must_use]
+pub fn utc() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Nanoseconds to add to CLOCK_MONOTONIC for UTC.
 #[must_use]
 pub fn utc_offset() -> i64 {
-    let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let utc = i64::try_from(utc.as_nanos()).unwrap_or(i64::MAX);
+    let utc = i64::try_from(utc()).unwrap_or(i64::MAX);
     utc.saturating_sub(i64::try_from(monotonic().0).unwrap_or(i64::MAX))
 }
 

@@ -25,7 +25,7 @@ mod turn;
 mod watch;
 
 use baton::Baton;
-pub use clock::{monotonic, seeds, utc_offset};
+pub use clock::{monotonic, seeds, utc, utc_offset};
 pub use run::{start, start_recorded, start_waiting};
 pub use turn::{Herald, Taken, Turn, Way};
 pub use watch::Event;

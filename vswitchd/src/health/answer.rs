@@ -43,11 +43,12 @@ impl Facts {
         }
     }
 
-    /// What is forwarded is as desired state says, or else nobody would be answered: so the state
-    /// is as fresh as the answer.
+    /// Desired state that is refused is no reason to send clients away: the last good one is in
+    /// force. `status` tells of it, and here the time of the state that holds.
     fn of_node(&self, now: u64, path: &str) -> Response {
-        let now = utc::spaced(now);
-        let body = json!({"lastUpdated": now, "currentTime": now});
+        let body = json!({
+            "lastUpdated": utc::spaced(self.since), "currentTime": utc::spaced(now),
+        });
         match path {
             "/livez" => Response::new(200, body),
             "/healthz" => {

@@ -6,7 +6,7 @@
 //! as a load balancer does is through before.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -21,6 +21,7 @@ use super::answer::Asked;
 use super::cable::{Cable, Came, Wire};
 use super::http::{self, HEAD_MAX, Head, Response};
 use crate::daemon::HEALTH_MAC;
+use crate::event_loop;
 
 /// Connections at one time.
 const CONNECTIONS_MAX: usize = 256;
@@ -209,7 +210,7 @@ impl Host {
             Head::Partial => Response::refusal(400).bytes(false),
             Head::Bad(status) => Response::refusal(status).bytes(false),
             Head::Whole(request) => {
-                let asked = Asked { port: connection.port, is_ipv6, now: utc() };
+                let asked = Asked { port: connection.port, is_ipv6, now: event_loop::utc() };
                 let response = self.facts.load().answer(asked, &request);
                 response.bytes(request.method == "HEAD")
             }
@@ -263,10 +264,4 @@ fn framed(packet: &[u8]) -> Vec<u8> {
     let is_ipv6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
     let kind: [u8; 2] = if is_ipv6 { [0x86, 0xdd] } else { [0x08, 0x00] };
     [&NodeConfig::GATEWAY_MAC.0[..], &HEALTH_MAC.0, &kind, packet].concat()
-}
-
-/// Nanoseconds since 1970.
-fn utc() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -121,6 +121,20 @@ pub struct HostLink {
     pub own_ports: Vec<OwnPort>,
 }
 
+impl HostLink {
+    /// Whether a port made by another plan serves as it is, so that only routes, rules and settings
+    /// around it change. Its sockets for ICMP are bound to addresses, and have one a family.
+    #[must_use]
+    pub fn is_same_port(&self, other: &Self) -> bool {
+        let of = |link: &Self| {
+            let macs = (link.mac, link.gateway_mac);
+            let addresses = (link.gateways.clone(), link.node_addresses.clone());
+            (link.ifname.clone(), macs, addresses)
+        };
+        of(self) == of(other)
+    }
+}
+
 /// One L4 port of one address of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -20,6 +20,7 @@ use stack::{DropReason, Frame, Hop, Offload, PortId, Switch, Trace, Verdict};
 
 use super::show::{each, put_in};
 use super::{Ended, Watch};
+use crate::admin::trace;
 use crate::capture::session::Observed;
 
 pub mod story;
@@ -270,10 +271,7 @@ impl Life {
             self.read(walk.trace, at);
         }
         let state = self.entry.map(|entry| entry.track.state);
-        let passed = match note.verdict {
-            Verdict::Forward(_) | Verdict::Flood(_) | Verdict::Deliver(_) | Verdict::Hold => true,
-            Verdict::Answer(_) | Verdict::Drop(_) => false,
-        };
+        let passed = trace::passed(&note.verdict);
         if let Some((frames, bytes)) = self.frames.get_mut(note.side.index()) {
             *frames += 1;
             *bytes += walk.received.len() as u64;

@@ -19,6 +19,7 @@ use super::{Ended, Stop, Watch, directory};
 use crate::admin::connections::{end, protocol};
 use crate::admin::objects::Kind;
 use crate::admin::snapshot::name_of;
+use crate::admin::trace;
 use crate::directory::Directory;
 use crate::kube::numbers::{Numbers, OTHERS};
 use crate::kube::objects::{ObjectError, Objects, desired};
@@ -336,19 +337,7 @@ fn fate(outcome: &Outcome, differs: Reason, names: &Directory) -> Fate {
     let source = outcome.left.map(|left| end(&left.src, left.src_port));
     let destination = outcome.left.map(|left| end(&left.dst, left.dst_port));
     let told = |end: &Option<String>| end.clone().unwrap_or_default();
-    let (verdict, reason, egress) = match outcome.verdict {
-        Verdict::Forward(port) => ("forward", None, Some(name_of(port, names))),
-        Verdict::Flood(_) => ("flood", None, None),
-        Verdict::Deliver(_) => ("deliver", None, Some("endpoint/gateway".to_owned())),
-        Verdict::Answer(AnswerKind::Error { reason, .. } | AnswerKind::Reset { reason }) => {
-            ("answer", Some(reason), None)
-        }
-        Verdict::Answer(AnswerKind::Arp(_) | AnswerKind::Neighbor(_) | AnswerKind::Echo) => {
-            ("answer", None, None)
-        }
-        Verdict::Drop(reason) => ("drop", Some(reason), None),
-        Verdict::Hold => ("hold", None, None),
-    };
+    let (verdict, egress, reason) = trace::parts(&outcome.verdict, names);
     let text = match (outcome.verdict, differs) {
         (Verdict::Answer(AnswerKind::Reset { reason }), _) => format!("reset: {reason}"),
         (Verdict::Answer(AnswerKind::Error { reason, .. }), _) => format!("ICMP error: {reason}"),

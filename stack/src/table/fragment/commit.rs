@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::super::Tables;
 use super::super::sweep::Sweep;
-use super::{Datagram, DatagramKey, Datagrams, End, Fate, Fragmented, Held, Loose, What};
+use super::{Datagram, DatagramKey, Datagrams, End, Fate, Fragmented, Held, Loose, What, counted};
 use crate::drop::DropReason;
 use crate::input::Frame;
 use crate::table::Effect;
@@ -50,10 +50,9 @@ impl Datagrams {
         let slot = self.index.get(key).copied();
         let Some(row) = slot.and_then(|slot| self.rows.change(slot as usize)) else { return };
         row.held.push(Held::of(frame));
-        self.held_bytes = self.held_bytes.saturating_add(frame.len());
-        self.count(key.port, |share| {
-            share.held_bytes = share.held_bytes.saturating_add(frame.len());
-        });
+        let bytes = counted(frame.len());
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        self.count(key.port, |share| share.held_bytes = share.held_bytes.saturating_add(bytes));
     }
 
     fn begin(&mut self, fragment: &Fragmented, deadline: Instant) -> Option<u32> {
@@ -78,9 +77,9 @@ impl Datagrams {
         let Some(row) = row else { return };
         let (port, held) = (row.key.port, core::mem::take(&mut row.held));
         for fragment in held {
-            let len = fragment.bytes.len();
-            self.held_bytes = self.held_bytes.saturating_sub(len);
-            self.count(port, |share| share.held_bytes = share.held_bytes.saturating_sub(len));
+            let bytes = counted(fragment.bytes.len());
+            self.held_bytes = self.held_bytes.saturating_sub(bytes);
+            self.count(port, |share| share.held_bytes = share.held_bytes.saturating_sub(bytes));
             self.loose.push(Loose { ingress: port, end, held: fragment });
         }
     }

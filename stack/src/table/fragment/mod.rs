@@ -44,6 +44,10 @@ pub(in crate::table) use spans::Spans;
 
 /// Fragments held of one datagram: the largest has 53 at the least MTU of IPv6 (1,280).
 const PARTS_MAX: usize = 64;
+/// Bytes that a fragment counts at least. What is held is let go at once, when it expires or its
+/// first comes, and a short frame's walk takes as long as another's: without it 70,000 could wait
+/// for one moment.
+const HELD_BYTES_MIN: usize = 512;
 /// Slots looked at for one that may go.
 const VICTIMS: usize = 64;
 
@@ -249,7 +253,7 @@ impl Datagram {
     }
 
     fn held_bytes(&self) -> usize {
-        self.held.iter().map(|held| held.bytes.len()).sum()
+        self.held.iter().map(|held| counted(held.bytes.len())).sum()
     }
 
     /// How many of its fragments are held.
@@ -257,6 +261,11 @@ impl Datagram {
     pub fn held(&self) -> usize {
         self.held.len()
     }
+}
+
+/// What a fragment of so many bytes counts.
+fn counted(len: usize) -> usize {
+    len.max(HELD_BYTES_MIN)
 }
 
 impl Datagrams {
@@ -305,7 +314,7 @@ impl Datagrams {
         self.victim(hash, of).map(|slot| Some((slot, reason))).ok_or(reason)
     }
 
-    /// Whether `len` bytes more of a port may be held.
+    /// Whether a fragment of `len` bytes more of a port may be held.
     ///
     /// # Errors
     /// Which limit is reached.
@@ -315,10 +324,15 @@ impl Datagrams {
         len: usize,
         limits: &Limits,
     ) -> Result<(), DropReason> {
-        if self.share(port).held_bytes.saturating_add(len) > limits.port_held_bytes_max {
+        self.room_for(port, counted(len), limits)
+    }
+
+    /// Whether there is room for what counts so many bytes.
+    fn room_for(&self, port: PortId, bytes: usize, limits: &Limits) -> Result<(), DropReason> {
+        if self.share(port).held_bytes.saturating_add(bytes) > limits.port_held_bytes_max {
             return Err(DropReason::PortFragmentsFull);
         }
-        if self.held_bytes.saturating_add(len) > limits.held_bytes_max {
+        if self.held_bytes.saturating_add(bytes) > limits.held_bytes_max {
             return Err(DropReason::FragmentsFull);
         }
         Ok(())
@@ -381,7 +395,7 @@ impl Datagrams {
         let held = row.held_bytes();
         let waits = row.fate == Fate::Waiting;
         self.index.get(&row.key).is_none()
-            && self.room_to_hold(row.key.port, held, limits).is_ok()
+            && self.room_for(row.key.port, held, limits).is_ok()
             && row.held.len() <= PARTS_MAX
             && (waits || row.held.is_empty())
             && waits == (row.first_len == 0 && row.fate != Fate::Overlapping)

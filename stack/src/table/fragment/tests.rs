@@ -98,8 +98,8 @@ fn limits() -> Limits {
     Limits {
         datagrams_max: 8,
         port_datagrams_max: 3,
-        held_bytes_max: 100,
-        port_held_bytes_max: 40,
+        held_bytes_max: 10_000,
+        port_held_bytes_max: 4_000,
         ..Limits::default()
     }
 }
@@ -126,7 +126,7 @@ fn rows_come_back_and_those_that_cannot_be_do_not() {
         whole
     };
     for (why, row) in [
-        ("too many bytes", row(1, 1, vec![held(41)])),
+        ("too many bytes", row(1, 1, vec![held(4_001)])),
         ("held, and the first has come", Datagram { held: vec![held(1)], ..passed.clone() }),
         ("whole", whole),
         ("a first without a length", Datagram { first_len: 0, ..passed }),
@@ -160,17 +160,23 @@ fn at_its_limit_a_port_gives_up_its_own_that_expires_first() {
 #[test]
 fn bytes_that_are_held_are_counted_of_the_port_and_in_all() {
     let mut datagrams = Datagrams::new(1, &limits());
-    assert!(datagrams.take(row(1, 1, vec![held(30)]), &limits()));
-    assert_eq!(datagrams.room_to_hold(PortId(1), 10, &limits()), Ok(()));
+    assert!(datagrams.take(row(1, 1, vec![held(3_000)]), &limits()));
+    assert_eq!(datagrams.room_to_hold(PortId(1), 1_000, &limits()), Ok(()));
     let full = Err(DropReason::PortFragmentsFull);
-    assert_eq!(datagrams.room_to_hold(PortId(1), 11, &limits()), full);
-    assert!(datagrams.take(row(2, 1, vec![held(40)]), &limits()));
+    assert_eq!(datagrams.room_to_hold(PortId(1), 1_001, &limits()), full);
+    assert!(datagrams.take(row(2, 1, vec![held(4_000)]), &limits()));
     let full = Err(DropReason::FragmentsFull);
-    assert_eq!(datagrams.room_to_hold(PortId(3), 31, &limits()), full);
+    assert_eq!(datagrams.room_to_hold(PortId(3), 3_001, &limits()), full);
     datagrams.end(0, End::Drop(DropReason::FragmentTimeout));
-    assert_eq!(datagrams.room_to_hold(PortId(1), 40, &limits()), Ok(()));
+    assert_eq!(datagrams.room_to_hold(PortId(1), 4_000, &limits()), Ok(()));
     datagrams.end(1, End::Drop(DropReason::FragmentTimeout));
     assert!(datagrams.is_empty() && datagrams.shares.is_empty());
     let loose: Vec<usize> = datagrams.loose.iter().map(|loose| loose.frame().len()).collect();
-    assert_eq!((loose, datagrams.held_bytes), (vec![30, 40], 0));
+    assert_eq!((loose, datagrams.held_bytes), (vec![3_000, 4_000], 0));
+    // Short ones count more than their bytes.
+    assert!(datagrams.take(row(1, 1, vec![held(60); 7]), &limits()));
+    let full = Err(DropReason::PortFragmentsFull);
+    assert_eq!(datagrams.room_to_hold(PortId(1), 60, &limits()), full);
+    datagrams.end(0, End::Drop(DropReason::FragmentTimeout));
+    assert_eq!((datagrams.held_bytes, datagrams.shares.is_empty()), (0, true));
 }

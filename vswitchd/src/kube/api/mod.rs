@@ -185,7 +185,10 @@ impl Mirror {
                 self.lost.insert(kind, why.clone()) != Some(why)
             }
             // Ranges may be set instead, and there are servers without; all else must be there.
-            Reach::NotServed if kind == Kind::ServiceCidr => {
+            // What there was once stays, as whatever else the server does not say any more.
+            Reach::NotServed
+                if kind == Kind::ServiceCidr && self.objects.service_cidrs.is_empty() =>
+            {
                 let found = self.lost.remove(&kind).is_some();
                 self.service_cidrs.clear(&mut self.objects) || found
             }

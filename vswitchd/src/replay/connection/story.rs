@@ -11,7 +11,7 @@ use super::{Follow, How, Life, Note};
 use crate::admin::connections::{end, protocol};
 use crate::admin::objects::Kind;
 use crate::admin::snapshot::name_of;
-use crate::directory::Directory;
+use crate::directory::{Directory, Label};
 use crate::replay::directory;
 use crate::utc::rfc3339;
 
@@ -238,7 +238,7 @@ fn step(note: &Note, names: &Directory) -> Step {
     let (passed, verdict) = match note.verdict {
         Verdict::Forward(port) => (true, format!("forward to {}", name_of(port, names))),
         Verdict::Flood(ports) => (true, format!("flood to {ports} ports")),
-        Verdict::Deliver(_) => (true, "deliver to endpoint/gateway".to_owned()),
+        Verdict::Deliver(id) => (true, format!("deliver to {}", Label::of_endpoint(id))),
         Verdict::Answer(AnswerKind::Reset { reason }) => (false, format!("reset: {reason}")),
         Verdict::Answer(AnswerKind::Error { reason, .. }) => {
             (false, format!("ICMP error: {reason}"))
