@@ -1,7 +1,7 @@
 //! The last good desired state, in a file of the run directory: what a worker goes on with whose
-//! objects cannot be taken in at its start. Of manifests that is when they are broken at the moment
-//! when the one before it dies; of the API server when that is away. Numbers of Services are found
-//! in it as well.
+//! objects cannot be taken in at its start: manifests that are broken when the one before it dies,
+//! is killed with its daemon or hands over; an API server that is away. Numbers of Services are
+//! found in it as well.
 //!
 //! It is there while a daemon runs and after it was killed. An orderly end removes it where
 //! manifests are the source: whoever starts a daemon is told what is wrong with them, and nothing
