@@ -27,8 +27,8 @@ const EVERYWHERE: &str = "Options of every command";
   hopctl capture --since 30s --dropped-only    what got lost before anybody asked
   hopctl explain drop 4711                     why, with the tables as they were
 
-Exit codes: 0 yes, 1 a negative answer (trace dropped, replay diverged,
-check failed), 2 usage, 3 no daemon."
+Exit codes: 0 yes, 1 a negative answer (not ready, trace dropped, replay diverged, with
+replay --with a connection differs, check failed, no such walk), 2 usage, 3 no daemon."
 )]
 pub struct Args {
     /// Directory of the daemon's sockets
@@ -251,6 +251,7 @@ pub enum What {
     group = clap::ArgGroup::new("family").args(["four", "six"]),
     after_help = "Examples:
   hopctl trace demo/client demo/web --tcp 80
+  hopctl trace demo/client svc/demo/web --tcp 80
   hopctl trace demo/client 192.0.2.7 --udp 53
   hopctl -n demo trace client web -6           an echo request by IPv6
   hopctl trace node demo/web
@@ -258,7 +259,7 @@ pub enum What {
   hopctl trace demo/client node --size 1501    would it fit, and who would say that it does not
   hopctl trace demo/client node --hop-limit 1  as traceroute asks
 
-FROM and TO are NS/POD (or POD with -n), node, or an address."
+FROM and TO are NS/POD (or POD with -n), node, or an address; TO is svc/NS/NAME as well."
 )]
 pub struct Trace {
     /// Who sends

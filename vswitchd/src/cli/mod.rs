@@ -1,8 +1,8 @@
 //! `hopctl`: looks at the switch through the admin socket.
 //!
-//! Exit codes: 0 yes, 1 a negative answer (trace dropped, replay diverged, check failed, not
-//! ready), 2 usage, 3 no daemon. Lines go to stdout, notices to stderr; a reader that closes stdout
-//! early is no error.
+//! Exit codes: 0 yes, 1 a negative answer (not ready, trace dropped, replay diverged, with
+//! `replay --with` a connection differs, check failed, no such walk), 2 usage, 3 no daemon. Lines
+//! go to stdout, notices to stderr; a reader that closes stdout early is no error.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,12 @@
 //! The last good desired state, in a file of the run directory: what a worker goes on with whose
-//! manifests cannot be taken in at the moment when the one before it dies.
+//! objects cannot be taken in at its start: manifests that are broken when the one before it dies,
+//! is killed with its daemon or hands over; an API server that is away. Numbers of Services are
+//! found in it as well.
 //!
-//! It is there while a daemon runs and after it was killed. An orderly end removes it: whoever
-//! starts a daemon is told what is wrong with the manifests, and nothing of before is brought back.
+//! It is there while a daemon runs and after it was killed. An orderly end removes it where
+//! manifests are the source: whoever starts a daemon is told what is wrong with them, and nothing
+//! of before is brought back. With the API server it stays, since nobody who starts a daemon can
+//! mend a server that is away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
