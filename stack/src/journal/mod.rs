@@ -46,8 +46,9 @@ pub const RECORD_MAX: usize = HEAD + BODY_MAX;
 pub const FLAG_MORE: u8 = 1;
 /// Flag of the same: the value began in a record before this one.
 pub const FLAG_REST: u8 = 2;
-/// Bytes of a value in several records at most.
-pub const VALUE_MAX: usize = 1 << 26;
+/// Bytes of a value in several records at most: more than the state of all connections that the
+/// limits allow. Who reads holds no more than there is of it.
+pub const VALUE_MAX: usize = 1 << 30;
 /// Bit of the kind's byte: the record crashed whoever carried it out and is skipped. It is set in
 /// the record itself, whose other bytes stay, and counts in no chain.
 pub const NOT_DONE: u8 = 0x80;

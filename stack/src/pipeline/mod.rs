@@ -1,11 +1,11 @@
 //! The walk: the life of a frame on one screen.
 //!
-//! Order of all stages, those of later issues included, which have no code yet: parse, (decap), l2,
+//! Order of all stages, the two of tunnels included, which have no code yet: parse, (decap), l2,
 //! conntrack, service, l3, policy, nat, (encap), egress. Fragments without ports have no conntrack:
 //! they follow their first.
 //!
-//! DNAT comes before routing because a
-//! virtual address has no route; policy judges the bridged and the routed branch alike.
+//! DNAT comes before routing because a virtual address has no route; policy judges the bridged and
+//! the routed branch alike.
 //!
 //! Stages read [`Tables`] and push effects; only [`Tables::commit`] writes. So
 //! [`crate::Switch::trace`] is this same walk without the commit. Stages never call one another:

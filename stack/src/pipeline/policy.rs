@@ -1,6 +1,6 @@
 //! policy: whether the packet may pass, on the bridged and the routed branch alike.
 //!
-//! NetworkPolicy comes in a later issue and belongs here. What is judged already is the one rule
+//! NetworkPolicy is not there yet and belongs here. What is judged already is the one rule
 //! that holds on every node whatever the policies say: pods do not speak the overlay's protocol
 //! (SEC-45).
 

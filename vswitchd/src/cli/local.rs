@@ -9,6 +9,7 @@ use crate::admin::objects::Check;
 use crate::admin::socket;
 use crate::cni::store::Store;
 use crate::directories::Directories;
+use crate::kube::last;
 use crate::node::preflight;
 use crate::node::{Kernel, Linux};
 use crate::recorder::home;
@@ -33,8 +34,10 @@ pub fn cleanup(args: &Cleanup) -> Result<Vec<String>, String> {
         pods(&linux, &args.state_dir, &mut removed)?;
     }
     removed.extend(linux.cleanup(&args.host_port).map_err(|error| told(&error))?);
-    for file in [socket::NAME, "cni.sock", supervisor::SOCKET].map(|name| args.run_dir.join(name)) {
-        remove(&file, &mut removed)?;
+    let sockets =
+        [socket::NAME, "cni.sock", supervisor::SOCKET].map(|name| args.run_dir.join(name));
+    for file in sockets.iter().chain([&last::file(&args.run_dir)]) {
+        remove(file, &mut removed)?;
     }
     let journal = home::remove(&args.run_dir)
         .map_err(|(path, error)| format!("{} cannot be removed: {error}", path.display()))?;

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::admin::{self, socket::Listener};
 use crate::cni;
 use crate::event_loop::Ended;
-use crate::kube::api::ConnectError;
+use crate::kube::api::{ConnectError, due};
 use crate::kube::last;
 use crate::kube::manifests::ManifestError;
 use crate::kube::objects::{Desired, ObjectError};
@@ -241,7 +241,6 @@ async fn serve(worker: Worker) -> Result<(), DaemonError> {
     parent.report(Report::Ready).map_err(io("cannot say that it is ready"))?;
     let api = tokio::spawn(admin::serve(listener, running.context.clone(), ended));
     loop {
-        let due = running.due();
         tokio::select! {
             // By its word; without a parent the whole process ends.
             told = words.recv() => match told {
@@ -262,7 +261,7 @@ async fn serve(worker: Worker) -> Result<(), DaemonError> {
                 changed?;
                 running.reload(&settings, uplink, &source).await?;
             }
-            () = due, if !running.quiet => {
+            () = due(&mut running.refused.again), if !running.quiet => {
                 running.reload(&settings, uplink, &source).await?;
             }
             () = roster.somebody() => {}

@@ -1,12 +1,13 @@
 //! The parts of a daemon that runs: started in order, and brought to what the objects say now.
 
 use std::os::unix::net::UnixListener;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use stack::Change;
-use tokio::time::Instant;
+use tokio::time::Sleep;
 
 use super::plan::node_ports;
 use super::recorded::Started;
@@ -67,16 +68,16 @@ pub(super) struct Running {
     pub(super) quiet: bool,
     /// Whether the ports were left to that one.
     pub(super) yielded: bool,
-    refused: Refused,
+    pub(super) refused: Refused,
 }
 
 /// Of desired state that is not taken.
 #[derive(Debug, Default)]
-struct Refused {
+pub(super) struct Refused {
     /// Why, as it was logged last.
     told: Option<String>,
     /// When it is looked at again: what stood in its way may be gone.
-    again: Option<Instant>,
+    pub(super) again: Option<Pin<Box<Sleep>>>,
 }
 
 /// What another plan makes necessary at the node's own port.
@@ -250,17 +251,6 @@ impl Running {
         Ok(())
     }
 
-    /// Completes when desired state that was not taken is to be looked at again.
-    pub(super) fn due(&self) -> impl Future<Output = ()> + use<> {
-        let again = self.refused.again;
-        async move {
-            match again {
-                Some(when) => tokio::time::sleep_until(when).await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
     /// Tells of desired state that is not taken.
     pub(super) fn keep_last_good(
         &mut self,
@@ -269,7 +259,7 @@ impl Running {
         error: &DaemonError,
     ) {
         let message = with_causes(error);
-        self.refused.again = Some(Instant::now() + AGAIN);
+        self.refused.again = Some(Box::pin(tokio::time::sleep(AGAIN)));
         // That objects are still to come is no news; that they cannot is told by the source.
         let is_news = !matches!(error, DaemonError::Unheard { .. });
         if is_news && self.refused.told.as_ref() != Some(&message) {

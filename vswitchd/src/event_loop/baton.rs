@@ -16,14 +16,14 @@ use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
-use stack::Instant;
+use stack::{Instant, journal};
 
 /// Bytes of the first field.
 const LENGTH: u64 = 8;
 /// What is said may have so many bytes.
 const SAID_MAX: u64 = 4_096;
-/// The state may have so many bytes.
-const STATE_MAX: u64 = 1 << 30;
+/// The state may have so many bytes: as many as the journal takes of it.
+const STATE_MAX: u64 = journal::VALUE_MAX as u64;
 
 /// The file.
 #[derive(Debug)]

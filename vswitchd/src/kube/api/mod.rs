@@ -208,7 +208,7 @@ impl Mirror {
 }
 
 /// Completes when that is due; never while nothing is.
-async fn due(when: &mut Option<Pin<Box<Sleep>>>) {
+pub(crate) async fn due(when: &mut Option<Pin<Box<Sleep>>>) {
     match when {
         Some(when) => when.as_mut().await,
         None => std::future::pending().await,

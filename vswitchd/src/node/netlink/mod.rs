@@ -1,8 +1,8 @@
 //! A small synchronous rtnetlink client.
 //!
 //! One socket, one request at a time. The socket belongs to the network namespace of the thread
-//! that opened it, so a [`Netlink`] is opened inside [`super::netns::within`]. No tokio: issue 2
-//! moves this into a process without it.
+//! that opened it, so a [`Netlink`] is opened inside [`super::netns::within`]. No tokio: the
+//! parent process has none.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "attributes of the kernel are an open set, of which we read some"
