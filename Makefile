@@ -84,7 +84,7 @@ netns: setup ## real pods in namespaces against the built daemon, tool and plugi
 	ln -sf $(addprefix $(CARGO_TARGET_DIR)/debug/,vswitchd hopctl lab) $(NETNS_BINARIES)
 	ln -sf $(CARGO_TARGET_DIR)/$(MUSL)/debug/hopscope $(NETNS_BINARIES)
 	rm -f $(RECORDINGS)/netns-* $(RECORDINGS)/demo*
-	LAB_RECORDINGS=$(RECORDINGS) LAB_BINARIES=$(NETNS_BINARIES) cargo test --locked -p tests --test netns -- --test-threads=1
+	LAB_RECORDINGS=$(RECORDINGS) LAB_BINARIES=$(NETNS_BINARIES) tests/netns/run
 
 .PHONY: cluster-test
 cluster-test: setup ## long: a real Kubernetes of one node in namespaces, with Hopscope and without kube-proxy; needs Go

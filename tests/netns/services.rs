@@ -27,6 +27,7 @@ mod fragments;
 mod health;
 mod hostport;
 mod lasting;
+mod rate;
 mod whatif;
 
 /// What a masqueraded client looks like to a pod.

@@ -11,6 +11,7 @@ use clap::Subcommand;
 
 use crate::Result;
 
+mod connect;
 mod datagram;
 mod http;
 mod pace;
@@ -117,6 +118,18 @@ pub enum Program {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Clients of listener that open, ask and reset one connection after another as fast as they can
+    Connect {
+        /// Address and port of a server; given several times, in turn
+        #[arg(long, required = true)]
+        to: Vec<SocketAddr>,
+        /// How many clients at once
+        #[arg(long, default_value_t = 4)]
+        clients: usize,
+        /// For how many seconds
+        #[arg(long)]
+        seconds: u64,
+    },
     /// Sends frames that no socket would, and prints what comes in, both in hexadecimal
     Raw {
         /// Interface
@@ -125,6 +138,9 @@ pub enum Program {
         /// A file with one frame a line
         #[arg(long)]
         frames: PathBuf,
+        /// Microseconds of rest after every 32 frames, or the interface's queue overflows
+        #[arg(long, default_value_t = 0)]
+        rest_us: u64,
         /// Milliseconds to listen after the last one
         #[arg(long, default_value_t = 300)]
         wait_ms: u64,
@@ -159,8 +175,12 @@ impl Program {
                 pace::send(to, Duration::from_micros(interval_us), count)
             }
             Self::PaceReceive { listen } => pace::receive(listen),
-            Self::Raw { interface, frames, wait_ms, filter } => {
-                raw::exchange(&interface, &frames, wait_ms, &filter)
+            Self::Connect { to, clients, seconds } => {
+                connect::run(&to, clients, Duration::from_secs(seconds))
+            }
+            Self::Raw { interface, frames, rest_us, wait_ms, filter } => {
+                let rest = Duration::from_micros(rest_us);
+                raw::exchange(&interface, &frames, rest, wait_ms, &filter)
             }
         }
     }

@@ -10,8 +10,16 @@ use crate::{Context as _, Error, Result};
 
 /// Time that one look for frames may take, in milliseconds.
 const GLANCE_MS: i32 = 10;
+/// Frames from one rest to the next.
+const BURST: usize = 32;
 
-pub(super) fn exchange(interface: &str, frames: &Path, wait_ms: u64, filter: &str) -> Result<()> {
+pub(super) fn exchange(
+    interface: &str,
+    frames: &Path,
+    rest: Duration,
+    wait_ms: u64,
+    filter: &str,
+) -> Result<()> {
     let text = std::fs::read_to_string(frames).context(frames.display())?;
     let frames: Vec<Vec<u8>> = text.lines().map(parse).collect::<Result<_>>()?;
     let capture = Capture::from_device(interface)
@@ -23,6 +31,9 @@ pub(super) fn exchange(interface: &str, frames: &Path, wait_ms: u64, filter: &st
     capture.filter(filter, true).context(filter)?;
     for (number, frame) in frames.iter().enumerate() {
         capture.sendpacket(frame.as_slice()).context(format!("frame {}", number + 1))?;
+        if !rest.is_zero() && number % BURST == BURST - 1 {
+            std::thread::sleep(rest);
+        }
     }
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
     while Instant::now() < deadline {

@@ -9,7 +9,7 @@ use super::{say, stream};
 use crate::{Context as _, Error, Result};
 
 /// The first line of every session.
-const BANNER: &str = "SSH-2.0-lab";
+pub(super) const BANNER: &str = "SSH-2.0-lab";
 /// Between two lines of a session.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Time for one answer.
