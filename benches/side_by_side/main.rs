@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 const USAGE: &str =
     "usage: side-by-side [--rounds 5] [--seconds 2] [--only LABEL,LABEL] [--json FILE]
 labels: kernel, relay, vethrelay, tuntap, hoptap, hopveth, hopbare, hoppaced, hopcap,
-kerneldnat, hopvip, hopvips
+kerneldnat, kernelrules, hopvip, hopvips
 exit code: 0 all musts are met, 1 one is missed, 2 the bench could not run";
 
 fn options(arguments: &[String]) -> Fallible<Options> {

@@ -1,4 +1,4 @@
-//! What lies between the two pods: twelve ways, each with namespaces of its own, all of them up
+//! What lies between the two pods: thirteen ways, each with namespaces of its own, all of them up
 //! during the whole run. A path that is not measured at the moment costs nothing: all of them sleep
 //! in the kernel.
 
@@ -44,6 +44,9 @@ pub(crate) enum Kind {
     Captured,
     /// The kernel routes between two veth pairs and rewrites the address of a Service by nftables.
     KernelDnat,
+    /// The same among 30,000 Services, and a rule for each in one chain, as the iptables mode of
+    /// kube-proxy has it.
+    KernelRules,
     /// Hopscope, pods on TAPs, through the address of a Service whose only backend is pod b.
     HopscopeVip,
     /// The same among 30,000 Services.
@@ -52,7 +55,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All, in the order of the tables.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Kernel,
         Self::Relay,
         Self::VethRelay,
@@ -63,6 +66,7 @@ impl Kind {
         Self::Paced,
         Self::Captured,
         Self::KernelDnat,
+        Self::KernelRules,
         Self::HopscopeVip,
         Self::HopscopeVips,
     ];
@@ -85,6 +89,7 @@ impl Kind {
             Self::Paced => "paced stream",
             Self::Captured => "captured",
             Self::KernelDnat => "kernel DNAT",
+            Self::KernelRules => "30,000 rules",
             Self::HopscopeVip => "Hopscope VIP",
             Self::HopscopeVips => "30,000 VIPs",
         }
@@ -103,6 +108,7 @@ impl Kind {
             Self::Paced => "hoppaced",
             Self::Captured => "hopcap",
             Self::KernelDnat => "kerneldnat",
+            Self::KernelRules => "kernelrules",
             Self::HopscopeVip => "hopvip",
             Self::HopscopeVips => "hopvips",
         }
@@ -115,7 +121,12 @@ impl Kind {
 
     /// Whether pod b is asked for at the address of a Service.
     pub(crate) fn has_service(self) -> bool {
-        matches!(self, Self::KernelDnat | Self::HopscopeVip | Self::HopscopeVips)
+        self.is_routed_by_kernel() || matches!(self, Self::HopscopeVip | Self::HopscopeVips)
+    }
+
+    /// Whether the kernel is what leads to the Service.
+    pub(crate) fn is_routed_by_kernel(self) -> bool {
+        matches!(self, Self::KernelDnat | Self::KernelRules)
     }
 }
 
@@ -155,7 +166,7 @@ impl Path {
         };
         if kind == Kind::Kernel {
             path.bridge()?;
-        } else if kind == Kind::KernelDnat {
+        } else if kind.is_routed_by_kernel() {
             path.route()?;
         } else {
             path.switch = Some(Switch::start(&path, interrupt)?);
@@ -229,7 +240,7 @@ impl Path {
             pod.ip(&format!("route add default via {GATEWAY} dev {POD_INTERFACE} onlink"))?;
         }
         self.node.within(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
-        self.node.nft(&service::rules())
+        self.node.nft(&service::rules(self.kind))
     }
 
     fn veth(&self, end: &str, pod: &Netns) -> Fallible<()> {

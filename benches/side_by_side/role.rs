@@ -56,7 +56,7 @@ pub(crate) fn play(arguments: &[String]) -> Fallible<()> {
             let ports = wire(LinkKind::Tap, directory, &pods)?;
             capture::serve(directory, hopscope(kind, ports, journal()?)?)?;
         }
-        Kind::Kernel | Kind::KernelDnat => {
+        Kind::Kernel | Kind::KernelDnat | Kind::KernelRules => {
             return Err(format!("no process plays {label:?}").into());
         }
     }

@@ -20,10 +20,10 @@ const MANY: u32 = 30_000;
 /// Backends of each that is not measured.
 const BACKENDS: u32 = 5;
 
-/// What kube-proxy's nftables mode makes of it: a map of all Services, a chain for each that picks
-/// one of its endpoints, a chain for each endpoint that rewrites; and its masquerade for what
-/// comes back to its own sender.
-pub(crate) fn rules() -> String {
+/// What kube-proxy makes of it: a chain for each Service that picks one of its endpoints, a chain
+/// for each endpoint that rewrites, its masquerade for what comes back to its own sender, and what
+/// leads to them: see [`map`] and [`chain`].
+pub(crate) fn rules(kind: Kind) -> String {
     let of = |name: &str| {
         format!(
             "
@@ -37,18 +37,12 @@ pub(crate) fn rules() -> String {
         )
     };
     let (tcp, udp) = (of("tcp"), of("udp"));
+    let (lead, how) = if kind == Kind::KernelRules { chain() } else { map() };
     format!(
-        "table ip services {{{tcp}{udp}
-    map service-ips {{
-        type ipv4_addr . inet_proto . inet_service : verdict
-        elements = {{
-            {VIP} . tcp . {PORT} : goto service-tcp,
-            {VIP} . udp . {PORT} : goto service-udp
-        }}
-    }}
+        "table ip services {{{tcp}{udp}{lead}
     chain nat-prerouting {{
         type nat hook prerouting priority dstnat; policy accept;
-        ip daddr . meta l4proto . th dport vmap @service-ips
+        {how}
     }}
     chain nat-postrouting {{
         type nat hook postrouting priority srcnat; policy accept;
@@ -58,6 +52,52 @@ pub(crate) fn rules() -> String {
 }}
 "
     )
+}
+
+/// How its nftables mode finds a Service: in a map of all. What there has to be, and the rule that
+/// asks it.
+fn map() -> (String, &'static str) {
+    let map = format!(
+        "
+    map service-ips {{
+        type ipv4_addr . inet_proto . inet_service : verdict
+        elements = {{
+            {VIP} . tcp . {PORT} : goto service-tcp,
+            {VIP} . udp . {PORT} : goto service-udp
+        }}
+    }}"
+    );
+    (map, "ip daddr . meta l4proto . th dport vmap @service-ips")
+}
+
+/// How its iptables mode finds one: by a chain with a rule for each, one after another. The one
+/// that is measured is amid the others. The rules are those of nftables, so they cost no more than
+/// what iptables makes of them.
+fn chain() -> (String, &'static str) {
+    let mut rules = String::new();
+    for number in 2..MANY {
+        if number == MANY / 2 {
+            for name in ["tcp", "udp"] {
+                let own = format!("\n        ip daddr {VIP} {name} dport {PORT} counter");
+                rules.push_str(&format!("{own} goto service-{name}"));
+            }
+        }
+        let vip = vip(number);
+        rules.push_str(&format!("\n        ip daddr {vip} tcp dport {PORT} counter goto others"));
+    }
+    let chains = format!(
+        "
+    chain others {{
+    }}
+    chain all-services {{{rules}
+    }}"
+    );
+    (chains, "jump all-services")
+}
+
+/// The address of a Service of others.
+fn vip(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 97, 0, 0).to_bits() + number)
 }
 
 /// What Hopscope is told on a path: nothing, the Service, or the Service among many.
@@ -73,10 +113,9 @@ pub(crate) fn services(kind: Kind) -> Vec<ServiceConfig> {
 
 /// A Service of others, on nodes of others.
 fn other(number: u32) -> ServiceConfig {
-    let vip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 97, 0, 0).to_bits() + number);
     let first = Ipv4Addr::new(10, 128, 0, 0).to_bits() + number * BACKENDS;
     let backends = (first..first + BACKENDS).map(Ipv4Addr::from_bits).map(backend);
-    service(number, vip, backends.collect())
+    service(number, vip(number), backends.collect())
 }
 
 fn service(number: u32, vip: Ipv4Address, backends: Vec<Backend>) -> ServiceConfig {
@@ -101,6 +140,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn each_service_has_a_rule_and_the_measured_one_is_amid_the_others() {
+        let text = rules(Kind::KernelRules);
+        let of = |word: &str| text.lines().filter(|line| line.contains(word)).count();
+        assert_eq!((of("goto others"), of("vmap @")), (29_998, 0));
+        let at = text.lines().position(|line| line.contains("goto service-tcp")).unwrap();
+        assert!((14_000..16_000).contains(&at), "{at}");
+        assert!(rules(Kind::KernelDnat).lines().count() < 40);
+    }
 
     #[test]
     fn the_measured_service_is_the_same_alone_and_among_many() {

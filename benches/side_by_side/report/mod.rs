@@ -236,11 +236,15 @@ const FLAT: &[Compared] = &[
     (Metric::Connections, Some((Weight::Must, Target::AtLeast(0.95)))),
 ];
 /// What is only shown.
-const SHOWN: &[Compared] =
-    &[(Metric::Tcp1, None), (Metric::RoundTripP50, None), (Metric::Udp, None)];
+const SHOWN: &[Compared] = &[
+    (Metric::Tcp1, None),
+    (Metric::RoundTripP50, None),
+    (Metric::Udp, None),
+    (Metric::Connections, None),
+];
 
 /// All comparisons, in the order of the table.
-const COMPARED: [Comparison; 12] = [
+const COMPARED: [Comparison; 14] = [
     (Kind::HopscopeTap, Kind::Relay, CEILING),
     (Kind::HopscopeVeth, Kind::VethRelay, CEILING),
     // What a veth costs whoever reads it.
@@ -254,6 +258,9 @@ const COMPARED: [Comparison; 12] = [
     (Kind::HopscopeVip, Kind::KernelDnat, SERVICE),
     (Kind::HopscopeVip, Kind::HopscopeTap, FLAT),
     (Kind::HopscopeVips, Kind::HopscopeVip, FLAT),
+    // What many Services cost in the kernel's older way.
+    (Kind::KernelRules, Kind::KernelDnat, SHOWN),
+    (Kind::HopscopeVips, Kind::KernelRules, SHOWN),
 ];
 
 /// A run and what it came to.

@@ -12,7 +12,7 @@ type Rates = [f64; Kind::ALL.len()];
 /// those Hopscope must be faster.
 fn rates(named: &[(Kind, f64)]) -> Rates {
     Kind::ALL.map(|kind| {
-        let usual = if kind == Kind::KernelDnat { 0.7 } else { 1.0 };
+        let usual = if kind.is_routed_by_kernel() { 0.7 } else { 1.0 };
         named.iter().find(|(name, _)| *name == kind).map_or(usual, |(_, rate)| *rate)
     })
 }
@@ -38,7 +38,7 @@ fn round(number: usize, rates: Rates) -> Vec<Sample> {
             latency: (what == What::RoundTrip).then_some([rate * 500.0, rate * 600.0]),
             stream: (kind.is_paced() && what != What::Alone).then_some(40_000.0),
             capture: (kind == Kind::Captured).then_some(Counts { captured: 30_000, lost: 10_000 }),
-            switch_cpu: (!matches!(kind, Kind::Kernel | Kind::KernelDnat)).then_some(1.0),
+            switch_cpu: (kind != Kind::Kernel && !kind.is_routed_by_kernel()).then_some(1.0),
             all_cpu: 3.9,
             stolen: 0.01,
         })
@@ -130,7 +130,8 @@ fn a_service_is_judged_by_the_kernels_and_by_the_same_switch_without_one() {
     let missed = beside(Kind::HopscopeVip, Kind::KernelDnat, &most);
     assert_eq!(missed_musts(&kernel(1.3)), missed, "packets may be 0.4 of its");
     // Must and goal of a number are told each.
-    let ratios = kernel(0.8).ratios().into_iter().filter(|r| r.baseline == Kind::KernelDnat);
+    let of = (Kind::HopscopeVip, Kind::KernelDnat);
+    let ratios = kernel(0.8).ratios().into_iter().filter(|r| (r.subject, r.baseline) == of);
     let one_stream = ratios.filter(|ratio| ratio.metric == Metric::Tcp1);
     let told: Vec<_> = one_stream.map(|ratio| (ratio.target.unwrap().0, ratio.met())).collect();
     assert_eq!(told, [(Weight::Must, Some(true)), (Weight::Goal, Some(false))]);
@@ -149,7 +150,7 @@ fn the_file_holds_what_the_table_shows() {
     assert_eq!(ratio["path"], "Hopscope TAP");
     assert_eq!(ratio["beside"], "bare relay");
     assert_eq!((&ratio["weight"], &ratio["met"]), (&json!("must"), &json!(true)));
-    assert_eq!(json["samples"].as_array().unwrap().len(), 54);
+    assert_eq!(json["samples"].as_array().unwrap().len(), 59);
     assert_eq!(json["medians"]["kernel bridge"]["switch_cpu_seconds_per_gigabyte"], Value::Null);
     assert_eq!(json["limits"][0]["limited_by"], "cores -/1.95");
     for line in report.to_string().lines() {

@@ -19,7 +19,7 @@ use crate::config::{FrontendKind, PortKind, PortRange};
 use crate::drop::DropReason;
 use crate::table::Effect;
 use crate::table::Port;
-use crate::table::conntrack::{Connection, ConnectionId, Tuple};
+use crate::table::conntrack::{Connection, ConnectionId, Side, Tuple};
 use crate::trace::{Edit, Hop, Masquerade};
 use crate::wire::is_loopback;
 
@@ -135,7 +135,10 @@ fn room(cx: &Walk<'_>, flow: &Flow, opening: &Opening) -> Step<Option<Connection
     let port = tables.ports().by_id(cx.ingress);
     let pod = port.filter(|port| port.config.kind == PortKind::Pod);
     let at_limit = |port: &&Port| port.connections >= tables.limits().pod_connections_max;
-    if pod.filter(at_limit).is_some() && opening.stale.is_none() {
+    // One that is over leaves room among those of who began it, which may be another pod.
+    let stale = opening.stale.and_then(|stale| connections.get(stale));
+    let is_its = stale.is_some_and(|stale| stale.port(Side::Originator) == cx.ingress);
+    if pod.filter(at_limit).is_some() && !is_its {
         return match connections.victim(&flow.seen, key, cx.now, Some(cx.ingress)) {
             Some(victim) => Continue(Some(victim)),
             None => refuse(DropReason::PodConnectionsFull),

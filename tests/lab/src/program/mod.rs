@@ -118,7 +118,7 @@ pub enum Program {
         #[arg(long)]
         listen: SocketAddr,
     },
-    /// Clients of listener that open, ask and reset one connection after another as fast as they can
+    /// Clients of listener: connections opened, asked and reset as fast as they can
     Connect {
         /// Address and port of a server; given several times, in turn
         #[arg(long, required = true)]

@@ -103,6 +103,32 @@ fn an_address_that_went_to_another_pod_takes_no_connections_with_it() {
 }
 
 #[test]
+fn what_another_pod_left_behind_is_no_room_for_more() {
+    let [family, _] = families();
+    let limits = Limits { pod_connections_max: 2, ..Limits::default() };
+    let mut bed = bed(vec![]);
+    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
+    bed.udp(A, (family.pods[0], 40_000), (family.outside, 53));
+    let next = PortId(9);
+    let moved = PortConfig { id: next, ..pod(A, 2, 1_500) };
+    let change = Change::All(vec![Change::PortRemoved(A), Change::Port(moved)]);
+    assert!(bed.change(change).is_empty());
+    let send = |bed: &mut Bed, client_port| {
+        let frame = ip(between(2, GATEWAY), family.pods[0], family.outside);
+        bed.send(next, &frame.udp(client_port, 53, b"x"))
+    };
+    for client_port in [50_000, 50_001] {
+        assert_eq!(send(&mut bed, client_port), Verdict::Forward(HOST));
+        let outer = bed.left().1.src;
+        assert_eq!(bed.udp(HOST, (family.outside, 53), outer), Verdict::Forward(next));
+        assert_eq!(send(&mut bed, client_port), Verdict::Forward(HOST), "answered, so it stays");
+    }
+    let full = Verdict::Drop(DropReason::PodConnectionsFull);
+    assert_eq!(send(&mut bed, 40_000), full);
+    assert_eq!(send(&mut bed, 50_000), Verdict::Forward(HOST), "one that is there");
+}
+
+#[test]
 fn udp_finds_the_pod_that_came_in_its_backends_place() {
     // Who goes on asking would keep the connection, and hear nothing: the answers are another's.
     const FRESH: PortId = PortId(99);
