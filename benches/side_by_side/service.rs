@@ -71,8 +71,8 @@ fn map() -> (String, &'static str) {
 }
 
 /// How its iptables mode finds one: by a chain with a rule for each, one after another. The one
-/// that is measured is amid the others. The rules are those of nftables, so they cost no more than
-/// what iptables makes of them.
+/// that is measured is amid the others. The rules are those of nftables, as iptables makes them of
+/// its own since it is `iptables-nft`; what the older one would cost is not measured.
 fn chain() -> (String, &'static str) {
     let mut rules = String::new();
     for number in 2..MANY {

@@ -197,7 +197,7 @@ fn without_the_daemon_calls_fail_fast_and_del_is_done_later() {
         assert_eq!(error_of(&output).unwrap().0, code, "{verb}: {output:?}");
     }
     runtime.del(&attachment, Some(&result)).unwrap();
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     drop(netns);
     world.start().unwrap();
     assert_eq!(traces(&world), before, "the daemon did the DEL when it started");

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lab::process::Output;
-use lab::{Node, NodeSpec};
+use lab::{Node, NodeSpec, manifest};
 
 use crate::{World, state};
 
@@ -292,6 +292,35 @@ fn status(world: &World, wanted: impl Fn(&str) -> bool) -> String {
         assert!(Instant::now() < deadline, "{said}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn what_the_node_cannot_do_yet_is_done_as_soon_as_it_can() {
+    const LATER: &str = "192.0.2.77";
+    let world = World::new("tap");
+    let [a] = world.pods(["a"]);
+    let mut node = NodeSpec::numbered(1).object;
+    // The first of them is the source of routes to pods.
+    node.addresses.insert(0, LATER.to_owned());
+    let ping = || {
+        let args = ["-c", "3", "-i", "0.1", "-W", "2", &a.v4().unwrap().to_string()];
+        world.netns.run("ping", &args).unwrap()
+    };
+    manifest::write(&world.manifests(), "node-node1", &node.to_json()).unwrap();
+    status(&world, |said| said.contains("no interface of the node has 192.0.2.77"));
+    // What was in force is, and goes on: nothing was tried that could only fail.
+    ping();
+    let reloads = world.log().matches("is not taken").count();
+    world.netns.ip(&["address", "add", &format!("{LATER}/32"), "dev", "lo"]).unwrap();
+    let began = Instant::now();
+    while !world.hopctl(&["get", "ports"]).unwrap().contains(LATER) {
+        assert!(began.elapsed() < Duration::from_secs(25), "{}", world.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!((world.log().matches("is not taken").count(), reloads), (1, 1), "said once");
+    status(&world, |said| !said.contains("no interface"));
+    ping();
+    world.settle(&[]);
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn a_deletion_without_a_daemon_is_recorded_and_done_at_the_next_start() {
             let began = Instant::now();
             world.runtime().del(&attachment, Some(&result)).unwrap();
             world.runtime().del(&attachment, None).unwrap();
-            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
             assert_eq!(deletions(&world).len(), 1, "one file an attachment");
             let kept = (!namespace_too).then_some(netns);
             world.start().unwrap();

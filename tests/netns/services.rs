@@ -49,7 +49,7 @@ const BYTES: &str = "20000000";
 /// Time for manifests to be read, and for a client's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A refusal comes at once; no client's time-out is as short.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// A world with ranges of Services.
 pub(crate) fn world(kind: &str) -> World {

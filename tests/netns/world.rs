@@ -28,7 +28,7 @@ pub(crate) fn recordings() -> Option<PathBuf> {
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Nodes have fixed names and two cores are soon full: one test at a time, however they are run.
+/// Nodes have fixed names within a process: one test at a time in each, however it is run.
 pub(crate) fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

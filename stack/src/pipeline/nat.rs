@@ -134,12 +134,17 @@ fn room(cx: &Walk<'_>, flow: &Flow, opening: &Opening) -> Step<Option<Connection
     let key = key(cx, &flow.seen);
     let port = tables.ports().by_id(cx.ingress);
     let pod = port.filter(|port| port.config.kind == PortKind::Pod);
+    let is_ipv6 = matches!(flow.seen.src, IpAddress::Ipv6(_));
     let at_limit = |port: &&Port| port.connections >= tables.limits().pod_connections_max;
     // One that is over leaves room among those of who began it, which may be another pod.
     let stale = opening.stale.and_then(|stale| connections.get(stale));
     let is_its = stale.is_some_and(|stale| stale.port(Side::Originator) == cx.ingress);
     if pod.filter(at_limit).is_some() && !is_its {
         return match connections.victim(&flow.seen, key, cx.now, Some(cx.ingress)) {
+            // That of the other family leaves no room in this one's table.
+            Some(victim) if connections.is_full(&flow.seen) && victim.is_ipv6 != is_ipv6 => {
+                refuse(DropReason::ConntrackFull)
+            }
             Some(victim) => Continue(Some(victim)),
             None => refuse(DropReason::PodConnectionsFull),
         };

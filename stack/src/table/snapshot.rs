@@ -27,7 +27,7 @@ use crate::words::{self, Take, Words};
 const END: u16 = u16::MAX;
 
 /// Version of snapshots; another one is not read.
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 
 /// First word of a snapshot: "hopstate".
 const MAGIC: u64 = u64::from_le_bytes(*b"hopstate");

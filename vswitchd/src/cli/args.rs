@@ -28,7 +28,8 @@ const EVERYWHERE: &str = "Options of every command";
   hopctl explain drop 4711                     why, with the tables as they were
 
 Exit codes: 0 yes, 1 a negative answer (not ready, trace dropped, replay diverged, with
-replay --with a connection differs, check failed, no such walk), 2 usage, 3 no daemon."
+replay --with a connection differs or not all was compared, check failed, no such walk), 2 usage,
+3 no daemon."
 )]
 pub struct Args {
     /// Directory of the daemon's sockets
@@ -442,7 +443,8 @@ Breakpoints: drop, drop=REASON, hop=STAGE, address=IP, port=NAME, walk=N, record
 them joined by and, or.
 With --with the Services of a recording, and its own changes of them, give way to those of DIR;
 ports, routes and connections that were open stay as recorded.
-Exit code 1: this switch does not do what was recorded, or with --with a connection differs.")]
+Exit code 1: this switch does not do what was recorded, or with --with a connection
+differs or not all was compared.")]
 pub struct Replay {
     /// The recording
     pub file: PathBuf,

@@ -1,8 +1,9 @@
 //! `hopctl`: looks at the switch through the admin socket.
 //!
 //! Exit codes: 0 yes, 1 a negative answer (not ready, trace dropped, replay diverged, with
-//! `replay --with` a connection differs, check failed, no such walk), 2 usage, 3 no daemon. Lines
-//! go to stdout, notices to stderr; a reader that closes stdout early is no error.
+//! `replay --with` a connection differs or not all was compared, check failed, no such walk), 2
+//! usage, 3 no daemon. Lines go to stdout, notices to stderr; a reader that closes stdout early is
+//! no error.
 
 use std::process::ExitCode;
 

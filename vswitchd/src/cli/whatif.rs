@@ -75,7 +75,7 @@ pub(super) fn compare(args: &Args, objects: &Objects, output: &Output) -> Outcom
     }
     let comparison = Comparison::new(&ended, &beside);
     notices(&comparison, output);
-    let same = comparison.differ == 0 && comparison.divergence.is_none() && is_whole(&comparison);
+    let same = comparison.differ == 0 && is_whole(&comparison);
     if output.is_object() {
         output.object(&Object::new(comparison))?;
     } else {
@@ -87,8 +87,9 @@ pub(super) fn compare(args: &Args, objects: &Objects, output: &Output) -> Outcom
 /// Whether all frames were compared, with the Services of the manifests in force: else that nothing
 /// differs says too little for exit code 0.
 fn is_whole(comparison: &Comparison) -> bool {
-    let Comparison { node, refused, beyond, .. } = comparison;
-    !node.is_empty() && refused.is_none() && *beyond == 0
+    let Comparison { node, refused, beyond, faults, stopped, divergence, .. } = comparison;
+    let is_to_the_end = divergence.is_none() && !matches!(*stopped, "cut" | "crash");
+    is_to_the_end && !node.is_empty() && faults.is_empty() && refused.is_none() && *beyond == 0
 }
 
 /// What limits the comparison.

@@ -39,8 +39,9 @@ impl Roster {
         }
     }
 
-    /// Tells those whose objects are in force now.
+    /// Tells those whose objects are in force now, and forgets who has given up.
     pub(super) fn tell(&mut self, objects: &Objects) {
+        self.waiting.retain(|asked| !asked.known.is_closed());
         let known = self.waiting.extract_if(.., |asked| is_known(&asked.pod, objects));
         for asked in known {
             // It may have given up just now.

@@ -28,7 +28,7 @@ use crate::kube::last;
 use crate::kube::numbers::Numbers;
 use crate::kube::objects::Desired;
 use crate::node::uplink::Uplink;
-use crate::node::{HostLink, HostPort, Kernel};
+use crate::node::{HostLink, HostPort, Kernel, NodeError};
 use crate::settings::Settings;
 use crate::supervisor::protocol::{Predecessor, Report};
 use crate::triggers::{Keeper, keeper::Parts};
@@ -37,8 +37,11 @@ use crate::worker::{Parent, Succession, Told};
 /// How long requests that have begun may take before another vswitchd may not take over.
 const QUIET_PATIENCE: Duration = Duration::from_secs(5);
 /// How long after desired state was not taken it is looked at again, if nothing changes before: the
-/// objects may be right and the node in the way.
+/// objects may be right and the node in the way. Twice as long each time, up to [`AGAIN_MAX`].
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
+
+/// See [`AGAIN`].
+const AGAIN_MAX: Duration = Duration::from_secs(80);
 
 /// What plugins come by.
 pub(super) struct Plugins {
@@ -78,6 +81,10 @@ pub(super) struct Refused {
     told: Option<String>,
     /// When it is looked at again: what stood in its way may be gone.
     pub(super) again: Option<Pin<Box<Sleep>>>,
+    /// After how long that was.
+    pause: Duration,
+    /// Whether it is unknown what is in force, since the last good state could not be made again.
+    is_torn: bool,
 }
 
 /// What another plan makes necessary at the node's own port.
@@ -227,6 +234,7 @@ impl Running {
             .and_then(|(plan, desired)| {
                 // The kernel is asked only about what it has not got already.
                 if plan.host != self.plan.host {
+                    self.kernel.may_wire_host(&plan.host)?;
                     refuse_overlaps(&*self.kernel, settings, &plan)?;
                 }
                 Ok((plan, desired))
@@ -259,7 +267,8 @@ impl Running {
         error: &DaemonError,
     ) {
         let message = with_causes(error);
-        self.refused.again = Some(Box::pin(tokio::time::sleep(AGAIN)));
+        self.refused.pause = (2 * self.refused.pause).clamp(AGAIN, AGAIN_MAX);
+        self.refused.again = Some(Box::pin(tokio::time::sleep(self.refused.pause)));
         // That objects are still to come is no news; that they cannot is told by the source.
         let is_news = !matches!(error, DaemonError::Unheard { .. });
         if is_news && self.refused.told.as_ref() != Some(&message) {
@@ -303,23 +312,11 @@ impl Running {
     ) -> Result<bool, DaemonError> {
         self.numbers.number(&mut plan.services);
         desired.services.clone_from(&plan.services);
-        if plan == self.plan && desired == self.desired {
+        if plan == self.plan && desired == self.desired && !self.refused.is_torn {
             return Ok(false);
         }
-        if !self.context.directory.load().has_services(&plan.services) {
-            self.context.directory.rcu(|directory| directory.with_services(&plan.services));
-        }
-        if plan != self.plan {
-            let host = HostWork::between(&self.plan.host, &plan.host);
-            let changes = recorded::between(&self.plan, &plan, host == HostWork::Anew);
-            if let Err(error) = self.carry_out(settings, changes, &plan, host).await {
-                // Half of it may be done: the last good state has to be made again.
-                let back = recorded::differing(&self.context.handle, &self.plan).await?;
-                self.carry_out(settings, back, &self.plan, host).await?;
-                return Err(error);
-            }
-            self.plan = plan;
-            self.numbers.keep(&self.plan.services);
+        if plan != self.plan || self.refused.is_torn {
+            self.replace(settings, plan).await?;
         }
         if desired.allowed != self.desired.allowed {
             self.open_guards(&desired).await?;
@@ -333,25 +330,67 @@ impl Running {
         Ok(true)
     }
 
+    /// Puts a plan in the other's place. If that cannot be the other is in force as before, or
+    /// nobody knows what is.
+    async fn replace(&mut self, settings: &Settings, plan: Plan) -> Result<(), DaemonError> {
+        let (handle, names) = (&self.context.handle, &self.context.directory);
+        let (changes, host) = if self.refused.is_torn {
+            (recorded::differing(handle, &plan).await?, HostWork::Anew)
+        } else {
+            let host = HostWork::between(&self.plan.host, &plan.host);
+            (recorded::between(&self.plan, &plan, host == HostWork::Anew), host)
+        };
+        if !names.load().has_services(&plan.services) {
+            names.rcu(|directory| directory.with_services(&plan.services));
+        }
+        let was_torn = std::mem::replace(&mut self.refused.is_torn, true);
+        let mut begun = HostWork::Nothing;
+        if let Err(error) = self.carry_out(settings, changes, &plan, host, &mut begun).await {
+            names.rcu(|directory| directory.with_services(&self.plan.services));
+            // Half of it may be done: the last good state has to be made again.
+            let back = recorded::differing(handle, &self.plan).await?;
+            let host = if was_torn { HostWork::Anew } else { begun };
+            self.carry_out(settings, back, &self.plan, host, &mut begun).await?;
+            self.refused.is_torn = false;
+            return Err(error);
+        }
+        self.refused.is_torn = false;
+        self.plan = plan;
+        self.numbers.keep(&self.plan.services);
+        Ok(())
+    }
+
     /// Makes switch and node what the plan says, and gives out addresses of its ranges. `changes`
-    /// bring the switch there.
+    /// bring the switch there. `begun` is told which work at the node's port is not all to do.
     async fn carry_out(
         &self,
         settings: &Settings,
-        changes: Vec<Change>,
+        mut changes: Vec<Change>,
         plan: &Plan,
-        host: HostWork,
+        mut host: HostWork,
+        begun: &mut HostWork,
     ) -> Result<(), DaemonError> {
+        // Before the switch knows of it: what fails here has cost nobody a connection.
+        if host == HostWork::Around {
+            *begun = host;
+            match self.host.adjust(&plan.host).await {
+                // Somebody has removed the port.
+                Err(NodeError::Kernel { source, .. })
+                    if source.raw_os_error() == Some(libc::ENODEV) =>
+                {
+                    host = HostWork::Anew;
+                    changes.push(Change::Port(plan.host_port()));
+                }
+                adjusted => adjusted?,
+            }
+        }
         if !changes.is_empty() {
             self.context.handle.change(Change::All(changes)).await??;
         }
-        match host {
-            HostWork::Nothing => {}
-            HostWork::Around => self.host.adjust(&plan.host).await?,
-            HostWork::Anew => {
-                self.context.handle.detach(HOST_PORT).await?;
-                attach_host(&self.context.handle, self.host.wire(&plan.host).await?)?;
-            }
+        if host == HostWork::Anew {
+            *begun = host;
+            self.context.handle.detach(HOST_PORT).await?;
+            attach_host(&self.context.handle, self.host.wire(&plan.host).await?)?;
         }
         let node = node_ports(settings, plan);
         self.state.cni().reload(&plan.pod_cidrs, node).map_err(PlanError::from)?;
@@ -440,7 +479,6 @@ async fn wire_node(
 /// What health checks are told.
 fn facts(settings: &Settings, desired: &Desired) -> Facts {
     Facts {
-        since: event_loop::utc(),
         node_port: settings.healthz_port,
         leaving: desired.leaving,
         checks: desired.health_checks.clone(),

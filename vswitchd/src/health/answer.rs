@@ -44,11 +44,11 @@ impl Facts {
     }
 
     /// Desired state that is refused is no reason to send clients away: the last good one is in
-    /// force. `status` tells of it, and here the time of the state that holds.
+    /// force, and `status` tells of it. Who answers is healthy, and then kube-proxy gives the time
+    /// of the answer as that of its last update, whatever has changed when.
     fn of_node(&self, now: u64, path: &str) -> Response {
-        let body = json!({
-            "lastUpdated": utc::spaced(self.since), "currentTime": utc::spaced(now),
-        });
+        let now = utc::spaced(now);
+        let body = json!({"lastUpdated": now, "currentTime": now});
         match path {
             "/livez" => Response::new(200, body),
             "/healthz" => {

@@ -30,8 +30,6 @@ mod tests;
 pub struct Facts {
     /// The port that tells of the node; 0 for none.
     pub node_port: u16,
-    /// When they became so, in nanoseconds since 1970.
-    pub since: u64,
     /// Whether load balancers shall lead nobody here any more.
     pub leaving: bool,
     /// Health checks of Services, each with a port of its own.

@@ -241,7 +241,8 @@ impl Connections {
         }
     }
 
-    /// A connection that may go for a new one: see the module.
+    /// A connection that may go for a new one: see the module. Where a port's own are looked for,
+    /// one of the other family will do as well, since its limit counts both.
     #[must_use]
     pub fn victim(
         &self,
@@ -250,11 +251,15 @@ impl Connections {
         now: Instant,
         of: Option<PortId>,
     ) -> Option<ConnectionId> {
-        let (is_ipv6, slot) = match tuple.src {
-            IpAddress::Ipv4(_) => (false, self.v4.victim(key, now, of)?),
-            IpAddress::Ipv6(_) => (true, self.v6.victim(key, now, of)?),
+        let of_family = |is_ipv6: bool| {
+            let slot = match is_ipv6 {
+                false => self.v4.victim(key, now, of)?,
+                true => self.v6.victim(key, now, of)?,
+            };
+            Some(ConnectionId { is_ipv6, slot: u32::try_from(slot).ok()? })
         };
-        Some(ConnectionId { is_ipv6, slot: u32::try_from(slot).ok()? })
+        let is_ipv6 = matches!(tuple.src, IpAddress::Ipv6(_));
+        of_family(is_ipv6).or_else(|| of.and_then(|_port| of_family(!is_ipv6)))
     }
 
     /// Puts a connection in; `None` when there is no room. Neither of its flows may be there.

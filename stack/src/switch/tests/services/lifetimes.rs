@@ -194,6 +194,34 @@ fn a_pod_that_begins_too_much_harms_itself_only() {
 }
 
 #[test]
+fn what_a_pod_began_in_one_family_makes_room_in_the_other() {
+    let [four, six] = families();
+    let limits = Limits { connections_max: 64, pod_connections_max: 8, ..Limits::default() };
+    let mut bed = bed(vec![]);
+    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
+    let open = |bed: &mut Bed, family: &Family, port| {
+        bed.tcp(A, (family.pods[0], port), (family.outside, 80), SYN)
+    };
+    for (one, other) in [(&four, &six), (&six, &four)] {
+        for port in 1_024..1_064 {
+            assert_eq!(open(&mut bed, one, port), Verdict::Forward(HOST));
+        }
+        assert_eq!(open(&mut bed, other, 40_000), Verdict::Forward(HOST));
+        assert_eq!(bed.connections(), 8);
+    }
+    // Where the other family's table is full, one of this family is no room.
+    let limits = Limits { connections_max: 8, pod_connections_max: 8, ..limits };
+    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
+    for port in 1_024..1_032 {
+        assert_eq!(open(&mut bed, &four, port), Verdict::Forward(HOST));
+        let verdict = bed.udp(B, (six.pods[1], port), (six.outside, 53));
+        assert_eq!(verdict, Verdict::Forward(HOST));
+    }
+    let full = Verdict::Drop(DropReason::ConntrackFull);
+    assert_eq!(open(&mut bed, &six, 40_000), full);
+}
+
+#[test]
 pub(super) fn what_is_answered_is_never_dropped_for_another() {
     let [family, _] = families();
     let limits = Limits { connections_max: 8, pod_connections_max: 4, ..Limits::default() };

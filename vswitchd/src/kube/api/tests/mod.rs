@@ -251,6 +251,22 @@ async fn a_server_without_ranges_of_services_is_taken_as_it_is() {
 }
 
 #[tokio::test]
+async fn ranges_that_a_server_does_not_serve_any_more_stay() {
+    let mut server = Server::start("upgraded").await;
+    let range = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}});
+    server.apply("servicecidrs", range);
+    let mut mirror = loaded(&server).await;
+    assert_eq!(mirror.objects().unwrap().service_cidrs.len(), 1);
+    server.go_down().await;
+    server.set(|state| state.refused = [("servicecidrs", 404)].into());
+    server.come_back().await;
+    let is_told =
+        |mirror: &Mirror| mirror.troubles() == ["has no servicecidrs of version v1 (servicecidrs)"];
+    until(&mut mirror, "it is told", is_told).await;
+    assert_eq!(mirror.objects().unwrap().service_cidrs.len(), 1);
+}
+
+#[tokio::test]
 async fn who_may_not_ask_is_told_what_is_missing() {
     let server = Server::start("forbidden").await;
     server.set(|state| state.refused = [("endpointslices", 403)].into());
