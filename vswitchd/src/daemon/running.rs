@@ -39,7 +39,6 @@ const QUIET_PATIENCE: Duration = Duration::from_secs(5);
 /// How long after desired state was not taken it is looked at again, if nothing changes before: the
 /// objects may be right and the node in the way. Twice as long each time, up to [`AGAIN_MAX`].
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
-
 /// See [`AGAIN`].
 const AGAIN_MAX: Duration = Duration::from_secs(80);
 

@@ -126,12 +126,10 @@ impl HostLink {
     /// around it change. Its sockets for ICMP are bound to addresses, and have one a family.
     #[must_use]
     pub fn is_same_port(&self, other: &Self) -> bool {
-        let of = |link: &Self| {
-            let macs = (link.mac, link.gateway_mac);
-            let addresses = (link.gateways.clone(), link.node_addresses.clone());
-            (link.ifname.clone(), macs, addresses)
-        };
-        of(self) == of(other)
+        self.ifname == other.ifname
+            && (self.mac, self.gateway_mac) == (other.mac, other.gateway_mac)
+            && self.gateways == other.gateways
+            && self.node_addresses == other.node_addresses
     }
 }
 

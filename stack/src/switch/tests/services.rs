@@ -91,6 +91,13 @@ fn service(family: &Family, protocol: ServiceProtocol, backends: &[Backend]) -> 
     }
 }
 
+/// A bed of those limits, without Services.
+fn limited(limits: Limits) -> Bed {
+    let mut bed = bed(vec![]);
+    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
+    bed
+}
+
 /// A bed with ranges for Services and pods of other nodes.
 fn bed(services: Vec<ServiceConfig>) -> Bed {
     let mut config = config();

@@ -106,8 +106,7 @@ fn an_address_that_went_to_another_pod_takes_no_connections_with_it() {
 fn what_another_pod_left_behind_is_no_room_for_more() {
     let [family, _] = families();
     let limits = Limits { pod_connections_max: 2, ..Limits::default() };
-    let mut bed = bed(vec![]);
-    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
+    let mut bed = limited(limits);
     bed.udp(A, (family.pods[0], 40_000), (family.outside, 53));
     let next = PortId(9);
     let moved = PortConfig { id: next, ..pod(A, 2, 1_500) };
@@ -177,8 +176,7 @@ fn a_connection_past_its_deadline_is_absent_and_its_room_is_given_back() {
 fn a_pod_that_begins_too_much_harms_itself_only() {
     let [family, _] = families();
     let limits = Limits { connections_max: 64, pod_connections_max: 8, ..Limits::default() };
-    let mut bed = bed(vec![]);
-    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
+    let mut bed = limited(limits);
     // B has a connection that was answered.
     bed.udp(B, (family.pods[1], 50_000), (family.outside, 53));
     let outer = bed.left().1.src;
@@ -197,8 +195,7 @@ fn a_pod_that_begins_too_much_harms_itself_only() {
 fn what_a_pod_began_in_one_family_makes_room_in_the_other() {
     let [four, six] = families();
     let limits = Limits { connections_max: 64, pod_connections_max: 8, ..Limits::default() };
-    let mut bed = bed(vec![]);
-    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
+    let mut bed = limited(limits);
     let open = |bed: &mut Bed, family: &Family, port| {
         bed.tcp(A, (family.pods[0], port), (family.outside, 80), SYN)
     };
@@ -211,7 +208,7 @@ fn what_a_pod_began_in_one_family_makes_room_in_the_other() {
     }
     // Where the other family's table is full, one of this family is no room.
     let limits = Limits { connections_max: 8, pod_connections_max: 8, ..limits };
-    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
+    bed = limited(limits);
     for port in 1_024..1_032 {
         assert_eq!(open(&mut bed, &four, port), Verdict::Forward(HOST));
         let verdict = bed.udp(B, (six.pods[1], port), (six.outside, 53));
@@ -225,8 +222,7 @@ fn what_a_pod_began_in_one_family_makes_room_in_the_other() {
 pub(super) fn what_is_answered_is_never_dropped_for_another() {
     let [family, _] = families();
     let limits = Limits { connections_max: 8, pod_connections_max: 4, ..Limits::default() };
-    let mut bed = bed(vec![]);
-    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
+    let mut bed = limited(limits);
     let open = |bed: &mut Bed, port, pod: IpAddress, client_port| {
         let verdict = bed.udp(port, (pod, client_port), (family.outside, 53));
         if verdict == Verdict::Forward(HOST) {

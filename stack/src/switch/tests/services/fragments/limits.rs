@@ -2,13 +2,6 @@
 
 use super::*;
 
-/// A bed of those limits.
-fn limited(limits: Limits) -> Bed {
-    let mut bed = bed(vec![]);
-    bed.switch = Switch::new(bed.switch.config(), limits, seeds(1));
-    bed
-}
-
 /// The parts of a datagram of a pod to the outside.
 fn parts(family: &Family, port: PortId, id: u16) -> Vec<Vec<u8>> {
     let pod = family.pods[usize::try_from(port.0 - A.0).unwrap()];
