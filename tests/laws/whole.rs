@@ -8,7 +8,7 @@ use stack::input::{Frame, PortId};
 use stack::pipeline::packet::{Inner, Ip, L4, Packet, Quoted};
 use stack::pipeline::parse::parse;
 use stack::trace::Tracked;
-use stack::wire::checksum;
+use stack::wire::{ETHERNET_HEADER, checksum};
 use stack::{Hop, Switch, Trace};
 
 /// A routed packet that is none of an older connection. Such a one stays as it began: before there
@@ -45,15 +45,16 @@ fn ip(frame: &Frame) -> Option<Ip> {
     }
 }
 
-/// What an ICMP error quotes, and where in the frame it begins.
+/// What an ICMP error quotes, and the frame up to the packet's end: what lies behind it is padding
+/// that does not go on.
 fn quotation(frame: &Frame) -> Option<(Quoted, &[u8])> {
-    let Packet { inner: Inner::Ip(Ip { l4: L4::Icmp { quoted, .. }, .. }), .. } =
+    let Packet { inner: Inner::Ip(Ip { l4: L4::Icmp { quoted, .. }, total_len, .. }), .. } =
         parse(frame.window(), frame.len(), frame.offload()).ok()?
     else {
         return None;
     };
-    let quoted = quoted?;
-    Some((quoted, frame.bytes().get(usize::from(quoted.offset)..)?))
+    let end = ETHERNET_HEADER + usize::try_from(total_len).ok()?;
+    Some((quoted?, frame.bytes().get(..end)?))
 }
 
 /// A translated quotation has a right header checksum if it had one, and addresses, ports and
@@ -66,17 +67,18 @@ pub(super) fn quotes_still_fit(given: &Frame, sent: &Frame) {
             let packet = Ipv4Packet::new_unchecked(bytes);
             bytes.len() >= usize::from(packet.header_len()) && packet.verify_checksum()
         };
+        let (old, new) = (&old[usize::from(before.offset)..], &new[usize::from(after.offset)..]);
         assert!(!valid(old) || valid(new), "header checksum of a quotation");
     }
-    let Some(one) = sum(&before, given) else { return };
-    assert_eq!(sum(&after, sent), Some(one), "upper checksum of a quotation");
+    let Some(one) = sum(&before, old) else { return };
+    assert_eq!(sum(&after, new), Some(one), "upper checksum of a quotation");
 }
 
 /// The sum of what a translation changes and of the checksum over it, in one of zero's two forms.
-fn sum(quoted: &Quoted, frame: &Frame) -> Option<u16> {
+fn sum(quoted: &Quoted, packet: &[u8]) -> Option<u16> {
     let at = usize::from(quoted.l4_offset);
     // The switch sees no further.
-    let bytes = frame.window();
+    let bytes = &packet[..packet.len().min(Frame::WINDOW)];
     let word = |offset: usize| Some([*bytes.get(at + offset)?, *bytes.get(at + offset + 1)?]);
     let mut parts: Vec<u8> = Vec::new();
     let mut add = |address: &IpAddress| match address {
