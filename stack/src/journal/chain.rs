@@ -167,20 +167,23 @@ impl Chain {
     /// Takes in a record, which is no comment.
     #[inline]
     pub fn record(&mut self, record: &[u8]) {
-        let state = self.inputs;
-        let mut lanes = Lanes::new();
-        match record.split_first_chunk::<32>() {
-            Some((head, body)) => {
-                let mut counted = words(head);
-                for (word, counts) in counted.iter_mut().zip(COUNTS) {
-                    *word &= counts;
-                }
-                lanes.block(counted);
-                lanes.bytes(body);
-            }
-            None => lanes.bytes(record),
+        match record.split_first_chunk::<{ super::HEAD }>() {
+            Some((head, body)) => self.parts(words(head), body),
+            None => self.inputs = absorb(self.inputs, record),
         }
-        self.inputs = lanes.finish(state, record.len());
+    }
+
+    /// The same of a head as words and the body behind it.
+    #[inline]
+    pub(super) fn parts(&mut self, head: [u64; 4], body: &[u8]) {
+        let mut counted = head;
+        for (word, counts) in counted.iter_mut().zip(COUNTS) {
+            *word &= counts;
+        }
+        let mut lanes = Lanes::new();
+        lanes.block(counted);
+        lanes.bytes(body);
+        self.inputs = lanes.finish(self.inputs, super::HEAD + body.len());
     }
 
     /// Takes in that the record was skipped: it had crashed whoever carried it out.

@@ -30,6 +30,77 @@ pub enum Door {
     Endpoint(EndpointId),
 }
 
+/// The record of a frame, still to be written.
+///
+/// It is summed from here, not from where it is written: bytes just stored in pieces are slow to
+/// load again, and a ring's place is in no cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    head: [u64; HEAD / 8],
+    body: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// `whole`: with the frame's payload.
+    #[must_use]
+    #[inline]
+    pub fn of(now: Instant, door: Door, frame: &'a Frame, whole: bool) -> Self {
+        let (kind, number) = match door {
+            Door::Port(port) => (Kind::Frame, port.0),
+            Door::Endpoint(endpoint) => (Kind::Deliver, u32::from(endpoint.0)),
+        };
+        let body = if whole { frame.bytes() } else { frame.window() };
+        let body = body.get(..BODY_MAX).unwrap_or(body);
+        let (mut flags, start, offset, size) = offload_fields(frame.offload());
+        if body.len() == frame.len() {
+            flags |= WHOLE;
+        }
+        let low = word(HEAD + body.len())
+            | u64::from(kind as u8) << 32
+            | u64::from(flags) << 40
+            | u64::from(start) << 48;
+        let high = word(frame.len()) | u64::from(offset) << 32 | u64::from(size) << 48;
+        Self { head: [low, now.0, u64::from(number) << 32, high], body }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a record has its head at least")]
+    pub fn len(&self) -> usize {
+        HEAD + self.body.len()
+    }
+
+    /// Its head as words, without a check.
+    #[inline]
+    pub(super) fn head(&self) -> [u64; HEAD / 8] {
+        self.head
+    }
+
+    /// What stands behind the head.
+    #[inline]
+    pub(super) fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// Writes it to the begin of `out` with this check. False when there is no room: nothing is
+    /// written then.
+    #[inline]
+    pub fn write(&self, out: &mut [u8], check: u32) -> bool {
+        let record = out.get_mut(..self.len());
+        let Some((head, body)) = record.and_then(<[u8]>::split_first_chunk_mut::<HEAD>) else {
+            return false;
+        };
+        let [low, time, middle, high] = self.head;
+        let words = [low, time, middle | u64::from(check), high];
+        for (place, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        body.copy_from_slice(self.body);
+        true
+    }
+}
+
 /// Writes the record of a frame into `out`, all but its check, and gives back its bytes. `None`
 /// when there is no room. `whole`: with its payload.
 pub fn write<'a>(
@@ -39,31 +110,14 @@ pub fn write<'a>(
     frame: &Frame,
     whole: bool,
 ) -> Option<&'a mut [u8]> {
-    let (kind, number) = match door {
-        Door::Port(port) => (Kind::Frame, port.0),
-        Door::Endpoint(endpoint) => (Kind::Deliver, u32::from(endpoint.0)),
-    };
-    let body = if whole { frame.bytes() } else { frame.window() };
-    let body = body.get(..BODY_MAX).unwrap_or(body);
-    let (mut flags, start, offset, size) = offload_fields(frame.offload());
-    if body.len() == frame.len() {
-        flags |= WHOLE;
-    }
-    let record = out.get_mut(..HEAD + body.len())?;
-    let (head, rest) = record.split_first_chunk_mut::<HEAD>()?;
-    let len = u32::try_from(HEAD + body.len()).ok()?;
-    let frame_len = u32::try_from(frame.len()).ok()?;
-    let low = u64::from(len)
-        | u64::from(kind as u8) << 32
-        | u64::from(flags) << 40
-        | u64::from(start) << 48;
-    let middle = u64::from(number) << 32;
-    let high = u64::from(frame_len) | u64::from(offset) << 32 | u64::from(size) << 48;
-    for (place, word) in head.as_chunks_mut::<8>().0.iter_mut().zip([low, now.0, middle, high]) {
-        *place = word.to_le_bytes();
-    }
-    rest.copy_from_slice(body);
-    Some(record)
+    let record = Record::of(now, door, frame, whole);
+    if record.write(out, 0) { out.get_mut(..record.len()) } else { None }
+}
+
+/// 32 bits of a count of bytes; of a record there are never more.
+#[inline]
+fn word(count: usize) -> u64 {
+    u64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 #[inline]

@@ -94,14 +94,15 @@ impl<P: Place> Recorder<P> {
             Door::Endpoint(_) => true,
             Door::Port(_) => self.payload || frame::is_fragment(frame.window()),
         };
-        let body = if whole { frame.len().min(BODY_MAX) } else { frame.window().len() };
-        let room = self.place.room(HEAD + body, now, &self.chain);
-        let written = frame::write(room, now, door, frame, whole);
-        debug_assert!(written.is_some(), "a place has room for every record");
-        if let Some(record) = written {
-            vouch(&mut self.chain, record);
-            let len = record.len();
-            self.place.publish(len, &self.chain);
+        let record = frame::Record::of(now, door, frame, whole);
+        let room = self.place.room(record.len(), now, &self.chain);
+        let mut chain = self.chain;
+        chain.parts(record.head(), record.body());
+        let written = record.write(room, chain.check());
+        debug_assert!(written, "a place has room for every record");
+        if written {
+            self.chain = chain;
+            self.place.publish(record.len(), &self.chain);
         }
     }
 
