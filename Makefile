@@ -107,7 +107,7 @@ fuzz: ## long: parse and walk on what nobody would send, HOPSCOPE_FUZZ_SECONDS
 .PHONY: bench
 bench: setup ## long: beside the kernel and the bare relay, in one run; then times of the walk
 	cargo run --locked --release -p benches --bin side-by-side
-	cargo bench --locked -p benches --no-default-features --bench walk
+	cargo bench --locked -p benches --no-default-features --bench walk --bench connections
 
 .PHONY: gate
 gate: setup ## instructions of the walk, compared with benches/instructions.json

@@ -53,9 +53,19 @@ impl Crowd {
     /// When a frame does not go where it should: then the bench would measure something else.
     #[must_use]
     pub fn new(size: Size) -> Self {
+        let mut crowd = Self::empty(size);
+        crowd.open_all();
+        crowd
+    }
+
+    /// The same before the first is opened.
+    #[must_use]
+    pub fn empty(size: Size) -> Self {
         let limits = Limits::default();
+        let most = usize::try_from(size.connections).expect("a count").next_power_of_two();
+        let limits = Limits { connections_max: limits.connections_max.max(most), ..limits };
         let switch = Switch::new(with_services(size), limits, Seeds { table: 1, choice: 1 });
-        let mut crowd = Self {
+        Self {
             switch,
             out: Outbox::default(),
             now: Instant(1_000_000_000),
@@ -64,21 +74,33 @@ impl Crowd {
             size,
             next: 0,
             visits: 0,
-        };
-        for number in 0..size.connections {
-            crowd.open(number);
         }
-        let bytes = crowd.segment(0, flags::ACK | flags::PSH, 1, &[0x5a; DATA as usize]);
-        crowd.frame = Frame::from_bytes(&bytes);
-        crowd.head = bytes.get(..HEAD).expect("a head").to_vec();
-        for _ in 0..size.connections {
-            crowd.prepare();
-            crowd.walk();
-            crowd.check();
-            crowd.take_back();
+    }
+
+    /// Opens all and has each speak.
+    ///
+    /// # Panics
+    /// When a frame does not go where it should.
+    pub fn open_all(&mut self) {
+        for number in 0..self.size.connections {
+            self.open(number);
         }
-        crowd.prepare();
-        crowd
+        let bytes = self.segment(0, flags::ACK | flags::PSH, 1, &[0x5a; DATA as usize]);
+        self.frame = Frame::from_bytes(&bytes);
+        self.head = bytes.get(..HEAD).expect("a head").to_vec();
+        for _ in 0..self.size.connections {
+            self.prepare();
+            self.walk();
+            self.check();
+            self.take_back();
+        }
+        self.prepare();
+    }
+
+    /// Connections there are.
+    #[must_use]
+    pub fn open_now(&self) -> usize {
+        self.switch.tables().connections().len()
     }
 
     /// One walk, with all that belongs to it.
