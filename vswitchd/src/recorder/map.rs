@@ -221,22 +221,33 @@ impl Bodies {
         }
     }
 
-    /// Tells the processor that the cache line at `from` will be written soon.
+    /// Tells the processor that the cache lines from `from` up to `to` will be written soon, if they
+    /// all lie within the segment.
     #[inline]
-    pub fn will_write(&self, place: usize, from: usize) {
+    pub fn will_write(&self, place: usize, from: usize, to: usize) {
         #[cfg(target_arch = "x86_64")]
-        if place < self.map.geometry.segments && from < self.map.geometry.segment {
+        if place < self.map.geometry.segments && to <= self.map.geometry.segment {
             use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            // SAFETY: the address lies within the mapping; a prefetch reads and changes nothing.
-            unsafe {
-                let at = HEADER + place * self.map.geometry.segment + from;
-                _mm_prefetch::<_MM_HINT_ET0>(self.map.base.byte_add(at).as_ptr().cast());
+            let begin = HEADER + place * self.map.geometry.segment;
+            let mut at = from;
+            while at < to {
+                // SAFETY: the address lies within the mapping; a prefetch reads and changes
+                // nothing.
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_ET0>(
+                        self.map.base.byte_add(begin + at).as_ptr().cast(),
+                    );
+                }
+                at += LINE;
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _no_hint = (place, from);
+        let _no_hint = (place, from, to);
     }
 }
 
+/// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
 /// Since Linux 5.14; libc's constant depends on its version.
 const MADV_POPULATE_WRITE: libc::c_int = 23;

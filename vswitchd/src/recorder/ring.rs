@@ -125,9 +125,9 @@ impl Place for Ring {
         slot.position.store(self.position, Ordering::Release);
         header.records.store(self.records, Ordering::Relaxed);
         header.head.store(self.position, Ordering::Release);
-        for ahead in (AHEAD..AHEAD + stride + LINE).step_by(LINE) {
-            self.bodies.will_write(self.place, self.offset + ahead);
-        }
+        // Those up to here were asked for with the records before.
+        let to = self.offset + AHEAD;
+        self.bodies.will_write(self.place, to - stride, to);
     }
 
     #[inline]
@@ -142,8 +142,6 @@ impl Place for Ring {
 
 /// How far ahead of the writer cache lines are asked for: a memory's latency, at full speed.
 const AHEAD: usize = 1_024;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 #[cfg(test)]
 mod tests;
