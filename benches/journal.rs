@@ -261,8 +261,8 @@ fn leave_behind(options: &Options) {
         journal.after(&out);
         out.clear();
     }
-    // When the first snapshot was begun, and how many records it took: the second, begun next, would
-    // be whole after as many again.
+    // When the first snapshot was begun, and how many records it took: the second, begun next,
+    // would be whole after as many again.
     let (mut begun, mut took) = (None, None);
     let mut end = u64::MAX;
     for n in 0_u64.. {

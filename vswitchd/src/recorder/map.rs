@@ -221,8 +221,8 @@ impl Bodies {
         }
     }
 
-    /// Tells the processor that the cache lines from `from` up to `to` will be written soon, if they
-    /// all lie within the segment.
+    /// Tells the processor that the cache lines from `from` up to `to` will be written soon, if
+    /// they all lie within the segment.
     #[inline]
     pub fn will_write(&self, place: usize, from: usize, to: usize) {
         #[cfg(target_arch = "x86_64")]
