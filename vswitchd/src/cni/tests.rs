@@ -306,6 +306,29 @@ async fn whatever_fails_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_may_be_left_is_remembered_until_its_del() {
+    let world = World::new("left");
+    let cni = world.boot("boot", &BOTH).await;
+    let unanswered = || NodeError::Unanswered { source: std::io::ErrorKind::BrokenPipe.into() };
+    world.break_with("attach", move || WiringError::Left(Box::new(unanswered().into())));
+    let failed = add(&cni, "a", &world.netns()).await;
+    assert_eq!(code(&failed), 105);
+    assert!(failed.stdout.contains("the parent process does not answer"), "{failed:?}");
+    assert_eq!(cni.registry().usage()[0].used, 1);
+    world.mend();
+    assert_eq!(del(&cni, "a").await.exit, 0);
+    assert_eq!(world.left(&cni), Vec::<String>::new());
+    // The next start clears it away as well.
+    world.break_with("attach", move || WiringError::Left(Box::new(unanswered().into())));
+    assert_eq!(code(&add(&cni, "b", &world.netns()).await), 105);
+    assert_eq!(cni.registry().usage()[0].used, 1);
+    drop(cni);
+    world.mend();
+    let cni = world.boot("boot", &BOTH).await;
+    assert_eq!(world.left(&cni), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_refusal_of_the_switch_and_a_dead_task_have_their_codes() {
     let world = World::new("codes");
     let cni = world.boot("boot", &BOTH).await;

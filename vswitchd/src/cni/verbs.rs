@@ -17,7 +17,7 @@ use super::registry::{Proposal, Registry};
 use super::serial::Serial;
 use super::types::ValidAttachment;
 use super::validate::{self, Call, Wanted};
-use super::wiring::Wiring;
+use super::wiring::{Wiring, WiringError};
 use crate::node::{LinkKind, Netns};
 
 /// What pods get unless their network's configuration says otherwise.
@@ -105,12 +105,13 @@ impl<W: Wiring> Cni<W> {
             .map(|value| format!("{value}\n"));
         let made = match text {
             Ok(text) => self.make(&attachment, netns).await.map(|()| text),
-            Err(fault) => Err(fault),
+            Err(fault) => Err(Failure { fault, is_left: false }),
         };
-        if made.is_err() {
+        let Err(failure) = made else { return made.map_err(|failure| failure.fault) };
+        if !failure.is_left {
             self.forget(&attachment).await;
         }
-        made
+        Err(failure.fault)
     }
 
     fn proposal(&self, call: &Call, wanted: Wanted, netns: &Netns) -> Result<Proposal, Fault> {
@@ -137,11 +138,14 @@ impl<W: Wiring> Cni<W> {
         })
     }
 
-    async fn make(&self, attachment: &Attachment, netns: Netns) -> Result<(), Fault> {
-        self.wiring.attach(attachment, netns).await?;
+    async fn make(&self, attachment: &Attachment, netns: Netns) -> Result<(), Failure> {
+        if let Err(error) = self.wiring.attach(attachment, netns).await {
+            let is_left = matches!(error, WiringError::Left(_));
+            return Err(Failure { fault: error.into(), is_left });
+        }
         if let Err(fault) = self.registry.confirm(attachment).await {
-            self.detach(attachment, &attachment.netns).await?;
-            return Err(fault);
+            let is_left = self.detach(attachment, &attachment.netns).await.is_err();
+            return Err(Failure { fault, is_left });
         }
         tracing::info!(
             attachment = %attachment.key, pod = %attachment.label(), port = attachment.port,
@@ -234,6 +238,14 @@ impl<W: Wiring> Cni<W> {
         let msg = format!("{} attachments could not be removed", faults.len());
         Err(Fault::new(Code::Incomplete, msg).with_details(faults.join("; ")))
     }
+}
+
+/// An ADD that came to nothing.
+struct Failure {
+    fault: Fault,
+    /// Whether something of it may be there still. Then it stays written down as begun, and its
+    /// DEL or the next start clears it away.
+    is_left: bool,
 }
 
 const V6: smoltcp::wire::IpVersion = smoltcp::wire::IpVersion::Ipv6;

@@ -32,17 +32,23 @@ pub enum WiringError {
     /// A task of the daemon died.
     #[error("a task ended early: {0}")]
     Task(#[from] tokio::task::JoinError),
+    /// The same, and what had been made by then may be there still.
+    #[error(transparent)]
+    Left(Box<Self>),
 }
 
 impl From<WiringError> for Fault {
     fn from(error: WiringError) -> Self {
+        let error = if let WiringError::Left(error) = error { *error } else { error };
         let code = match &error {
             WiringError::Node(NodeError::Netns { .. }) => Code::InvalidNetns,
             WiringError::Node(NodeError::Exists { .. }) => Code::InterfaceExists,
-            WiringError::Node(NodeError::Kernel { .. } | NodeError::Setting { .. }) => Code::Kernel,
+            WiringError::Node(
+                NodeError::Kernel { .. } | NodeError::Setting { .. } | NodeError::Unanswered { .. },
+            ) => Code::Kernel,
             WiringError::Refused(_) => Code::PortRefused,
             WiringError::Ended(_) => Code::TryAgain,
-            WiringError::Task(_) => Code::Internal,
+            WiringError::Task(_) | WiringError::Left(_) => Code::Internal,
         };
         let source = std::error::Error::source(&error).map(ToString::to_string);
         Self::new(code, error.to_string()).with_details(source.unwrap_or_default())
@@ -54,7 +60,8 @@ pub trait Wiring: Send + Sync + 'static {
     /// Opens and checks a network namespace (SEC-21).
     fn open(&self, path: &Path) -> impl Future<Output = Result<Netns, WiringError>> + Send;
 
-    /// Makes interface and port. Whatever fails, nothing is left behind.
+    /// Makes interface and port. Whatever fails, nothing is left behind, unless the error is
+    /// [`WiringError::Left`].
     fn attach(
         &self,
         attachment: &Attachment,
@@ -255,16 +262,22 @@ impl Wiring for NodeWiring {
 
     async fn attach(&self, attachment: &Attachment, netns: Netns) -> Result<(), WiringError> {
         let link = attachment.link();
-        let (io, netns, link) = self
-            .blocking(move |kernel| {
-                let io = kernel.wire(&netns, &link)?;
-                Ok((io, netns, link))
-            })
-            .await?;
+        let wired = self.blocking(move |kernel| {
+            let io = kernel.wire(&netns, &link)?;
+            Ok((io, netns, link))
+        });
+        let (io, netns, link) = wired.await.map_err(|error| {
+            let nobody_knows = matches!(
+                error,
+                WiringError::Node(NodeError::Unanswered { .. }) | WiringError::Task(_)
+            );
+            if nobody_knows { WiringError::Left(Box::new(error)) } else { error }
+        })?;
         let Err(error) = self.open(attachment, io).await else { return Ok(()) };
         if let Err(left) = self.blocking(move |kernel| kernel.unwire(Some(&netns), &link)).await {
             tracing::error!(attachment = %attachment.key, error = %left,
-                "the interface of a refused port could not be removed");
+                "the interface of a refused port could not be removed; its DEL will");
+            return Err(WiringError::Left(Box::new(error)));
         }
         Err(error)
     }

@@ -187,6 +187,12 @@ pub enum NodeError {
         /// Its errno.
         source: std::io::Error,
     },
+    /// Who does this work is gone or said something else: nobody knows what was done.
+    #[error("the parent process does not answer as it should")]
+    Unanswered {
+        /// What came instead of an answer.
+        source: std::io::Error,
+    },
 }
 
 /// A difference between what shall be and what the kernel has.

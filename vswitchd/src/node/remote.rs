@@ -183,7 +183,7 @@ fn host_port(
 }
 
 fn unanswered(source: io::Error) -> NodeError {
-    NodeError::Kernel { doing: "the parent process does not answer as it should".into(), source }
+    NodeError::Unanswered { source }
 }
 
 fn strange() -> io::Error {

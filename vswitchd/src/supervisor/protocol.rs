@@ -182,11 +182,13 @@ const KINDS: [io::ErrorKind; 9] = [
 
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {
+        let doing = error.to_string();
         match error {
             NodeError::Netns { path, why } => Self::Netns { path, why },
             NodeError::Exists { what } => Self::Exists { what },
             NodeError::Setting { field, why } => Self::Setting { field: field.into_owned(), why },
-            NodeError::Kernel { doing, source } => Self::Kernel {
+            // Whoever tells of it has answered.
+            NodeError::Kernel { source, .. } | NodeError::Unanswered { source } => Self::Kernel {
                 doing,
                 errno: source.raw_os_error(),
                 kind: format!("{:?}", source.kind()),

@@ -160,7 +160,9 @@ fn an_error_says_the_same_on_the_other_side() {
         let told = |error: &NodeError| {
             let source = std::error::Error::source(error).map(ToString::to_string);
             let kernel = match error {
-                NodeError::Kernel { source, .. } => Some((source.kind(), source.raw_os_error())),
+                NodeError::Kernel { source, .. } | NodeError::Unanswered { source } => {
+                    Some((source.kind(), source.raw_os_error()))
+                }
                 NodeError::Netns { .. } | NodeError::Exists { .. } | NodeError::Setting { .. } => {
                     None
                 }
