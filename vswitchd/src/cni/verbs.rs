@@ -144,8 +144,12 @@ impl<W: Wiring> Cni<W> {
             return Err(Failure { fault: error.into(), is_left });
         }
         if let Err(fault) = self.registry.confirm(attachment).await {
-            let is_left = self.detach(attachment, &attachment.netns).await.is_err();
-            return Err(Failure { fault, is_left });
+            let detached = self.detach(attachment, &attachment.netns).await;
+            if let Err(left) = &detached {
+                tracing::error!(attachment = %attachment.key, error = %left,
+                    "the interface of a failed ADD could not be removed; its DEL will");
+            }
+            return Err(Failure { fault, is_left: detached.is_err() });
         }
         tracing::info!(
             attachment = %attachment.key, pod = %attachment.label(), port = attachment.port,

@@ -249,5 +249,6 @@ impl Bodies {
 /// Bytes of a cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
+
 /// Since Linux 5.14; libc's constant depends on its version.
 const MADV_POPULATE_WRITE: libc::c_int = 23;

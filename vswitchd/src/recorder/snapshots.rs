@@ -3,8 +3,8 @@
 //!
 //! - Every [`RECORDS`] records. A replay takes up to 0.5 us a record and a restore 0.2 us a row
 //!   (`benches/journal.rs`), so with 100,000 rows snapshot and tail are back within 100 ms, the
-//!   records written while a snapshot is taken included. Fewer would cost a busy node with many
-//!   rows more than a hundredth of its time.
+//!   records written while a snapshot is taken included. Fewer would be more snapshots, each of
+//!   which costs a busy node time by its rows.
 //! - When the writer comes to another half of the ring, into that half's area. The one before it
 //!   then lies half a ring back, so half of the ring can be replayed at any moment.
 
