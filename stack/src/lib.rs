@@ -38,6 +38,7 @@ pub mod endpoint;
 pub mod hash;
 pub mod input;
 pub mod journal;
+mod list;
 pub mod pipeline;
 pub mod replay;
 pub mod switch;

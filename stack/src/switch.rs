@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem::take;
 
 use smoltcp::wire::EthernetAddress;
 
@@ -9,9 +10,9 @@ use crate::config::{Change, Config, Limits, PortKind, Seeds, diff};
 use crate::counters::Counters;
 use crate::drop::DropReason;
 use crate::endpoint;
-use crate::input::{EndpointId, Event, Frame, Input, Outbox, PortId, Transmit};
+use crate::input::{EndpointId, Event, Frame, Input, Offload, Outbox, PortId, Transmit};
 use crate::pipeline::packet::Packet;
-use crate::pipeline::{Walk, answer, rewrite, walk, walk_whole};
+use crate::pipeline::{Leave, Walk, answer, rewrite, walk, walk_whole};
 use crate::table::fragment::{End, Loose, Passage};
 use crate::table::{Digests, Effects, RestoreError, Slot, Tables};
 use crate::time::Instant;
@@ -22,14 +23,18 @@ use crate::wire::ETHERNET_HEADER;
 #[derive(Clone, Debug)]
 pub struct Switch {
     tables: Tables,
+    /// What the latest walk wanted changed: no state, only memory that is kept.
+    effects: Effects,
 }
 
+/// A walk: through whatever stages it takes.
+type Walker = fn(&mut Walk<'_>, &mut Option<Packet>) -> Verdict;
+
 /// What a walk came to, for moving the frame.
+#[derive(Clone, Copy)]
 struct Decision {
     verdict: Verdict,
-    packet: Option<Packet>,
-    fragment_mtu: Option<u16>,
-    routed_len: Option<usize>,
+    leave: Leave,
 }
 
 /// What a walk is given.
@@ -41,7 +46,7 @@ struct Given<'a> {
     slot: Option<Slot>,
     frame: &'a Frame,
     /// Of a fragment that was held: how its first went.
-    released: Option<Passage>,
+    released: Option<&'a Passage>,
 }
 
 impl Switch {
@@ -55,7 +60,7 @@ impl Switch {
             // down.
             let _refused = tables.apply(&change);
         }
-        Self { tables }
+        Self { tables, effects: Effects::new() }
     }
 
     /// The only door. Runs to completion; outputs are appended to `out` in order. Time never goes
@@ -63,7 +68,7 @@ impl Switch {
     pub fn input(&mut self, now: Instant, input: Input, out: &mut Outbox) {
         self.tables.advance(now);
         match input {
-            Input::Frame { port, frame } => self.frame(port, frame, out),
+            Input::Frame { port, mut frame } => self.frame(port, &mut frame, out),
             Input::Deliver { endpoint, frame } => self.deliver(endpoint, &frame, out),
             Input::Change(change) => self.change(&change, out),
             // Every state that ages is read against the clock when it is used; only room is given
@@ -99,18 +104,12 @@ impl Switch {
         self.dry_run(walk_whole, now, ingress, frame)
     }
 
-    fn dry_run(
-        &self,
-        walk: fn(&mut Walk<'_>) -> (Verdict, Option<Packet>),
-        now: Instant,
-        ingress: PortId,
-        frame: &Frame,
-    ) -> Trace {
+    fn dry_run(&self, walk: Walker, now: Instant, ingress: PortId, frame: &Frame) -> Trace {
         let mut trace = Trace::new(ingress);
         let now = self.tables.now().max(now);
         let slot = self.tables.ports().slot(ingress);
         let given = Given { now, ingress, slot, frame, released: None };
-        self.decide(walk, given, &mut trace, &mut Effects::new());
+        decide(&self.tables, walk, given, (&mut trace, &mut Effects::new(), &mut None));
         trace
     }
 
@@ -187,7 +186,7 @@ impl Switch {
     /// # Errors
     /// When the bytes are no whole snapshot of this version.
     pub fn restore(bytes: &[u8], table_seed: u64) -> Result<Self, RestoreError> {
-        Tables::restore(bytes, table_seed).map(|tables| Self { tables })
+        Tables::restore(bytes, table_seed).map(|tables| Self { tables, effects: Effects::new() })
     }
 
     /// Changes the bytes of what is held: for recordings without what people said. The switch is
@@ -202,63 +201,37 @@ impl Switch {
         }
     }
 
-    #[inline]
-    fn decide(
-        &self,
-        walk: fn(&mut Walk<'_>) -> (Verdict, Option<Packet>),
-        given: Given<'_>,
-        trace: &mut Trace,
-        effects: &mut Effects,
-    ) -> Decision {
-        let Given { now, ingress, slot, frame, released } = given;
-        let tables = &self.tables;
-        let (fragment_mtu, routed_len) = (None, None);
-        let mut cx = Walk {
-            tables,
-            now,
-            ingress,
-            slot,
-            frame,
-            trace,
-            effects,
-            fragment_mtu,
-            routed_len,
-            released,
-        };
-        let (verdict, packet) = walk(&mut cx);
-        let (fragment_mtu, routed_len) = (cx.fragment_mtu, cx.routed_len);
-        Decision { verdict, packet, fragment_mtu, routed_len }
-    }
-
-    fn frame(&mut self, ingress: PortId, frame: Frame, out: &mut Outbox) {
+    fn frame(&mut self, ingress: PortId, frame: &mut Frame, out: &mut Outbox) {
         self.carry_on(ingress, frame, None, out);
         self.let_go(out);
     }
 
-    /// A frame walks, and what was decided is done. `released`: a fragment that was held goes on,
-    /// as its first did.
+    /// A frame walks, and what was decided is done; a frame that leaves is taken. `released`: a
+    /// fragment that was held goes on, as its first did.
     fn carry_on(
         &mut self,
         ingress: PortId,
-        frame: Frame,
-        released: Option<Passage>,
+        frame: &mut Frame,
+        released: Option<&Passage>,
         out: &mut Outbox,
     ) {
         let index = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
         let Some(trace) = out.walked.begin(ingress) else { return };
-        let mut effects = Effects::new();
         let now = self.tables.now();
         let slot = self.tables.ports().slot(ingress);
-        let given = Given { now, ingress, slot, frame: &frame, released };
-        let decision = self.decide(walk, given, trace, &mut effects);
+        self.effects.clear();
+        let given = Given { now, ingress, slot, frame, released };
+        let mut packet = None;
+        let into = (&mut *trace, &mut self.effects, &mut packet);
+        let decision = decide(&self.tables, walk, given, into);
         trace.number = self.tables.number_walk();
-        self.tables.commit(now, &effects);
+        self.tables.commit(now, &self.effects);
         if decision.verdict == Verdict::Hold {
-            self.tables.hold(&effects, &frame);
+            self.tables.hold(&self.effects, frame);
         }
         let came = if released.is_none() { Some(frame.len()) } else { None };
         self.count(slot, came, decision.verdict);
-        self.carry(index, ingress, frame, &decision, out);
+        self.carry(index, ingress, frame, (decision, packet.as_ref()), out);
     }
 
     /// What was held and is so no longer walks now, or is dropped. Nothing of what comes of it can
@@ -269,7 +242,9 @@ impl Switch {
             let walk = u32::try_from(out.walked.len()).unwrap_or(u32::MAX);
             out.released.push((walk, loose.frame()));
             match end {
-                End::Walk(passage) => self.carry_on(ingress, loose.frame(), Some(passage), out),
+                End::Walk(passage) => {
+                    self.carry_on(ingress, &mut loose.frame(), Some(&passage), out);
+                }
                 End::Drop(reason) => self.drop_held(ingress, loose.frame(), reason, out),
             }
         }
@@ -318,44 +293,47 @@ impl Switch {
         &mut self,
         walk: u32,
         ingress: PortId,
-        mut frame: Frame,
-        decision: &Decision,
+        frame: &mut Frame,
+        (decision, packet): (Decision, Option<&Packet>),
         out: &mut Outbox,
     ) {
         match decision.verdict {
             Verdict::Forward(port) => {
-                edit(&mut frame, walk, out, |_| true);
+                edit(frame, walk, out, |_| true);
+                let Leave { slot, fragment_mtu, routed_len } = decision.leave;
                 // A router takes the packet out of its frame, so padding is not carried on.
-                if let Some(len) = decision.routed_len {
-                    frame.set_len(frame.len().min(ETHERNET_HEADER + len));
+                if let Some(len) = routed_len
+                    && frame.len() > ETHERNET_HEADER + len
+                {
+                    frame.set_len(ETHERNET_HEADER + len);
                 }
-                let mut offload = *frame.offload();
-                offload.fragment_mtu = decision.fragment_mtu;
-                frame.set_offload(offload);
-                self.transmit(walk, port, frame, out);
+                if fragment_mtu != frame.offload().fragment_mtu {
+                    frame.set_offload(Offload { fragment_mtu, ..*frame.offload() });
+                }
+                self.transmit(walk, (slot, port), take(frame), out);
             }
             Verdict::Flood(_) => {
-                let len = decision.packet.as_ref().map_or(0, |packet| packet.carried_len(&frame));
-                self.flood(walk, ingress, len, frame, out);
+                let len = packet.map_or(0, |packet| packet.carried_len(frame));
+                self.flood(walk, ingress, len, take(frame), out);
             }
-            Verdict::Deliver(endpoint) => out.deliveries.push((endpoint, frame)),
+            Verdict::Deliver(endpoint) => out.deliveries.push((endpoint, take(frame))),
             Verdict::Answer(AnswerKind::Echo) => {
-                edit(&mut frame, walk, out, |_| true);
-                self.transmit(walk, ingress, frame, out);
+                edit(frame, walk, out, |_| true);
+                self.transmit(walk, (self.tables.ports().slot(ingress), ingress), take(frame), out);
             }
             Verdict::Answer(kind) => {
                 // The sender is told of the packet as it knows it, whatever it was on the way to.
-                edit(&mut frame, walk, out, |edit| !edit.translates());
-                let answer = decision.packet.as_ref().and_then(|packet| {
-                    answer::frame(&self.tables, (ingress, packet), kind, &frame)
-                });
+                edit(frame, walk, out, |edit| !edit.translates());
+                let answer = packet
+                    .and_then(|packet| answer::frame(&self.tables, (ingress, packet), kind, frame));
                 if let Some(answer) = answer {
-                    self.transmit(walk, ingress, answer, out);
+                    let slot = self.tables.ports().slot(ingress);
+                    self.transmit(walk, (slot, ingress), answer, out);
                 }
-                out.reclaimed.push((walk, frame));
+                out.reclaimed.push((walk, take(frame)));
             }
             // What is held was copied: the buffer may be far larger than the fragment.
-            Verdict::Drop(_) | Verdict::Hold => out.reclaimed.push((walk, frame)),
+            Verdict::Drop(_) | Verdict::Hold => out.reclaimed.push((walk, take(frame))),
         }
     }
 
@@ -363,18 +341,24 @@ impl Switch {
     /// the last.
     fn flood(&mut self, walk: u32, ingress: PortId, len: u32, frame: Frame, out: &mut Outbox) {
         let Some(slot) = self.tables.ports().slot(ingress) else { return };
-        let receivers: Vec<PortId> =
-            self.tables.segment(slot, len).map(|(_, port)| port.config.id).collect();
+        let receivers = self.tables.segment(slot, len);
+        let receivers: Vec<(Option<Slot>, PortId)> =
+            receivers.map(|(slot, port)| (Some(slot), port.config.id)).collect();
         let Some((last, others)) = receivers.split_last() else { return };
-        for port in others {
-            self.transmit(walk, *port, frame.duplicate(), out);
+        for to in others {
+            self.transmit(walk, *to, frame.duplicate(), out);
         }
         self.transmit(walk, *last, frame, out);
     }
 
     #[inline]
-    fn transmit(&mut self, walk: u32, port: PortId, frame: Frame, out: &mut Outbox) {
-        let slot = self.tables.ports().slot(port);
+    fn transmit(
+        &mut self,
+        walk: u32,
+        (slot, port): (Option<Slot>, PortId),
+        frame: Frame,
+        out: &mut Outbox,
+    ) {
         let counters = self.tables.counters_mut(slot);
         counters.transmitted += 1;
         counters.transmitted_bytes += frame.len() as u64;
@@ -391,8 +375,8 @@ impl Switch {
             (port.config.kind == PortKind::Endpoint(endpoint)).then_some(&port.config)
         });
         let Some((id, mtu)) = port.map(|config| (config.id, config.mtu)) else { return };
-        for reply in endpoint::answer(self.tables.node(), mtu, self.tables.now(), frame) {
-            self.frame(id, reply, out);
+        for mut reply in endpoint::answer(self.tables.node(), mtu, self.tables.now(), frame) {
+            self.frame(id, &mut reply, out);
         }
     }
 
@@ -428,6 +412,21 @@ impl Switch {
             up: true,
         }
     }
+}
+
+/// Decides what becomes of a frame: changes nothing but what it writes down.
+#[inline(always)]
+fn decide(
+    tables: &Tables,
+    walk: Walker,
+    given: Given<'_>,
+    (trace, effects, understood): (&mut Trace, &mut Effects, &mut Option<Packet>),
+) -> Decision {
+    let Given { now, ingress, slot, frame, released } = given;
+    let leave = Leave::default();
+    let mut cx = Walk { tables, now, ingress, slot, frame, trace, effects, leave, released };
+    let verdict = walk(&mut cx, understood);
+    Decision { verdict, leave: cx.leave }
 }
 
 /// Applies those of the walk's edits to the frame itself that `takes` says.

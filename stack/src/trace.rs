@@ -12,6 +12,7 @@ use smoltcp::wire::{EthernetAddress, IpAddress};
 use crate::config::ServiceId;
 use crate::drop::DropReason;
 use crate::input::{EndpointId, PortId};
+use crate::list::List;
 
 mod connection;
 mod walked;
@@ -363,8 +364,8 @@ pub struct Trace {
     pub ingress: PortId,
     /// The end, also the last hop.
     pub verdict: Verdict,
-    hops: heapless::Vec<Hop, HOPS_MAX>,
-    edits: heapless::Vec<(u8, Edit), EDITS_MAX>,
+    hops: List<Hop, HOPS_MAX>,
+    edits: List<(u8, Edit), EDITS_MAX>,
 }
 
 /// Names of things the core knows by number only.
@@ -402,8 +403,8 @@ impl Trace {
             number: 0,
             ingress,
             verdict: Verdict::Drop(DropReason::Bug),
-            hops: heapless::Vec::new(),
-            edits: heapless::Vec::new(),
+            hops: List::of(Hop::Parsed),
+            edits: List::of((0, Edit::SwapAddresses)),
         }
     }
 
@@ -432,7 +433,7 @@ impl Trace {
     /// Applies the edits of the hops up to and including `hop` to a window: the frame as it stood
     /// there.
     pub fn render(&self, window: &mut [u8], hop: usize) {
-        for (at, edit) in &self.edits {
+        for (at, edit) in self.edits() {
             if usize::from(*at) <= hop {
                 crate::pipeline::rewrite::apply(window, edit);
             }
@@ -443,16 +444,28 @@ impl Trace {
     /// asserts.
     #[inline]
     pub(crate) fn hop(&mut self, hop: Hop) {
-        let pushed = self.hops.push(hop).is_ok();
+        let pushed = self.hops.push(|| hop);
         debug_assert!(pushed, "a walk has at most {HOPS_MAX} hops");
     }
 
     /// Appends an edit to the newest hop.
     #[inline]
     pub(crate) fn edit(&mut self, edit: Edit) {
-        let at = u8::try_from(self.hops.len().saturating_sub(1)).unwrap_or(u8::MAX);
-        let pushed = self.edits.push((at, edit)).is_ok();
+        self.edit_with(|| edit);
+    }
+
+    /// The same of one that is made where it stays ([`List::push`]).
+    #[inline(always)]
+    pub(crate) fn edit_with(&mut self, edit: impl FnOnce() -> Edit) {
+        let at = self.hops.count().saturating_sub(1);
+        let pushed = self.edits.push(|| (at, edit()));
         debug_assert!(pushed, "a walk has at most {EDITS_MAX} edits");
+    }
+
+    /// Places for the next `M` hops: as [`Trace::hop`], `M` times.
+    #[inline(always)]
+    pub(crate) fn hops_ahead<const M: usize>(&mut self) -> Option<&mut [Hop; M]> {
+        self.hops.grow()
     }
 
     /// Whether no hop was recorded.

@@ -22,7 +22,8 @@ pub(crate) fn emit(
 ) -> Step<Verdict> {
     match next {
         Next::Port(slot, fragment_mtu) => {
-            cx.fragment_mtu = fragment_mtu;
+            cx.leave.slot = Some(slot);
+            cx.leave.fragment_mtu = fragment_mtu;
             match cx.tables.ports().get(slot) {
                 Some(port) => Continue(Verdict::Forward(port.config.id)),
                 None => Break(Stop::Drop(DropReason::Bug)),

@@ -13,7 +13,7 @@ use smoltcp::wire::IpProtocol;
 use super::Walk;
 use super::flow::{Flow, Kind};
 use crate::table::conntrack::way;
-use crate::table::conntrack::{Address, Advance, Glance, Track, Way, advance};
+use crate::table::conntrack::{Address, Glance, State, Track, Way, go_on};
 use crate::table::{Effect, Port, Tables};
 use crate::trace::{Edit, Hop, Tracked, Verdict};
 use crate::wire::is_loopback;
@@ -41,7 +41,7 @@ pub(crate) fn carry(cx: &mut Walk<'_>) -> Option<Verdict> {
 }
 
 /// A packet of a connection that is known.
-#[inline]
+#[inline(always)]
 fn known<A: Address>(cx: &mut Walk<'_>, head: &Head<A>, glance: &Glance<'_, A>) -> Option<Verdict> {
     let tables = cx.tables;
     let way = glance.way;
@@ -55,11 +55,9 @@ fn known<A: Address>(cx: &mut Walk<'_>, head: &Head<A>, glance: &Glance<'_, A>) 
     if !may || head.src != from.config.mac || !fits(tables, head, way, to) {
         return None;
     }
-    let track = step(cx, head, glance)?;
-    record(cx, head, glance, &track, to);
-    if track != *glance.track {
-        cx.effect(Effect::Advance(glance.id, track));
-    }
+    let state = step(cx, head, glance)?;
+    cx.leave.slot = Some(way.egress());
+    record(cx, head, glance, state, to);
     let verdict = Verdict::Forward(to.config.id);
     cx.hop(Hop::Verdict(verdict));
     cx.trace.verdict = verdict;
@@ -67,7 +65,7 @@ fn known<A: Address>(cx: &mut Walk<'_>, head: &Head<A>, glance: &Glance<'_, A>) 
 }
 
 /// Whether the frame goes that way as it is: to the right MAC, not too large, with hops left.
-#[inline]
+#[inline(always)]
 fn fits<A>(tables: &Tables, head: &Head<A>, way: Way, to: &Port) -> bool {
     let mtu = u32::from(to.config.mtu);
     match way.kind {
@@ -78,47 +76,58 @@ fn fits<A>(tables: &Tables, head: &Head<A>, way: Way, to: &Port) -> bool {
     }
 }
 
-/// How far the connection comes by the packet, if that is a plain step.
-#[inline]
-fn step<A: Address>(cx: &Walk<'_>, head: &Head<A>, glance: &Glance<'_, A>) -> Option<Track> {
-    let timeouts = &cx.tables.limits().timeouts;
-    match advance(glance.track, glance.side, &head.segment, head.protocol, cx.now, timeouts) {
-        Advance::Keep(track) => Some(track),
-        Advance::Reopen | Advance::Invalid | Advance::Ignored => None,
+/// Takes the connection as far as the packet brings it, if that is a plain step: in the place where
+/// it is handed over, for a copy would be read before it is written.
+#[inline(always)]
+fn step<A: Address>(cx: &mut Walk<'_>, head: &Head<A>, glance: &Glance<'_, A>) -> Option<State> {
+    let (now, timeouts) = (cx.now, &cx.tables.limits().timeouts);
+    cx.effects.push(|| Effect::Advance(glance.id, Track::BLANK));
+    let Some(Effect::Advance(_, track)) = cx.effects.last_mut() else { return None };
+    *track = *glance.track;
+    let goes_on = go_on(track, glance.side, &head.segment, head.protocol, now, timeouts);
+    let state = track.state;
+    if !goes_on {
+        // The whole walk begins anew.
+        cx.effects.clear();
+        return None;
     }
+    Some(state)
 }
 
 /// Records what the stages of a whole walk would.
-#[inline]
+#[inline(always)]
 fn record<A: Address>(
     cx: &mut Walk<'_>,
     head: &Head<A>,
     glance: &Glance<'_, A>,
-    track: &Track,
+    state: State,
     to: &Port,
 ) {
     let (way, out, port) = (glance.way, glance.other, to.config.id);
     let is_bridged = way.kind == way::Kind::Bridged;
-    cx.hop(Hop::Parsed);
-    cx.hop(if is_bridged { Hop::Bridged(port) } else { Hop::Gateway });
-    cx.hop(Hop::Tracked(Tracked::Known { side: glance.side, state: track.state }));
+    if let Some([parsed, l2, tracked]) = cx.trace.hops_ahead() {
+        *parsed = Hop::Parsed;
+        *l2 = if is_bridged { Hop::Bridged(port) } else { Hop::Gateway };
+        *tracked = Hop::Tracked(Tracked::Known { side: glance.side, state });
+    }
     if (out.src, out.src_port) != (head.ends.dst, head.ends.dst_port) {
         cx.hop(Hop::Readdressed);
-        cx.edit(Edit::Destination(head.rewrite(out.src, out.src_port)));
+        cx.trace.edit_with(|| Edit::Destination(head.rewrite(out.src, out.src_port)));
     }
     if is_bridged {
         cx.hop(Hop::Local);
     } else {
         let (prefix_len, attached) = (way.prefix_len, way.kind == way::Kind::Attached);
         cx.hop(Hop::Routed { prefix_len, attached, port });
-        cx.routed_len = usize::try_from(head.total_len).ok();
-        cx.edit(Edit::Macs { dst: to.config.mac, src: cx.tables.node().gateway_mac });
-        cx.edit(Edit::HopLimit(head.hop_limit - 1));
+        cx.leave.routed_len = usize::try_from(head.total_len).ok();
+        let src = cx.tables.node().gateway_mac;
+        cx.trace.edit_with(|| Edit::Macs { dst: to.config.mac, src });
+        cx.trace.edit_with(|| Edit::HopLimit(head.hop_limit - 1));
     }
     cx.hop(Hop::Cleared);
     if (out.dst, out.dst_port) != (head.ends.src, head.ends.src_port) {
         cx.hop(Hop::SourceRestored);
-        cx.edit(Edit::Source(head.rewrite(out.dst, out.dst_port)));
+        cx.trace.edit_with(|| Edit::Source(head.rewrite(out.dst, out.dst_port)));
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn follow(cx: &mut Walk<'_>, packet: &Packet, path: Path) -> Step<Opt
         Fragment::First(part) => first(cx, key(cx, packet, ip, &part), part),
         Fragment::Later(part) => {
             let passage = match cx.released {
-                Some(passage) => passage,
+                Some(passage) => *passage,
                 None => later(cx, key(cx, packet, ip, &part), part)?,
             };
             cx.hop(Hop::Tracked(Tracked::Fragment));

@@ -145,7 +145,7 @@ fn routed(cx: &mut Walk<'_>, ip: &Ip, flow: Option<&Flow>) -> Step<Next> {
         return refuse(DropReason::EgressDown);
     }
     let fragment = fits(cx, ip, port)?;
-    cx.routed_len = usize::try_from(ip.total_len).ok();
+    cx.leave.routed_len = usize::try_from(ip.total_len).ok();
     cx.edit(Edit::Macs { dst: mac, src: tables.node().gateway_mac });
     cx.edit(Edit::HopLimit(ip.hop_limit - 1));
     if let Some(mtu) = fragment {

@@ -63,26 +63,34 @@ pub(crate) struct Walk<'a> {
     pub(crate) frame: &'a Frame,
     pub(crate) trace: &'a mut Trace,
     pub(crate) effects: &'a mut Effects,
+    pub(crate) leave: Leave,
+    /// A fragment that was held: how its first went, which has come now.
+    pub(crate) released: Option<&'a Passage>,
+}
+
+/// How a frame leaves, beside its edits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leave {
+    /// The place of the egress port, of a frame that is forwarded.
+    pub(crate) slot: Option<Slot>,
     /// Bytes of an IP packet that the egress port's driver fragments to.
     pub(crate) fragment_mtu: Option<u16>,
     /// Bytes of the IP packet that was routed: what padded its frame stays behind.
     pub(crate) routed_len: Option<usize>,
-    /// A fragment that was held: how its first went, which has come now.
-    pub(crate) released: Option<Passage>,
 }
 
-/// The life of a frame. The packet, when there was one, is what answers are made from.
-pub(crate) fn walk(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
+/// The life of a frame. `understood`, which holds nothing before, is the packet where there was one
+/// and all stages were walked: what answers are made from.
+pub(crate) fn walk(cx: &mut Walk<'_>, understood: &mut Option<Packet>) -> Verdict {
     if let Some(verdict) = fast::carry(cx) {
-        return (verdict, None);
+        return verdict;
     }
-    walk_whole(cx)
+    walk_whole(cx, understood)
 }
 
 /// The same through all stages.
-pub(crate) fn walk_whole(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
-    let mut understood = None;
-    let end = stages(cx, &mut understood);
+pub(crate) fn walk_whole(cx: &mut Walk<'_>, understood: &mut Option<Packet>) -> Verdict {
+    let end = stages(cx, understood);
     let verdict = match end {
         Continue(verdict) => verdict,
         ControlFlow::Break(Stop::Drop(reason)) => Verdict::Drop(reason),
@@ -91,7 +99,7 @@ pub(crate) fn walk_whole(cx: &mut Walk<'_>) -> (Verdict, Option<Packet>) {
     };
     cx.hop(Hop::Verdict(verdict));
     cx.trace.verdict = verdict;
-    (verdict, understood)
+    verdict
 }
 
 fn stages(cx: &mut Walk<'_>, understood: &mut Option<Packet>) -> Step<Verdict> {
@@ -127,7 +135,7 @@ impl Walk<'_> {
     /// Asks for a change of state. A walk has at most one of each kind.
     #[inline]
     pub(crate) fn effect(&mut self, effect: Effect) {
-        let pushed = self.effects.push(effect).is_ok();
+        let pushed = self.effects.push(|| effect);
         debug_assert!(pushed, "a walk has few effects");
     }
 }

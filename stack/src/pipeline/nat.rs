@@ -54,9 +54,7 @@ pub(crate) fn translate(
                 cx.edit(Edit::Source(end(cx, ip, out.src, out.src_port, &out)));
             }
             flow.out = out;
-            if track != connection.track {
-                cx.effect(Effect::Advance(id, track));
-            }
+            cx.effect(Effect::Advance(id, track));
         }
         Kind::Following(_) => {
             if flow.out.src != flow.seen.src {

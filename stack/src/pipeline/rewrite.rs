@@ -10,7 +10,7 @@ use super::packet::{Ip, L4, Quoted};
 use crate::input::{Checksum, Frame};
 use crate::trace::{Edit, Sum};
 use crate::wire::ETHERNET_HEADER;
-use crate::wire::checksum::update16;
+use crate::wire::checksum::{exchange, update, update16};
 
 #[cfg(test)]
 mod tests;
@@ -24,8 +24,11 @@ const IP: usize = ETHERNET_HEADER;
 pub fn apply(window: &mut [u8], edit: &Edit) {
     match edit {
         Edit::Macs { dst, src } => {
-            put(window, 0, &dst.0);
-            put(window, 6, &src.0);
+            if let Some((to, rest)) = window.split_first_chunk_mut::<6>()
+                && let Some(from) = rest.first_chunk_mut::<6>()
+            {
+                (*to, *from) = (dst.0, src.0);
+            }
         }
         Edit::Destination(rewrite) => {
             translate::end(window, IP, End::Destination, rewrite);
@@ -112,13 +115,12 @@ fn hop_limit(window: &mut [u8], limit: u8) {
         put(window, IP + 7, &[limit]);
         return;
     }
-    let (Some(old), Some(check)) = (word(window, IP + 8), word(window, IP + 10)) else {
-        return;
-    };
-    let [_, protocol] = old.to_be_bytes();
-    let new = u16::from_be_bytes([limit, protocol]);
-    put(window, IP + 8, &new.to_be_bytes());
-    put(window, IP + 10, &update16(check, old, new).to_be_bytes());
+    let header = window.get_mut(IP + 8..).and_then(<[u8]>::first_chunk_mut);
+    let Some([ttl, protocol, c0, c1]) = header else { return };
+    let (old, new) = ([*ttl, *protocol], [limit, *protocol]);
+    let check = u16::from_be_bytes([*c0, *c1]);
+    *ttl = limit;
+    [*c0, *c1] = update(check, exchange(&old, &new)).to_be_bytes();
 }
 
 fn swap_addresses(window: &mut [u8]) {

@@ -48,7 +48,7 @@ impl Segment {
 
     /// Reads a TCP header. `upper` is what the window has from there on, `len` how many bytes the
     /// packet has.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tcp(upper: &[u8], len: usize, header_len: u8) -> Option<Self> {
         let (header, _) = upper.split_first_chunk::<TCP_HEADER>()?;
         let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, _, flags, w0, w1, ..] = *header;
@@ -85,12 +85,14 @@ struct Options {
 
 impl Options {
     /// Up to the end, or to what is no option.
-    #[inline]
-    fn read(mut bytes: &[u8], ack: u32) -> Self {
+    #[inline(always)]
+    fn read(bytes: &[u8], ack: u32) -> Self {
+        let has_timestamp = bytes.len() == TIMESTAMP_ONLY_LEN && bytes.starts_with(&TIMESTAMP_ONLY);
+        if bytes.is_empty() || has_timestamp { Self::default() } else { Self::each(bytes, ack) }
+    }
+
+    fn each(mut bytes: &[u8], ack: u32) -> Self {
         let mut options = Self::default();
-        if bytes.len() == TIMESTAMP_ONLY_LEN && bytes.starts_with(&TIMESTAMP_ONLY) {
-            return options;
-        }
         loop {
             bytes = match *bytes {
                 [OPTION_NOP, ref rest @ ..] => rest,

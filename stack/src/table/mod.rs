@@ -12,6 +12,7 @@ use crate::config::{
 };
 use crate::counters::{Counters, PortCounters};
 use crate::input::PortId;
+use crate::list::List;
 use crate::time::Instant;
 use crate::wire::is_loopback;
 
@@ -81,7 +82,14 @@ pub(crate) enum Effect {
 }
 
 /// The effects of one walk.
-pub(crate) type Effects = heapless::Vec<Effect, 7>;
+pub(crate) type Effects = List<Effect, 7>;
+
+impl Effects {
+    /// None.
+    pub(crate) fn new() -> Self {
+        Self::of(Effect::SpendError(Slot::from(0)))
+    }
+}
 
 /// All state.
 #[derive(Clone, Debug)]

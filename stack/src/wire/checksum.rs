@@ -57,8 +57,19 @@ pub fn fold(sums: u32) -> u16 {
 /// now, from the same place on. Differences may be added like sums.
 #[must_use]
 #[inline]
-pub fn difference(old: u32, new: u32) -> u16 {
-    fold(u32::from(!fold(old)) + u32::from(fold(new)))
+pub fn difference(old: u32, new: u32) -> u32 {
+    u32::from(!fold(old)) + u32::from(fold(new))
+}
+
+/// The [`difference`] that it makes to have `new` in place of `old`: a few bytes, of an even number.
+#[must_use]
+#[inline]
+pub fn exchange<const N: usize>(old: &[u8; N], new: &[u8; N]) -> u32 {
+    let (olds, news) = (old.as_chunks::<2>().0, new.as_chunks::<2>().0);
+    let pairs = olds.iter().zip(news);
+    pairs.fold(0, |total, (old, new)| {
+        total + u32::from(!u16::from_be_bytes(*old)) + u32::from(u16::from_be_bytes(*new))
+    })
 }
 
 /// The checksum after what it covers changed by a [`difference`].
@@ -68,8 +79,8 @@ pub fn difference(old: u32, new: u32) -> u16 {
 /// its version or protocol is, but an ICMP message may be.
 #[must_use]
 #[inline]
-pub fn update(checksum: u16, difference: u16) -> u16 {
-    !fold(u32::from(!checksum) + u32::from(difference))
+pub fn update(checksum: u16, difference: u32) -> u16 {
+    !fold(u32::from(!checksum) + difference)
 }
 
 /// The checksum after one 16-bit word it covers changed from `old` to `new`: see [`update`].

@@ -68,7 +68,7 @@ pub(super) fn version(window: &[u8]) -> u8 {
 
 impl Head<Ipv4Address> {
     /// Of an IPv4 packet whose header begins with [`IPV4`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn ipv4(frame: &Frame) -> Option<Self> {
         let bytes = frame.window().get(ETHERNET_HEADER..)?;
         let header = bytes.first_chunk::<IPV4_HEADER>()?;
@@ -93,7 +93,7 @@ impl Head<Ipv4Address> {
 
 impl Head<Ipv6Address> {
     /// Of an IPv6 packet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ipv6(frame: &Frame) -> Option<Self> {
         let bytes = frame.window().get(ETHERNET_HEADER..)?;
         let header = bytes.first_chunk::<IPV6_HEADER>()?;
@@ -114,7 +114,7 @@ impl Head<Ipv6Address> {
 
 impl<A: Address> Head<A> {
     /// Reads the upper header.
-    #[inline]
+    #[inline(always)]
     fn upper(frame: &Frame, network: &Network<A>) -> Option<Self> {
         let Network { src, dst, protocol, hop_limit, at, total_len, gso: kind } = *network;
         let end = ETHERNET_HEADER + total_len;
@@ -167,7 +167,7 @@ impl<A: Address> Head<A> {
     }
 
     /// One end of the packet as it shall be.
-    #[inline]
+    #[inline(always)]
     pub(super) fn rewrite(&self, address: A, port: u16) -> Rewrite {
         Rewrite { address: address.wide(), port, at: self.at, sum: self.sum }
     }
@@ -184,7 +184,7 @@ struct Upper {
 
 impl Upper {
     /// `bytes` is what the window has of the packet from there on, `len` what there is.
-    #[inline]
+    #[inline(always)]
     fn tcp(bytes: &[u8], len: usize) -> Option<Self> {
         let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, offset, ..] =
             *bytes.first_chunk::<TCP_HEADER>()?;
@@ -198,7 +198,7 @@ impl Upper {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn udp(bytes: &[u8], len: usize) -> Option<Self> {
         let [s0, s1, d0, d1, l0, l1, ..] = *bytes.first_chunk::<UDP_HEADER>()?;
         let own = usize::from(u16::from_be_bytes([l0, l1]));

@@ -24,11 +24,11 @@ pub(super) enum End {
     Destination,
 }
 
-/// What became of an end, as differences of sums; 0 where nothing did.
+/// What became of an end, as sums to be added; 0 where nothing did.
 #[derive(Clone, Copy, Debug)]
 struct Changed {
-    address: u16,
-    l4_port: u16,
+    address: u32,
+    l4_port: u32,
 }
 
 /// Translates one end of the packet whose IP header starts at `ip`.
@@ -84,47 +84,59 @@ pub(super) fn quoted(window: &mut [u8], end: End, quotation: &Quotation) {
 /// Puts an address in its place, and makes IPv4's header checksum follow. Gives the difference, for
 /// the pseudo-header; `None` if there is no such address.
 #[inline]
-fn address(window: &mut [u8], ip: usize, end: End, new: IpAddress) -> Option<u16> {
-    let is_source = end == End::Source;
+fn address(window: &mut [u8], ip: usize, end: End, new: IpAddress) -> Option<u32> {
     match (version(window, ip)?, new) {
         (4, IpAddress::Ipv4(new)) => {
-            let changed = replace(window, ip + if is_source { 12 } else { 16 }, &new.octets())?;
-            let check = word(window, ip + 10)?;
-            put(window, ip + 10, &update(check, changed).to_be_bytes());
-            Some(changed)
+            let header = window.get_mut(ip..)?;
+            match end {
+                End::Source => ipv4_address::<16>(header, &new.octets()),
+                End::Destination => ipv4_address::<20>(header, &new.octets()),
+            }
         }
         (6, IpAddress::Ipv6(new)) => {
-            replace(window, ip + if is_source { 8 } else { 24 }, &new.octets())
+            replace(window, ip + if end == End::Source { 8 } else { 24 }, &new.octets())
         }
         _ => None,
     }
 }
 
+/// Puts an address in its place, which ends after `END` bytes of an IPv4 header.
+#[inline]
+fn ipv4_address<const END: usize>(header: &mut [u8], new: &[u8; 4]) -> Option<u32> {
+    let (before, place) = header.first_chunk_mut::<END>()?.split_last_chunk_mut()?;
+    let check = before.get_mut(10..)?.first_chunk_mut()?;
+    let changed = checksum::exchange(place, new);
+    *place = *new;
+    *check = update(u16::from_be_bytes(*check), changed).to_be_bytes();
+    Some(changed)
+}
+
 /// Puts words in place of others and gives the difference.
 #[inline]
-fn replace<const N: usize>(window: &mut [u8], at: usize, new: &[u8; N]) -> Option<u16> {
+fn replace<const N: usize>(window: &mut [u8], at: usize, new: &[u8; N]) -> Option<u32> {
     let place = window.get_mut(at..)?.first_chunk_mut::<N>()?;
-    let changed = difference(checksum::sum_of(place), checksum::sum_of(new));
+    let changed = checksum::exchange(place, new);
     *place = *new;
     Some(changed)
 }
 
 #[inline]
-fn replace_word(window: &mut [u8], at: usize, new: u16) -> u16 {
+fn replace_word(window: &mut [u8], at: usize, new: u16) -> u32 {
     replace(window, at, &new.to_be_bytes()).unwrap_or(0)
 }
 
 /// Makes the checksum at `at` follow, which covers the pseudo-header and what comes behind.
 #[inline]
 fn follow(window: &mut [u8], at: usize, changed: Changed, partial: bool) {
-    let Some(check) = word(window, at) else { return };
-    let (address, l4_port) = (u32::from(changed.address), u32::from(changed.l4_port));
+    let place = window.get_mut(at..).and_then(<[u8]>::first_chunk_mut);
+    let Some(place) = place else { return };
+    let check = u16::from_be_bytes(*place);
     let check = if partial {
-        checksum::fold(u32::from(check) + address)
+        checksum::fold(u32::from(check) + changed.address)
     } else {
-        update(check, checksum::fold(address + l4_port))
+        update(check, changed.address + changed.l4_port)
     };
-    put(window, at, &check.to_be_bytes());
+    *place = check.to_be_bytes();
 }
 
 /// UDP's: 0 says that there is none. Of a partial one both zeros are the same sum.

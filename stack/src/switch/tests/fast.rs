@@ -1,11 +1,11 @@
 //! The fast path comes to what the whole walk comes to, or to nothing.
 
-use super::super::Given;
+use super::super::{Given, Walker, decide};
 use super::*;
 use crate::config::{Backend, Frontend, FrontendKind, ServiceConfig, ServiceId, ServiceProtocol};
 use crate::hash::Hasher;
 use crate::input::Checksum;
-use crate::pipeline::{Walk, walk, walk_whole};
+use crate::pipeline::{walk, walk_whole};
 use crate::table::{Effect, Effects};
 use crate::wire::build::flags;
 
@@ -165,18 +165,22 @@ impl World {
         let mut frame = Frame::from_bytes(&bytes);
         self.describe(&mut frame, &bytes);
         let slot = self.switch.tables.ports().slot(port);
-        let run = |walk: fn(&mut Walk<'_>) -> (Verdict, Option<_>)| {
+        let run = |walk: Walker| {
             let (mut trace, mut effects) = (Trace::new(port), Effects::new());
             let given = Given { now: self.now, ingress: port, slot, frame: &frame, released: None };
-            let decision = self.switch.decide(walk, given, &mut trace, &mut effects);
+            let tables = &self.switch.tables;
+            let mut packet = None;
+            let into = (&mut trace, &mut effects, &mut packet);
+            let decision = decide(tables, walk, given, into);
+            let effects = effects.iter().copied();
             let effects: Vec<Effect> =
-                effects.into_iter().filter(|e| !matches!(e, Effect::Carried(..))).collect();
-            (trace, effects, decision.fragment_mtu, decision.routed_len, decision.packet.is_none())
+                effects.filter(|e| !matches!(e, Effect::Carried(..))).collect();
+            (trace, effects, decision.leave, packet.is_none())
         };
         let (short, whole) = (run(walk), run(walk_whole));
-        let was_fast = short.4 && !whole.4;
+        let was_fast = short.3 && !whole.3;
         self.fast += u32::from(was_fast);
-        assert_eq!((&short.0, &short.1, short.2, short.3), (&whole.0, &whole.1, whole.2, whole.3));
+        assert_eq!((&short.0, &short.1, short.2), (&whole.0, &whole.1, whole.2));
         self.out.clear();
         self.switch.input(self.now, Input::Frame { port, frame }, &mut self.out);
         self.note();

@@ -8,11 +8,11 @@ use smoltcp::wire::{
 
 use super::*;
 use crate::input::Checksum;
-use crate::pipeline::Walk;
 use crate::pipeline::answer::{self, Reply};
 use crate::pipeline::packet::{Inner, Ip, Packet};
 use crate::pipeline::parse;
 use crate::pipeline::rewrite;
+use crate::pipeline::{Leave, Walk};
 use crate::switch::Decision;
 use crate::table::Effects;
 use crate::trace::{Edit, Hop, Rewrite, Silence};
@@ -36,7 +36,7 @@ fn parsed(frame: &Frame) -> (Packet, Ip) {
 
 impl Bed {
     /// Ends a walk of pod a's as a stage does that refuses the packet after these edits.
-    fn refuse(&mut self, frame: Frame, edits: &[Edit], reply: Reply) -> Verdict {
+    fn refuse(&mut self, mut frame: Frame, edits: &[Edit], reply: Reply) -> Verdict {
         self.out.clear();
         let (packet, _) = parsed(&frame);
         let (mut trace, mut effects) = (Trace::new(A), Effects::new());
@@ -50,16 +50,14 @@ impl Bed {
             frame: &frame,
             trace: &mut trace,
             effects: &mut effects,
-            fragment_mtu: None,
-            routed_len: None,
+            leave: Leave::default(),
             released: None,
         };
         let verdict = answer::decide(&mut cx, Some(&packet), reply);
         self.switch.tables.commit(self.now, &effects);
         self.out.walked.push(trace);
-        let packet = Some(packet);
-        let decision = Decision { verdict, packet, fragment_mtu: None, routed_len: None };
-        self.switch.carry(0, A, frame, &decision, &mut self.out);
+        let decision = Decision { verdict, leave: Leave::default() };
+        self.switch.carry(0, A, &mut frame, (decision, Some(&packet)), &mut self.out);
         verdict
     }
 
@@ -270,14 +268,14 @@ fn errors_and_resets_are_about_the_packet_as_it_came() {
 fn what_goes_on_is_translated() {
     let mut bed = Bed::new();
     let bytes = to_vip(false).tcp((4_000, 80), flags::SYN, 7, 0, b"");
-    let frame = Frame::from_bytes(&bytes);
+    let mut frame = Frame::from_bytes(&bytes);
     let mut trace = Trace::new(A);
     trace.hop(Hop::Gateway);
     translated(&frame, false).into_iter().for_each(|edit| trace.edit(edit));
     bed.out.walked.push(trace);
-    let (verdict, packet) = (Verdict::Forward(HOST), Some(parsed(&frame).0));
-    let decision = Decision { verdict, packet, fragment_mtu: None, routed_len: None };
-    bed.switch.carry(0, A, frame, &decision, &mut bed.out);
+    let (packet, leave) = (parsed(&frame).0, Leave::default());
+    let decision = Decision { verdict: Verdict::Forward(HOST), leave };
+    bed.switch.carry(0, A, &mut frame, (decision, Some(&packet)), &mut bed.out);
     let expected = between(2, GATEWAY).ipv4(NODE4, v4(77)).hop_limit(63);
     let expected = expected.tcp((61_000, 8_080), flags::SYN, 7, 0, b"");
     assert_eq!(bed.only(), (HOST, expected));

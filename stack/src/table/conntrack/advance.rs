@@ -72,3 +72,29 @@ pub fn advance(
         Segment::Plain => plain::advance(track, side, protocol, now, timeouts),
     }
 }
+
+/// The same in place, where a packet only goes on with what there is: false when it does not, and
+/// then `track` is of no use any more.
+#[inline]
+pub(crate) fn go_on(
+    track: &mut Track,
+    side: Side,
+    segment: &Segment,
+    protocol: u8,
+    now: Instant,
+    timeouts: &Timeouts,
+) -> bool {
+    if let Segment::Tcp { .. } = segment
+        && let Some(tcp) = Tcp::of(segment)
+        && tcp.is_plain(track)
+    {
+        return tcp::go_on_plainly(track, side, &tcp, now, timeouts);
+    }
+    match advance(track, side, segment, protocol, now, timeouts) {
+        Advance::Keep(next) => {
+            *track = next;
+            true
+        }
+        Advance::Reopen | Advance::Invalid | Advance::Ignored => false,
+    }
+}

@@ -75,14 +75,14 @@ impl<A: Address> Family<A> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn hash(&self, ends: &Ends<A>, protocol: u8) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         ends.mix(protocol, &mut hasher);
         hasher.finish()
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, ends: &Ends<A>, protocol: u8) -> Option<(usize, Side)> {
         let number = self.index.find(self.hash(ends, protocol), |number| {
             self.rows.get(number / 2).is_some_and(|row| row.is(number % 2, ends, protocol))
@@ -95,7 +95,7 @@ impl<A: Address> Family<A> {
         self.find(&Ends::of(tuple)?, tuple.protocol)
     }
 
-    #[inline]
+    #[inline(always)]
     fn glance(&self, is_ipv6: bool, ends: &Ends<A>, protocol: u8) -> Option<Glance<'_, A>> {
         let (slot, side) = self.find(ends, protocol)?;
         let row = self.rows.get(slot)?;
@@ -182,7 +182,7 @@ impl Connections {
     }
 
     /// The connection that an IPv4 flow is of. It may be past its deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn glance4(
         &self,
         ends: &Ends<Ipv4Address>,
@@ -192,7 +192,7 @@ impl Connections {
     }
 
     /// The same of an IPv6 flow.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn glance6(
         &self,
         ends: &Ends<Ipv6Address>,

@@ -45,7 +45,7 @@ impl Index {
     /// The number of that hash for which `is_it` says yes.
     #[inline]
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(usize) -> bool) -> Option<usize> {
-        let (first, second) = self.places(hash);
+        let first = self.first(hash);
         let [entries @ .., elsewhere] = self.bucket(first)?;
         if let Some(found) = self.find_in(entries, hash, &is_it) {
             return Some(found);
@@ -53,7 +53,7 @@ impl Index {
         if *elsewhere == 0 {
             return None;
         }
-        let [entries @ .., _] = self.bucket(second)?;
+        let [entries @ .., _] = self.bucket(self.second(hash, first))?;
         if let Some(found) = self.find_in(entries, hash, &is_it) {
             return Some(found);
         }
@@ -109,12 +109,22 @@ impl Index {
     }
 
     fn places(&self, hash: u64) -> (usize, usize) {
-        let count = self.buckets as u64;
-        let (high, low) = (hash >> 32, hash & 0xffff_ffff);
-        let first = usize::try_from((high * count) >> 32).unwrap_or(0);
-        // Never the same one: it is at least one and less than all of them further.
-        let step = 1 + usize::try_from((low * (count - 1)) >> 32).unwrap_or(0);
-        (first, (first + step) % self.buckets)
+        let first = self.first(hash);
+        (first, self.second(hash, first))
+    }
+
+    #[inline]
+    fn first(&self, hash: u64) -> usize {
+        usize::try_from(((hash >> 32) * self.buckets as u64) >> 32).unwrap_or(0)
+    }
+
+    /// Never the first: at least one bucket further, and less than all of them.
+    #[inline]
+    fn second(&self, hash: u64, first: usize) -> usize {
+        let low = hash & 0xffff_ffff;
+        let others = (self.buckets - 1) as u64;
+        let place = first + 1 + usize::try_from((low * others) >> 32).unwrap_or(0);
+        place.checked_sub(self.buckets).unwrap_or(place)
     }
 
     fn entry(&self, hash: u64, number: usize) -> u32 {

@@ -19,6 +19,7 @@ pub mod tuple;
 pub(crate) mod way;
 mod words;
 
+pub(crate) use advance::go_on;
 pub use advance::{Advance, advance, begin, is_opening};
 pub use connection::Connection;
 pub(crate) use connection::{Address, Ends};

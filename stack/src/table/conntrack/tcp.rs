@@ -55,6 +55,12 @@ impl Tcp {
         Some(Self { class, seq, ack, window, flags, len, scale, sack_permitted, sacked })
     }
 
+    /// Whether it neither opens nor ends anything, and the connection is open.
+    #[inline]
+    pub(super) fn is_plain(&self, track: &Track) -> bool {
+        self.class == Class::Ack && track.state == State::Established
+    }
+
     /// A SYN without ACK.
     pub(super) fn is_opening(&self) -> bool {
         self.class == Class::Syn
@@ -182,32 +188,61 @@ fn go_on(
     timeouts: &Timeouts,
 ) -> Advance {
     let mut next = *track;
-    ignored::forget(&mut next);
-    match take_in(&mut next, side, tcp) {
-        Fit::Within => {}
+    match follow(&mut next, state, side, tcp, now, timeouts) {
+        Fit::Within => Advance::Keep(next),
         Fit::Overshoots => {
             // It may be taken, so its acknowledgment must not look wrong.
             let mut same = *track;
             window::raise(side.of_mut(&mut same.end), tcp.end());
-            return Advance::Keep(same);
+            Advance::Keep(same)
         }
-        Fit::Beyond => return Advance::Invalid,
-        Fit::Stale => return Advance::Ignored,
+        Fit::Beyond => Advance::Invalid,
+        Fit::Stale => Advance::Ignored,
     }
-    next.state = state;
-    if tcp.class == Class::Fin {
-        next.set(side.flag(flag::FIN), true);
-    }
-    if state == State::SynSent2 {
-        next.set(flag::SIMULTANEOUS, true);
-    }
+}
+
+/// The same of an open connection and a segment that neither opens nor ends anything
+/// ([`Tcp::is_plain`]), in place. False where it is more than that.
+#[inline]
+pub(super) fn go_on_plainly(
+    track: &mut Track,
+    side: Side,
+    tcp: &Tcp,
+    now: Instant,
+    timeouts: &Timeouts,
+) -> bool {
+    follow(track, State::Established, side, tcp, now, timeouts) == Fit::Within
+}
+
+/// The connection after a segment, in place; of no use if that does not lie where it should.
+#[inline]
+fn follow(
+    track: &mut Track,
+    state: State,
+    side: Side,
+    tcp: &Tcp,
+    now: Instant,
+    timeouts: &Timeouts,
+) -> Fit {
     let answered = Side::Responder.of(track.window) != 0;
     let was_open = matches!(track.state, State::SynReceived | State::Established);
-    if answered && was_open && state == State::Established {
-        next.set(flag::ASSURED, true);
+    ignored::forget(track);
+    let fit = take_in(track, side, tcp);
+    if fit != Fit::Within {
+        return fit;
     }
-    next.deadline = now + time_out(&next, answered, timeouts);
-    Advance::Keep(next)
+    track.state = state;
+    if tcp.class == Class::Fin {
+        track.set(side.flag(flag::FIN), true);
+    }
+    if state == State::SynSent2 {
+        track.set(flag::SIMULTANEOUS, true);
+    }
+    track.deadline = now + time_out(track, answered, timeouts);
+    if answered && was_open && state == State::Established {
+        track.set(flag::ASSURED, true);
+    }
+    Fit::Within
 }
 
 /// Takes in a segment if it lies where it should, and says where it lies.

@@ -40,6 +40,9 @@ pub struct Track {
 }
 
 impl Track {
+    /// Of no connection.
+    pub(crate) const BLANK: Self = Self::new(State::Close, Instant::ZERO);
+
     /// A connection in a state of which nothing else is known.
     pub(super) const fn new(state: State, deadline: Instant) -> Self {
         Self {
