@@ -43,6 +43,8 @@ unsafe impl Sync for Map {}
 #[derive(Debug)]
 pub struct Bodies {
     map: Arc<Map>,
+    /// Where the segment begins that is being written, within the mapping.
+    begin: usize,
 }
 
 impl Map {
@@ -162,11 +164,13 @@ impl Map {
         }
     }
 
-    /// The right to write bodies, to one at a time.
+    /// The right to write bodies, to one at a time: of the first segment, before it goes to another.
     #[must_use]
     pub fn bodies(self: &Arc<Self>) -> Option<Bodies> {
-        let free = self.writable && !self.written.swap(true, Ordering::Relaxed);
-        free.then(|| Bodies { map: Arc::clone(self) })
+        let free = self.writable
+            && self.geometry.segments > 0
+            && !self.written.swap(true, Ordering::Relaxed);
+        free.then(|| Bodies { map: Arc::clone(self), begin: HEADER })
     }
 
     /// Has the kernel map a segment's pages for writing, so that its writer meets no page fault.
@@ -202,21 +206,33 @@ impl Bodies {
         &self.map
     }
 
-    /// The body region of a segment from `from` to its end, counted from the segment's begin.
-    #[inline]
-    pub fn rest(&mut self, place: usize, from: usize) -> &mut [u8] {
+    /// Goes to the segment at a place of the file. False when there is none.
+    #[must_use]
+    pub fn turn_to(&mut self, place: usize) -> bool {
         let geometry = &self.map.geometry;
-        if place >= geometry.segments || from < SEGMENT_HEAD || from > geometry.segment {
+        let is_there = place < geometry.segments;
+        if is_there {
+            self.begin = HEADER + place * geometry.segment;
+        }
+        is_there
+    }
+
+    /// The body region of the segment from `from` to its end, counted from the segment's begin.
+    #[inline]
+    pub fn rest(&mut self, from: usize) -> &mut [u8] {
+        let size = self.map.geometry.segment;
+        if from < SEGMENT_HEAD || from > size {
             return &mut [];
         }
-        // SAFETY: within the mapping by the check above, and no segment's head. There is one
-        // `Bodies` a map, borrowed mutably here, so no other slice of bodies exists; readers copy
-        // by atomic loads and throw away what they read while it changed. Another process that
-        // writes the file would be the owner of this one; the lock of run-dir lets none.
+        // SAFETY: `begin` is a segment's (`turn_to`, `Map::bodies`), so this lies within the
+        // mapping by the check above, and it is no segment's head. There is one `Bodies` a map,
+        // borrowed mutably here, so no other slice of bodies exists; readers copy by atomic loads
+        // and throw away what they read while it changed. Another process that writes the file
+        // would be the owner of this one; the lock of run-dir lets none.
         unsafe {
             std::slice::from_raw_parts_mut(
-                self.map.base.byte_add(HEADER + place * geometry.segment + from).as_ptr(),
-                geometry.segment - from,
+                self.map.base.byte_add(self.begin).byte_add(from).as_ptr(),
+                size - from,
             )
         }
     }
@@ -224,25 +240,21 @@ impl Bodies {
     /// Tells the processor that the cache lines from `from` up to `to` will be written soon, if
     /// they all lie within the segment.
     #[inline]
-    pub fn will_write(&self, place: usize, from: usize, to: usize) {
+    pub fn will_write(&self, from: usize, to: usize) {
         #[cfg(target_arch = "x86_64")]
-        if place < self.map.geometry.segments && to <= self.map.geometry.segment {
+        if from < to && to <= self.map.geometry.segment {
             use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            let begin = HEADER + place * self.map.geometry.segment;
-            let mut at = from;
-            while at < to {
-                // SAFETY: the address lies within the mapping; a prefetch reads and changes
-                // nothing.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_ET0>(
-                        self.map.base.byte_add(begin + at).as_ptr().cast(),
-                    );
-                }
-                at += LINE;
+            // SAFETY: as in `rest`, the segment lies within the mapping.
+            let mut line = unsafe { self.map.base.byte_add(self.begin).byte_add(from) }.as_ptr();
+            let end = line.wrapping_byte_add(to - from);
+            while line < end {
+                // SAFETY: a prefetch reads and changes nothing, wherever it points.
+                unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.cast()) };
+                line = line.wrapping_byte_add(LINE);
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _no_hint = (place, from, to);
+        let _no_hint = (from, to);
     }
 }
 

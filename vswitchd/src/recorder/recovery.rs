@@ -191,11 +191,11 @@ fn set_aside(
         last = Some(reader.position());
     }
     let (geometry, bodies) = (map.geometry(), map.bodies());
-    if let (Some(at), Some(mut bodies)) = (last, bodies) {
-        let place = geometry.place(geometry.number(at));
-        if let Some(kind) = bodies.rest(place, geometry.offset(at)).get_mut(KIND) {
-            *kind |= NOT_DONE;
-        }
+    if let (Some(at), Some(mut bodies)) = (last, bodies)
+        && bodies.turn_to(geometry.place(geometry.number(at)))
+        && let Some(kind) = bodies.rest(geometry.offset(at)).get_mut(KIND)
+    {
+        *kind |= NOT_DONE;
     }
     let header = map.header();
     let [first, second, third] = &header.quarantined;

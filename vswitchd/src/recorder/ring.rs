@@ -20,8 +20,6 @@ pub struct Ring {
     geometry: Geometry,
     /// Where the next record goes.
     position: u64,
-    /// Place of the segment that is being written.
-    place: usize,
     /// How far into it the next record goes; its size when there is no segment yet.
     offset: usize,
     /// Records so far.
@@ -36,7 +34,7 @@ impl Ring {
     /// Goes on behind the newest record; `None` when another writes this map.
     #[must_use]
     pub fn new(map: &Arc<Map>) -> Option<Self> {
-        let bodies = map.bodies()?;
+        let mut bodies = map.bodies()?;
         let geometry = *map.geometry();
         let header = map.header();
         let position = header.head.load(Ordering::Acquire);
@@ -45,10 +43,12 @@ impl Ring {
             0 => geometry.segment,
             within => within,
         };
-        let place = geometry.place(geometry.number(position));
+        if !bodies.turn_to(geometry.place(geometry.number(position))) {
+            return None;
+        }
         let [even, _] = &header.slots;
         let odd = even.position.load(Ordering::Acquire) != position;
-        Some(Self { bodies, geometry, position, place, offset, records, odd, walks: 0 })
+        Some(Self { bodies, geometry, position, offset, records, odd, walks: 0 })
     }
 
     /// Where the next record goes.
@@ -77,14 +77,17 @@ impl Ring {
     /// Leaves the rest of the segment empty and begins the next one.
     #[cold]
     fn turn(&mut self, now: Instant, before: &Chain) {
-        if let Some(end) = self.bodies.rest(self.place, self.offset).first_chunk_mut::<8>() {
+        if let Some(end) = self.bodies.rest(self.offset).first_chunk_mut::<8>() {
             *end = [0; 8];
         }
         let number = self.position.div_ceil(self.geometry.segment as u64);
-        self.place = self.geometry.place(number);
+        let place = self.geometry.place(number);
+        if !self.bodies.turn_to(place) {
+            return;
+        }
         self.offset = SEGMENT_HEAD;
         self.position = self.geometry.begin(number) + SEGMENT_HEAD as u64;
-        let Some(head) = self.bodies.map().head(self.place) else { return };
+        let Some(head) = self.bodies.map().head(place) else { return };
         // From here on a copy of what was in the segment is torn, and its reader sees that: who
         // read any byte written below reads this zero as well.
         head.sequence.store(0, Ordering::Relaxed);
@@ -105,7 +108,7 @@ impl Place for Ring {
         if self.offset + stride(len) > self.geometry.segment {
             self.turn(now, before);
         }
-        self.bodies.rest(self.place, self.offset)
+        self.bodies.rest(self.offset)
     }
 
     #[inline]
@@ -127,7 +130,7 @@ impl Place for Ring {
         header.head.store(self.position, Ordering::Release);
         // Those up to here were asked for with the records before.
         let to = self.offset + AHEAD;
-        self.bodies.will_write(self.place, to - stride, to);
+        self.bodies.will_write(to - stride, to);
     }
 
     #[inline]
