@@ -9,15 +9,13 @@ use std::time::{Duration, Instant as Clock};
 
 use benches::{Bed, Case};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use smoltcp::wire::{IpCidr, Ipv4Address};
 use stack::journal::frame::{self, Door};
 use stack::journal::{Chain, Place, Recorder, Tape};
 use stack::replay::Replay;
 use stack::table::slab::Slab;
 use stack::words::{Take, Words};
-use stack::{
-    Change, Frame, Input, Instant, Limits, Outbox, PortId, Route, RouteTarget, Seeds, Switch,
-};
+use stack::{Frame, Input, Instant, Limits, Outbox, PortId, Seeds, Switch};
+use vswitchd::recorder::journal::Journal;
 use vswitchd::recorder::layout::{Geometry, Identity};
 use vswitchd::recorder::map::Map;
 use vswitchd::recorder::ring::Ring;
@@ -161,31 +159,47 @@ fn snapshots(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A switch with that many routes, which are rows like any others.
-fn large(rows: u32) -> (Switch, Limits) {
-    let limits = Limits { routes_max: 1 << 18, ..Limits::default() };
-    let mut switch = Switch::new(Bed::configuration(), limits, Seeds { table: 1, choice: 2 });
-    let routes = (0..rows).map(|n| Route {
-        prefix: IpCidr::new(Ipv4Address::from(0x1400_0000 + (n << 8)).into(), 24),
-        target: RouteTarget::Blackhole,
-    });
-    let mut routes: Vec<Route> = routes.collect();
-    routes.extend(Bed::configuration().routes);
-    switch.input(Instant(1), Input::Change(Change::Routes(routes)), &mut Outbox::default());
-    (switch, limits)
+/// Connections there are when a journal is opened.
+const CONNECTIONS: u32 = 100_000;
+
+fn limits() -> Limits {
+    Limits { pod_connections_max: 1 << 18, ..Limits::default() }
+}
+
+/// A frame of each connection in turn, far from the one before it: the first of each begins it.
+fn datagram(number: u64) -> Input {
+    let connection = u32::try_from(number * 38_197 % u64::from(CONNECTIONS)).expect("a remainder");
+    let port = |number: u32| u16::try_from(number).expect("a port").to_be_bytes();
+    let mut bytes = Bed::datagram();
+    bytes[34..36].copy_from_slice(&port(1_024 + connection % 50_000));
+    bytes[36..38].copy_from_slice(&port(1_024 + connection / 50_000));
+    // No checksum (RFC 768), so that none must follow.
+    bytes[40..42].copy_from_slice(&[0, 0]);
+    Input::Frame { port: Bed::PORT, frame: Frame::from_bytes(&bytes) }
+}
+
+/// A switch with that many connections.
+fn with_connections(connections: u32) -> Switch {
+    let mut switch = Switch::new(Bed::configuration(), limits(), Seeds { table: 1, choice: 2 });
+    let mut out = Outbox::default();
+    for number in 0..u64::from(connections) {
+        switch.input(Instant(1_000 * number), datagram(number), &mut out);
+        out.clear();
+    }
+    assert_eq!(switch.tables().connections().len(), connections as usize);
+    switch
 }
 
 fn recoveries(criterion: &mut Criterion) {
     const REPLAYED: u64 = 20_000;
     let mut group = criterion.benchmark_group("recovery");
     group.sample_size(20);
-    let (mut switch, _) = large(100_000);
-    let state = switch.snapshot();
+    let state = with_connections(CONNECTIONS).snapshot();
     group.bench_function("restore/100000", |bencher| {
         bencher.iter(|| Switch::restore(black_box(&state), 3));
     });
     let mut tape = Recorder::new(Tape::default(), Chain::new(), false);
-    let (small, _) = large(0);
+    let small = with_connections(0);
     let (mut live, mut out) = (small.clone(), Outbox::default());
     for n in 0..REPLAYED {
         let case = Case::ALL[usize::try_from(n).unwrap_or(0) % Case::ALL.len()];
@@ -210,7 +224,7 @@ fn recoveries(criterion: &mut Criterion) {
         );
     });
     group.throughput(Throughput::Elements(1));
-    group.bench_function("open/100000_rows_at_the_worst_moment", |bencher| {
+    group.bench_function("open/100000_connections_at_the_worst_moment", |bencher| {
         let scratch = Scratch::new("open");
         let options = Options { directory: scratch.0.clone(), size: SIZE, payload: false };
         leave_behind(&options);
@@ -223,6 +237,8 @@ fn recoveries(criterion: &mut Criterion) {
                 took += begin.elapsed();
                 let how = opened.recovered.expect("recovered");
                 assert!(how.records > RECORDS && how.snapshot.is_some(), "{how:?}");
+                let there = opened.switch.tables().connections().len();
+                assert_eq!(there, CONNECTIONS as usize);
                 // The pages ahead are mapped beside the worker; the next recovery, which a killed
                 // worker's never meets, would share the memory with that.
                 wait_for_threads();
@@ -242,41 +258,35 @@ fn wait_for_threads() {
 }
 
 fn begun() -> Begun {
-    let limits = Limits { routes_max: 1 << 18, ..Limits::default() };
     let seeds = Seeds { table: 1, choice: 2 };
-    Begun { now: Instant(1), utc_offset: 0, seeds, limits }
+    Begun { now: Instant(1), utc_offset: 0, seeds, limits: limits() }
 }
 
-/// A journal as a busy worker with 100,000 rows leaves it at the worst moment: one snapshot is
-/// taken, the next one is nearly whole.
+/// A journal as a busy worker leaves it at the worst moment: one snapshot is taken, the next one is
+/// nearly whole.
 fn leave_behind(options: &Options) {
     let opened = recorder::open(options, &begun()).expect("a journal");
     let (mut switch, mut journal, mut out) = (opened.switch, opened.journal, Outbox::default());
-    let config = large(100_000).0.config();
-    let changes = stack::config::diff(&switch.config(), &config);
-    for change in changes {
-        let input = Input::Change(change);
-        journal.before(Instant(1), &input);
-        switch.input(Instant(1), input, &mut out);
+    let mut put_in = |journal: &mut Journal, switch: &mut Switch, now, input| {
+        journal.before(now, &input);
+        switch.input(now, input, &mut out);
         journal.after(&out);
         out.clear();
+    };
+    for change in stack::config::diff(&switch.config(), &Bed::configuration()) {
+        put_in(&mut journal, &mut switch, Instant(1), Input::Change(change));
     }
-    // When the first snapshot was begun, and how many records it took: the second, begun next,
-    // would be whole after as many again.
+    // When the first snapshot with all connections was begun, and how many records it took: the
+    // second, begun next, would be whole after as many again.
     let (mut begun, mut took) = (None, None);
     let mut end = u64::MAX;
     for n in 0_u64.. {
         if n >= end {
             break;
         }
-        let case = Case::ALL[usize::try_from(n).unwrap_or(0) % Case::ALL.len()];
-        let (now, frame) = (Instant(1_000 * n), Frame::from_bytes(&case.frame()));
-        let input = Input::Frame { port: Bed::PORT, frame };
-        journal.before(now, &input);
-        switch.input(now, input, &mut out);
-        journal.after(&out);
-        out.clear();
-        if !n.is_multiple_of(64) || end != u64::MAX {
+        let now = Instant(1_000 * n);
+        put_in(&mut journal, &mut switch, now, datagram(n));
+        if n < u64::from(CONNECTIONS) || !n.is_multiple_of(64) || end != u64::MAX {
             continue;
         }
         journal.between(now, &mut switch);

@@ -115,6 +115,12 @@ impl Bed {
     /// The port that its frames come by.
     pub const PORT: PortId = POD_A;
 
+    /// A small datagram over IPv4 from pod a to pod b.
+    #[must_use]
+    pub fn datagram() -> Vec<u8> {
+        Link { src: POD_A_MAC, dst: POD_B_MAC }.ipv4(POD_A4, POD_B4).udp(1, 1, &[0x5a; 64])
+    }
+
     /// The desired state of its switch.
     #[must_use]
     pub fn configuration() -> Config {
