@@ -130,6 +130,38 @@ fn start_lab(pod: &Pod, args: &[&str]) -> Process {
     start(pod, &program.to_string_lossy(), args)
 }
 
+/// What runs between two pods while workers die: iperf3, 200 HTTP connections and a UDP echo.
+struct Load {
+    iperf: Process,
+    http: Process,
+    echo: Process,
+    _servers: [Process; 3],
+}
+
+impl Load {
+    /// Starts it, for so many seconds.
+    fn start(a: &Pod, b: &Pod, seconds: u64) -> Self {
+        let (to, seconds) = (b.v4().unwrap().to_string(), seconds.to_string());
+        let servers = [
+            start(b, "iperf3", &["-s", "-p", "5201"]),
+            b.serve(&["http", "--keep-alive", "--listen", "[::]:80"]).unwrap(),
+            b.serve(&["udp-echo", "--listen", "[::]:7"]).unwrap(),
+        ];
+        let asks = format!("[{}]:80", b.v6().unwrap());
+        let http = ["http-ask", "--to", &asks, "--connections", "200", "--seconds", &seconds];
+        let mut http = start_lab(a, &http);
+        http.wait_ready(PATIENCE).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        let iperf = ["-c", &to, "-p", "5201", "-t", &seconds, "-b", "200M"];
+        let iperf = start(a, "iperf3", &iperf);
+        let echoed = format!("[{}]:7", b.v6().unwrap());
+        let echo = ["udp-rr", "--to", &echoed, "--size", "64", "--count", "1000000000"];
+        let echo = start_lab(a, &[&echo[..], &["--again-ms", "200"]].concat());
+        std::thread::sleep(Duration::from_secs(1));
+        Self { iperf, http, echo, _servers: servers }
+    }
+}
+
 #[test]
 fn a_worker_killed_again_and_again_costs_no_connection() {
     for kind in KINDS {
@@ -138,24 +170,9 @@ fn a_worker_killed_again_and_again_costs_no_connection() {
         let mut world = World::prepare(spec);
         world.start().unwrap();
         let [a, b] = world.pods(["a", "b"]);
-        let to = b.v4().unwrap().to_string();
-        let _iperf_server = start(&b, "iperf3", &["-s", "-p", "5201"]);
-        let _http_server = b.serve(&["http", "--keep-alive", "--listen", "[::]:80"]).unwrap();
         // Each kill takes up to a second and a half here.
-        let patience = Duration::from_secs(60 + kills() * 3 / 2);
-        let seconds = (10 + kills() * 3 / 2).to_string();
-        let asks = format!("[{}]:80", b.v6().unwrap());
-        let http = ["http-ask", "--to", &asks, "--connections", "200", "--seconds", &seconds];
-        let mut http = start_lab(&a, &http);
-        http.wait_ready(PATIENCE).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
-        let iperf = ["-c", &to, "-p", "5201", "-t", &seconds, "-b", "200M"];
-        let iperf = start(&a, "iperf3", &iperf);
-        let _echo = b.serve(&["udp-echo", "--listen", "[::]:7"]).unwrap();
-        let echoed = format!("[{}]:7", b.v6().unwrap());
-        let echo = ["udp-rr", "--to", &echoed, "--size", "64", "--count", "1000000000"];
-        let echo = start_lab(&a, &[&echo[..], &["--again-ms", "200"]].concat());
-        std::thread::sleep(Duration::from_secs(1));
+        let seconds = 10 + kills() * 3 / 2;
+        let load = Load::start(&a, &b, seconds);
         let views = || {
             (
                 listed(&world, "leases", &["address", "pod", "containerId"]),
@@ -181,13 +198,14 @@ fn a_worker_killed_again_and_again_costs_no_connection() {
             crash::recovered_as(&files, round, &world.log());
         }
         assert_eq!(views(), before, "{kind}");
-        drop(echo);
+        drop(load.echo);
         let told = status(&world)["worker"].clone();
         assert_eq!(told["restarts"], kills(), "{told}");
         assert_eq!(told["lastEnd"], "killed by SIGKILL", "{told}");
-        let http = http.finish(patience).unwrap().success().unwrap();
+        let patience = Duration::from_secs(50 + seconds);
+        let http = load.http.finish(patience).unwrap().success().unwrap();
         println!("{kind}: {}", http.stdout.trim().replace('\n', ", "));
-        let iperf = iperf.finish(patience).unwrap().success().unwrap();
+        let iperf = load.iperf.finish(patience).unwrap().success().unwrap();
         println!("{kind}: {}", iperf.stdout.lines().rev().nth(2).unwrap_or_default());
         assert_eq!(views().2, before.2, "{kind}: resets");
         for pod in [&a, &b] {
@@ -202,6 +220,9 @@ fn frames_wait_for_the_next_worker() {
     for kind in KINDS {
         let world = World::new(kind);
         let [a, b] = world.pods(["a", "b"]);
+        let before = [&a, &b].map(|pod| resets(pod));
+        let seconds = 5 + kills() * 5 / 4;
+        let load = (kills() >= MEASURED).then(|| Load::start(&a, &b, seconds));
         let to = format!("{}:9000", b.v4().unwrap());
         let receiver = b.serve(&["pace-receive", "--listen", "0.0.0.0:9000"]).unwrap();
         let count = (kills() * 1_000 + 3_000).to_string();
@@ -236,6 +257,13 @@ fn frames_wait_for_the_next_worker() {
         // What the project is judged by holds for the builds for users on a quiet machine, which
         // who asks for many kills has; else the figure printed is the measure.
         assert!(kills() < MEASURED || at(99) < 100_000, "{kind}: {longest:?}");
+        if let Some(load) = load {
+            drop(load.echo);
+            for program in [load.http, load.iperf] {
+                program.finish(Duration::from_secs(50 + seconds)).unwrap().success().unwrap();
+            }
+        }
+        assert_eq!([&a, &b].map(|pod| resets(pod)), before, "{kind}: resets");
         world.settle(&["ConfigurationPending"]);
     }
 }
