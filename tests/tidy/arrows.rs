@@ -8,6 +8,7 @@ const RANKS: &[(&str, u8)] = &[
     ("time", 0),
     ("drop", 0),
     ("hash", 0),
+    ("list", 0),
     ("wire", 0),
     ("input", 1),
     ("config", 1),

@@ -61,7 +61,7 @@ pub fn difference(old: u32, new: u32) -> u32 {
     u32::from(!fold(old)) + u32::from(fold(new))
 }
 
-/// The [`difference`] that it makes to have `new` in place of `old`: a few bytes, of an even number.
+/// The [`difference`] that it makes to have `new` in place of `old`: few bytes, of an even number.
 #[must_use]
 #[inline]
 pub fn exchange<const N: usize>(old: &[u8; N], new: &[u8; N]) -> u32 {

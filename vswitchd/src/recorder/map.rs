@@ -164,7 +164,7 @@ impl Map {
         }
     }
 
-    /// The right to write bodies, to one at a time: of the first segment, before it goes to another.
+    /// The right to write bodies, to one at a time: of the first segment until it turns to another.
     #[must_use]
     pub fn bodies(self: &Arc<Self>) -> Option<Bodies> {
         let free = self.writable
