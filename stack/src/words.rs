@@ -68,6 +68,26 @@ pub fn whole<T: Words>(words: &[u64]) -> Option<T> {
     take.is_done().then_some(value)
 }
 
+/// Two halves in a word.
+#[inline]
+pub(crate) fn pair([low, high]: [u32; 2]) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// The halves of a word.
+#[inline]
+pub(crate) fn unpair(word: u64) -> [u32; 2] {
+    let [a, b, c, d, high @ ..] = word.to_le_bytes();
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes(high)]
+}
+
+/// The quarters of a word.
+#[inline]
+pub(crate) fn quarters(word: u64) -> [u16; 4] {
+    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+    [[a, b], [c, d], [e, f], [g, h]].map(u16::from_le_bytes)
+}
+
 /// Names every field of a structure once, for both directions.
 macro_rules! words_of {
     ($type:ident { $($field:ident),* $(,)? }) => {
@@ -171,8 +191,14 @@ impl<T: Words, const N: usize> Words for [T; N] {
     }
 
     fn take(words: &mut Take<'_>) -> Option<Self> {
-        let items: Vec<T> = Words::take(words)?;
-        Self::try_from(items).ok()
+        if usize::take(words)? != N {
+            return None;
+        }
+        let mut items = heapless::Vec::<T, N>::new();
+        for _ in 0..N {
+            items.push(T::take(words)?).ok()?;
+        }
+        items.into_array().ok()
     }
 }
 

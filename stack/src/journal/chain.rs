@@ -13,6 +13,7 @@
 //! It finds faults, not forgers: whoever chooses bytes can make two records alike. The values stand
 //! in recordings; a change here is a change of format.
 
+use crate::hash::{KEYS, Lanes, mix, words};
 use crate::input::{Checksum, Event, GsoKind, Offload, Outbox};
 use crate::trace::{AnswerKind, Trace, Verdict};
 
@@ -25,96 +26,6 @@ pub struct Chain {
 
 /// First bytes of a frame that left: Ethernet, IPv6 and TCP headers, or ICMP's with what it quotes.
 const LEFT: usize = 96;
-
-const KEYS: [u64; 4] =
-    [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3, 0x5895_65b3_d27d_d0b7];
-
-/// 64 by 64 to 128 bits, folded.
-#[inline]
-fn mix(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    let [a, b, c, d, e, f, g, h, high @ ..] = product.to_le_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(high)
-}
-
-/// Two lanes that take in bytes, pairs of words at a time. No state is in them until the end: what
-/// a record comes to does not wait for the record before it, and a processor does both at once.
-struct Lanes(u64, u64);
-
-impl Lanes {
-    #[inline]
-    fn new() -> Self {
-        let [k0, _, k2, _] = KEYS;
-        Self(k0, k2)
-    }
-
-    #[inline]
-    fn block(&mut self, [a, b, c, d]: [u64; 4]) {
-        let [_, k1, _, k3] = KEYS;
-        self.0 = mix(a ^ k1, b ^ self.0);
-        self.1 = mix(c ^ k3, d ^ self.1);
-    }
-
-    #[inline]
-    fn bytes(&mut self, bytes: &[u8]) {
-        let (blocks, rest) = bytes.as_chunks::<32>();
-        for block in blocks {
-            self.block(words(block));
-        }
-        if rest.is_empty() {
-            return;
-        }
-        // The last 32 bytes, some of them a second time: the count tells it apart.
-        if let Some(last) = bytes.last_chunk::<32>() {
-            self.block(words(last));
-            return;
-        }
-        // Zeros stand for what is missing.
-        let (whole, tail) = rest.as_chunks::<8>();
-        let mut padded = [0_u64; 4];
-        for (place, word) in padded.iter_mut().zip(whole) {
-            *place = u64::from_le_bytes(*word);
-        }
-        if let Some(place) = padded.get_mut(whole.len()) {
-            *place = tail_word(tail);
-        }
-        self.block(padded);
-    }
-
-    #[inline]
-    fn finish(self, state: u64, len: usize) -> u64 {
-        let [k0, _, k2, _] = KEYS;
-        let len = u64::try_from(len).unwrap_or(u64::MAX);
-        let two = self.1.rotate_left(17) ^ len ^ k0;
-        mix(state ^ self.0 ^ k2, state.rotate_left(32) ^ two) ^ state.rotate_left(1)
-    }
-}
-
-#[inline]
-fn words(block: &[u8; 32]) -> [u64; 4] {
-    let mut words = [0; 4];
-    for (place, word) in words.iter_mut().zip(block.as_chunks::<8>().0) {
-        *place = u64::from_le_bytes(*word);
-    }
-    words
-}
-
-/// Up to seven bytes as a word, with at most three loads.
-#[inline]
-fn tail_word(tail: &[u8]) -> u64 {
-    let (mut word, mut shift, mut rest) = (0_u64, 0, tail);
-    if let Some((four, after)) = rest.split_first_chunk::<4>() {
-        (word, shift, rest) = (u64::from(u32::from_le_bytes(*four)), 32, after);
-    }
-    if let Some((two, after)) = rest.split_first_chunk::<2>() {
-        word |= u64::from(u16::from_le_bytes(*two)) << shift;
-        (shift, rest) = (shift + 16, after);
-    }
-    if let Some(byte) = rest.first() {
-        word |= u64::from(*byte) << shift;
-    }
-    word
-}
 
 /// Takes bytes and their count into a state.
 #[inline]

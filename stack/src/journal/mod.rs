@@ -53,7 +53,7 @@ pub const VALUE_MAX: usize = 1 << 30;
 /// the record itself, whose other bytes stay, and counts in no chain.
 pub const NOT_DONE: u8 = 0x80;
 /// Version of records. Another one is not read.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What a record holds. The numbers stand in files and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -422,7 +422,7 @@ fn words_that_lie_are_no_snapshot() {
         let head = [table, words.len() as u64, slot];
         head.iter().chain(words).for_each(|word| out.extend(word.to_le_bytes()));
     };
-    let begin: Vec<u8> = [*b"hopstate", 4_u64.to_le_bytes()].concat();
+    let begin: Vec<u8> = [*b"hopstate", 5_u64.to_le_bytes()].concat();
     let error = |bytes: &[u8]| Switch::restore(bytes, 1).unwrap_err();
     let words_of = |ports_max| {
         let mut words = Vec::new();
@@ -449,7 +449,7 @@ fn words_that_lie_are_no_snapshot() {
     row(u16::MAX.into(), 0, &end, &mut bytes);
     // Rows that every state has are missing: what they come to is another state.
     assert_eq!(error(&bytes), RestoreError::Digest);
-    bytes[8] = 5;
-    assert_eq!(error(&bytes), RestoreError::Version { theirs: 5, ours: 4 });
+    bytes[8] = 6;
+    assert_eq!(error(&bytes), RestoreError::Version { theirs: 6, ours: 5 });
     assert_eq!(error(b"something else entirely"), RestoreError::Begin);
 }

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use super::Tables;
-use crate::hash::Hasher;
+use crate::hash;
 use crate::words::Words;
 
 /// Each table once: its number, its name, what its rows are.
@@ -58,6 +58,12 @@ impl Table {
         self as u16
     }
 
+    /// Whether it grows with what pods do: then its rows are what a restore takes its time for.
+    #[must_use]
+    pub(super) const fn is_large(self) -> bool {
+        matches!(self, Self::Connection4 | Self::Connection6)
+    }
+
     /// The table of that number.
     #[must_use]
     pub fn by_number(number: u16) -> Option<Self> {
@@ -74,10 +80,8 @@ pub trait Sink {
 /// The hash of a row. The digest of a state is the sum over its rows.
 #[must_use]
 pub fn row_hash(table: Table, slot: usize, words: &[u64]) -> u64 {
-    let mut hasher = Hasher::new(DIGEST_KEY ^ u64::from(table.number()));
-    hasher.number(slot as u64);
-    words.iter().for_each(|word| hasher.number(*word));
-    hasher.finish()
+    let place = (slot as u64).rotate_left(16) ^ u64::from(table.number());
+    hash::row(DIGEST_KEY ^ place, words)
 }
 
 /// The digest of a state, table by table: each is the sum of the hashes of its rows.
@@ -124,6 +128,12 @@ impl Digests {
     pub fn differing(self, other: Self) -> impl Iterator<Item = Table> {
         let each = Table::ALL.iter().zip(self.0.into_iter().zip(other.0));
         each.filter(|(_, (one, two))| one != two).map(|(table, _)| *table)
+    }
+
+    /// Those of these tables; nothing of others.
+    pub(super) fn only(mut self, of: impl Fn(Table) -> bool) -> Self {
+        self.each_mut().filter(|(table, _)| !of(*table)).for_each(|(_, sum)| *sum = 0);
+        self
     }
 
     fn each_mut(&mut self) -> impl Iterator<Item = (Table, &mut u64)> {
@@ -219,8 +229,12 @@ impl Tables {
 
     /// Shows every row of every table, in canonical order.
     pub fn visit(&self, sink: &mut dyn Sink) {
+        self.visit_of(|_all| true, sink);
+    }
+
+    fn visit_of(&self, of: impl Fn(Table) -> bool, sink: &mut dyn Sink) {
         let mut words = Vec::new();
-        for table in Table::ALL {
+        for table in Table::ALL.iter().filter(|table| of(**table)) {
             for slot in 0..self.slots(*table) {
                 words.clear();
                 if self.row(*table, slot, &mut words) {
@@ -239,6 +253,11 @@ impl Tables {
     /// The digest of each table.
     #[must_use]
     pub fn digests(&self) -> Digests {
+        self.digests_of(|_all| true)
+    }
+
+    /// The digests of those tables; of others nothing.
+    pub(super) fn digests_of(&self, of: impl Fn(Table) -> bool) -> Digests {
         struct Sums(Digests);
         impl Sink for Sums {
             fn row(&mut self, table: Table, slot: usize, words: &[u64]) {
@@ -246,7 +265,7 @@ impl Tables {
             }
         }
         let mut sums = Sums(Digests::default());
-        self.visit(&mut sums);
+        self.visit_of(of, &mut sums);
         sums.0
     }
 

@@ -1,10 +1,10 @@
 //! When a snapshot is taken, and into which area: in steps between two batches, so that frames
 //! never wait for one.
 //!
-//! - Every [`RECORDS`] records. A replay takes up to 0.5 us a record and a restore 0.2 us a row
-//!   (`benches/journal.rs`), so with 100,000 rows snapshot and tail are back within 100 ms, the
-//!   records written while a snapshot is taken included. Fewer would be more snapshots, each of
-//!   which costs a busy node time by its rows.
+//! - Every [`RECORDS`] records. A replay takes up to 0.8 us a record, where each is of another
+//!   connection, and a restore 0.2 us a connection (`benches/journal.rs`), so with 100,000 of them
+//!   snapshot and tail are back within 100 ms, the records written while a snapshot is taken
+//!   included. Fewer would be more snapshots, each of which costs a busy node time by its rows.
 //! - When the writer comes to another half of the ring, into that half's area. The one before it
 //!   then lies half a ring back, so half of the ring can be replayed at any moment.
 
@@ -19,7 +19,7 @@ use stack::{PortId, Switch};
 use super::areas::{self, Found, Origin, RECENT, Writing};
 
 /// Records between two snapshots.
-pub const RECORDS: u64 = 80_000;
+pub const RECORDS: u64 = 60_000;
 /// How long a step should take: less than a batch of frames. Shorter ones leave more records behind
 /// the snapshot before this one, which is the one that counts until this one is whole.
 const STEP: Duration = Duration::from_micros(50);

@@ -8,7 +8,7 @@ use smoltcp::wire::{IpAddress, Ipv4Address, Ipv6Address};
 use super::{Side, Track, Tuple, Way};
 use crate::config::ServiceId;
 use crate::input::PortId;
-use crate::words::{Take, Words, words_of};
+use crate::words::{Take, Words, halves, pair, quarters, unpair};
 
 /// A connection.
 ///
@@ -59,8 +59,6 @@ impl Connection {
     }
 }
 
-words_of!(Connection { tuples, track, service, ports });
-
 /// An address of one family, as connections keep it.
 pub(crate) trait Address: Copy + Eq {
     /// The address, if it is of this family.
@@ -69,6 +67,10 @@ pub(crate) trait Address: Copy + Eq {
     fn wide(self) -> IpAddress;
     /// Feeds a hash that lays out a table.
     fn mix(pair: [Self; 2], hasher: &mut impl Hasher);
+    /// Appends two as words.
+    fn put(pair: [Self; 2], out: &mut Vec<u64>);
+    /// Reads two back.
+    fn take(words: &mut Take<'_>) -> Option<[Self; 2]>;
 }
 
 impl Address for Ipv4Address {
@@ -86,6 +88,14 @@ impl Address for Ipv4Address {
     #[inline]
     fn mix([src, dst]: [Self; 2], hasher: &mut impl Hasher) {
         hasher.write_u64(u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()));
+    }
+
+    fn put(both: [Self; 2], out: &mut Vec<u64>) {
+        out.push(pair(both.map(Self::to_bits)));
+    }
+
+    fn take(words: &mut Take<'_>) -> Option<[Self; 2]> {
+        Some(unpair(words.word()?).map(Self::from_bits))
     }
 }
 
@@ -105,6 +115,20 @@ impl Address for Ipv6Address {
     fn mix([src, dst]: [Self; 2], hasher: &mut impl Hasher) {
         hasher.write_u128(src.to_bits());
         hasher.write_u128(dst.to_bits());
+    }
+
+    fn put(both: [Self; 2], out: &mut Vec<u64>) {
+        for (high, low) in both.map(|address| halves(address.to_bits())) {
+            out.extend([high, low]);
+        }
+    }
+
+    fn take(words: &mut Take<'_>) -> Option<[Self; 2]> {
+        let mut next = || {
+            let (high, low) = (words.word()?, words.word()?);
+            Some(Self::from_bits(u128::from(high) << 64 | u128::from(low)))
+        };
+        Some([next()?, next()?])
     }
 }
 
@@ -195,6 +219,11 @@ impl<A: Address> Row<A> {
         side.of([originator, responder])
     }
 
+    /// The protocol of both flows.
+    pub(super) fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
     /// How that side's packets are carried.
     #[inline]
     pub(super) fn way(&self, side: Side) -> Way {
@@ -229,12 +258,93 @@ impl<A: Address> Row<A> {
     }
 }
 
+/// Packed, since there may be a million: what a snapshot and its restore take is the words.
 impl<A: Address> Words for Row<A> {
     fn put(&self, out: &mut Vec<u64>) {
-        self.wide().put(out);
+        // Which way packets went is a cache ([`Way`]).
+        let Self {
+            track,
+            ends,
+            ports: [PortId(first), PortId(second)],
+            service,
+            protocol,
+            ways: _,
+        } = self;
+        track.put(out);
+        out.push(pair([*first, *second]));
+        out.push(u64::from(*service) | u64::from(*protocol) << 32);
+        let mut l4_ports = 0;
+        for Ends { src, dst, src_port, dst_port } in ends {
+            A::put([*src, *dst], out);
+            l4_ports = l4_ports << 32 | u64::from(*src_port) << 16 | u64::from(*dst_port);
+        }
+        out.push(l4_ports);
     }
 
     fn take(words: &mut Take<'_>) -> Option<Self> {
-        Self::of(&Connection::take(words)?)
+        let track = Track::take(words)?;
+        let ports = unpair(words.word()?).map(PortId);
+        let [service, protocol] = unpair(words.word()?);
+        let (originator, responder) = (A::take(words)?, A::take(words)?);
+        let [d1, s1, d0, s0] = quarters(words.word()?);
+        let ends = |[src, dst]: [A; 2], src_port, dst_port| Ends { src, dst, src_port, dst_port };
+        Some(Self {
+            track,
+            ends: [ends(originator, s0, d0), ends(responder, s1, d1)],
+            ports,
+            service,
+            protocol: u8::try_from(protocol).ok()?,
+            ways: [Way::default(); 2],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::conntrack::State;
+    use crate::time::Instant;
+    use crate::words::whole;
+
+    fn tuple(src: IpAddress, dst: IpAddress, ports: (u16, u16)) -> Tuple {
+        Tuple { src, dst, src_port: ports.0, dst_port: ports.1, protocol: 132 }
+    }
+
+    /// It comes back, cut it does not, and no other words are the same row.
+    fn judge<A: Address + core::fmt::Debug>(low: IpAddress, high: IpAddress, vip: IpAddress) {
+        for service in [None, Some(ServiceId(0)), Some(ServiceId(0x7fff_ffff))] {
+            let connection = Connection {
+                tuples: [tuple(low, vip, (1, 0xffff)), tuple(high, low, (0x8000, 2))],
+                track: Track::new(State::SctpClosing, Instant(u64::MAX)),
+                service,
+                ports: [PortId(u32::MAX), PortId(3)],
+            };
+            let row = Row::<A>::of(&connection).unwrap();
+            let mut words = Vec::new();
+            row.put(&mut words);
+            assert_eq!(whole::<Row<A>>(&words).unwrap().wide(), connection);
+            for len in 0..words.len() {
+                assert!(whole::<Row<A>>(&words[..len]).is_none(), "{len} words");
+            }
+            for at in 0..words.len() * 64 {
+                let mut other = words.clone();
+                other[at / 64] ^= 1 << (at % 64);
+                let back = whole::<Row<A>>(&other);
+                let again = back.map(|row| {
+                    let mut words = Vec::new();
+                    row.put(&mut words);
+                    words
+                });
+                assert!(again.is_none_or(|again| again == other), "bit {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_come_back_bit_by_bit() {
+        let v4 = |number| IpAddress::from(Ipv4Address::from_bits(number));
+        judge::<Ipv4Address>(v4(1), v4(u32::MAX), v4(0x0a60_0001));
+        let v6 = |number| IpAddress::from(Ipv6Address::from_bits(number));
+        judge::<Ipv6Address>(v6(1), v6(u128::MAX), v6(0xfd00 << 112));
     }
 }

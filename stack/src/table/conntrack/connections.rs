@@ -84,7 +84,12 @@ impl<A: Address> Family<A> {
 
     #[inline(always)]
     fn find(&self, ends: &Ends<A>, protocol: u8) -> Option<(usize, Side)> {
-        let number = self.index.find(self.hash(ends, protocol), |number| {
+        self.find_hashed(self.hash(ends, protocol), ends, protocol)
+    }
+
+    #[inline(always)]
+    fn find_hashed(&self, hash: u64, ends: &Ends<A>, protocol: u8) -> Option<(usize, Side)> {
+        let number = self.index.find(hash, |number| {
             self.rows.get(number / 2).is_some_and(|row| row.is(number % 2, ends, protocol))
         })?;
         let side = if number % 2 == 0 { Side::Originator } else { Side::Responder };
@@ -110,37 +115,43 @@ impl<A: Address> Family<A> {
     }
 
     fn insert(&mut self, connection: &Connection) -> Option<usize> {
-        let slot = self.rows.insert(Row::of(connection)?)?;
-        self.index(slot, connection);
+        let row = Row::of(connection)?;
+        let hashes = self.hashes(&row);
+        let slot = self.rows.insert(row)?;
+        self.index(slot, hashes);
         Some(slot)
     }
 
-    fn index(&mut self, slot: usize, connection: &Connection) {
-        for (side, tuple) in connection.tuples.iter().enumerate() {
-            let Some(ends) = Ends::of(tuple) else { continue };
-            let hash = self.hash(&ends, tuple.protocol);
+    /// The hash of each side's flow.
+    fn hashes(&self, row: &Row<A>) -> [u64; 2] {
+        [Side::Originator, Side::Responder].map(|side| self.hash(row.ends(side), row.protocol()))
+    }
+
+    fn index(&mut self, slot: usize, hashes: [u64; 2]) {
+        for (side, hash) in hashes.into_iter().enumerate() {
             self.index.insert(hash, slot * 2 + side);
         }
     }
 
     fn remove(&mut self, slot: usize) -> Option<Connection> {
-        let connection = self.rows.remove(slot)?.wide();
-        for (side, tuple) in connection.tuples.iter().enumerate() {
-            let Some(ends) = Ends::of(tuple) else { continue };
-            let hash = self.hash(&ends, tuple.protocol);
+        let row = self.rows.remove(slot)?;
+        for (side, hash) in self.hashes(&row).into_iter().enumerate() {
             self.index.remove(hash, slot * 2 + side);
         }
-        Some(connection)
+        Some(row.wide())
     }
 
     /// Puts a row of a snapshot where it was. False when it cannot be there.
     pub(in crate::table) fn restore(&mut self, slot: usize, row: Row<A>) -> bool {
-        let connection = row.wide();
-        let is_new = connection.tuples.iter().all(|tuple| self.find_tuple(tuple).is_none());
+        let hashes = self.hashes(&row);
+        let sides = [Side::Originator, Side::Responder].into_iter().zip(hashes);
+        let is_new = sides
+            .into_iter()
+            .all(|(side, hash)| self.find_hashed(hash, row.ends(side), row.protocol()).is_none());
         if !is_new || !self.rows.restore(slot, row) {
             return false;
         }
-        self.index(slot, &connection);
+        self.index(slot, hashes);
         true
     }
 

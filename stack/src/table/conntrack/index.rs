@@ -65,10 +65,10 @@ impl Index {
     pub(super) fn insert(&mut self, hash: u64, number: usize) {
         let entry = self.entry(hash, number);
         let (first, second) = self.places(hash);
-        let (at_first, at_second) = (self.filled(first), self.filled(second));
+        let at_first = self.filled(first);
         // The first one's last places are for those whose second is no emptier, so that in the end
         // nothing finds both full.
-        let prefers_first = at_first < FILLED || at_first <= at_second;
+        let prefers_first = at_first < FILLED || at_first <= self.filled(second);
         if prefers_first && self.replace(first, 0, entry) {
             return;
         }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Side, State, Timeouts, Track, Tuple};
-use crate::words::{Take, Words, enums, words_of};
+use crate::words::{Take, Words, enums, pair, quarters, unpair, words_of};
 
 enums! {
     State {
@@ -25,7 +25,30 @@ enums! {
     Side { Originator = 0, Responder = 1 }
 }
 
-words_of!(Track { deadline, end, limit, window, acked, state, flags, last, again, scale });
+/// Packed: see [`super::connection`].
+impl Words for Track {
+    fn put(&self, out: &mut Vec<u64>) {
+        let Self { deadline, end, limit, window, acked, state, flags, last, again, scale } = *self;
+        let ([first, second], [flags, last]) = (scale, [flags, last].map(u64::from));
+        let [again, low, high] = [again, first, second].map(u64::from);
+        deadline.put(out);
+        out.extend([end, limit, window, acked].map(pair));
+        out.push(flags | last << 16 | again << 32 | low << 40 | high << 48);
+        state.put(out);
+    }
+
+    fn take(words: &mut Take<'_>) -> Option<Self> {
+        let deadline = Words::take(words)?;
+        let mut next = || words.word().map(unpair);
+        let (end, limit, window, acked) = (next()?, next()?, next()?, next()?);
+        let word = words.word()?;
+        let [flags, last, _, _] = quarters(word);
+        let [_, _, _, _, again, low, high, 0] = word.to_le_bytes() else { return None };
+        let (state, scale) = (State::take(words)?, [low, high]);
+        Some(Self { deadline, end, limit, window, acked, state, flags, last, again, scale })
+    }
+}
+
 words_of!(Timeouts {
     syn_sent,
     syn_received,
