@@ -19,7 +19,7 @@ use stack::{PortId, Switch};
 use super::areas::{self, Found, Origin, RECENT, Writing};
 
 /// Records between two snapshots.
-pub const RECORDS: u64 = 60_000;
+pub const RECORDS: u64 = 40_000;
 /// How long a step should take: less than a batch of frames. Shorter ones leave more records behind
 /// the snapshot before this one, which is the one that counts until this one is whole.
 const STEP: Duration = Duration::from_micros(50);
