@@ -189,6 +189,9 @@ mod tests {
         assert_eq!(numbers(0, &[0]), 0xd148_9e01_b9af_30bf);
         assert_eq!(numbers(1, &[1, 2, 3]), 0x8644_5404_6b2a_eb42);
         assert_eq!(numbers(u64::MAX, &[u64::MAX, 0]), 0x13ca_7860_0dd3_9e85);
+        assert_eq!(row(0, &[]), 0x3c9e_348f_6ed6_8e1a);
+        assert_eq!(row(1, &[1, 2, 3]), 0x78cb_482d_81e0_f36a);
+        assert_eq!(row(u64::MAX, &[u64::MAX, 0, 1, 2, 3]), 0x5cc9_254f_b7cf_b18a);
         let of = |bytes: &[u8]| {
             let mut hasher = Hasher::new(7);
             hasher.bytes(bytes);

@@ -50,6 +50,15 @@ fn stands(pid: u32) -> bool {
     })
 }
 
+/// The niceness of each thread of a process.
+fn niceness(pid: u32) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("stat")));
+    // Behind the name come the state and fifteen fields more, then it.
+    let of = |stat: String| stat.rsplit_once(") ")?.1.split(' ').nth(16).map(str::to_owned);
+    stats.filter_map(Result::ok).filter_map(of).collect()
+}
+
 #[track_caller]
 fn eventually(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -95,6 +104,9 @@ fn the_worker_has_no_privileges_and_pods_are_wired_all_the_same() {
         a.run("ping", &["-c", "1", "-W", "2", &outside]).unwrap();
         let pid = replace(&world, pid);
         assert_eq!(field(pid, "CapEff"), "0000000000000000");
+        eventually("the worker takes its turn as others do", || {
+            niceness(pid).iter().all(|niceness| niceness == "0")
+        });
         for pod in [&a, &b] {
             pod.check().unwrap();
         }

@@ -1,5 +1,6 @@
 //! One worker, as its parent sees it.
 
+use std::fs::DirEntry;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -65,6 +66,10 @@ impl Worker {
         // From here on an error kills it.
         let succeeds = welcome.predecessor.is_some();
         let started = Self { child, life, requests: Some(requests), ready: None, succeeds };
+        // Frames wait for one that follows nobody; the threads that it starts are as it is.
+        if !succeeds {
+            started.set_niceness(LEAST_NICE, |_any| true);
+        }
         announce(&started)?;
         let asks: OwnedFd = worker_requests.into_socket();
         let descriptors: Vec<_> =
@@ -100,17 +105,21 @@ impl Worker {
     /// the ports change hands, two processes more begin and end beside it. A real-time policy would
     /// do it harm: a thread that polls is throttled for fifty milliseconds of each second then.
     pub(super) fn prefer(&self, before: bool) {
-        let tasks = format!("/proc/{}/task", self.id());
-        let threads = std::fs::read_dir(tasks).into_iter().flatten().flatten();
-        let reads = |thread: &std::fs::DirEntry| {
+        let reads = |thread: &DirEntry| {
             std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == READER)
         };
-        let number = |thread: std::fs::DirEntry| thread.file_name().to_str()?.parse().ok();
-        for thread in threads.filter(reads).filter_map(number) {
+        self.set_niceness(if before { LEAST_NICE } else { 0 }, reads);
+    }
+
+    /// Has some of its threads as nice as that. One that keeps its share of a core does no harm.
+    fn set_niceness(&self, niceness: i32, of: impl Fn(&DirEntry) -> bool) {
+        let tasks = format!("/proc/{}/task", self.id());
+        let threads = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+        let number = |thread: DirEntry| thread.file_name().to_str()?.parse().ok();
+        for thread in threads.filter(of).filter_map(number) {
             let thread = rustix::process::Pid::from_raw(thread);
-            let niceness = if before { LEAST_NICE } else { 0 };
             if let Err(error) = rustix::process::setpriority_process(thread, niceness) {
-                tracing::debug!(%error, before, "the reading thread keeps its share");
+                tracing::debug!(%error, niceness, "a thread of the worker keeps its share");
             }
         }
     }
@@ -151,6 +160,9 @@ impl Worker {
                 Ok(report) => {
                     if report == Report::Ready {
                         self.ready.get_or_insert_with(Instant::now);
+                        if !self.succeeds {
+                            self.set_niceness(0, |_all| true);
+                        }
                     }
                     Said::Reported(report)
                 }
