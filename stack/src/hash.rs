@@ -1,7 +1,7 @@
 //! Our own hash: keyed, spelled out, equal on 32 and 64 bits and in every build.
 //!
 //! Choices (backends, ports) and digests are made with it, so its values are part of every
-//! recording and may never change. foldhash lays out tables and is used nowhere else.
+//! recording: they may not change but with the version of records. foldhash lays out tables and is used nowhere else.
 
 /// A keyed hash in progress. 64 by 64 to 128 bit multiplications, folded.
 #[derive(Clone, Copy, Debug)]
@@ -12,13 +12,6 @@ pub struct Hasher {
 
 const MULTIPLE: u64 = 0x9e37_79b9_7f4a_7c15;
 const MIX: u64 = 0xd6e8_feb8_6659_fd93;
-
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    let [a, b, c, d, e, f, g, h, high @ ..] = product.to_le_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(high)
-}
 
 fn word(bytes: &[u8]) -> u64 {
     let mut padded = [0_u8; 8];
@@ -38,7 +31,7 @@ impl Hasher {
     /// Takes in a number.
     #[inline]
     pub fn number(&mut self, value: u64) {
-        self.state = fold(self.state ^ value, MULTIPLE).rotate_left(23) ^ MIX;
+        self.state = mix(self.state ^ value, MULTIPLE).rotate_left(23) ^ MIX;
         self.length = self.length.wrapping_add(8);
     }
 
@@ -57,8 +50,8 @@ impl Hasher {
     /// The hash of all that was taken in.
     #[must_use]
     pub fn finish(&self) -> u64 {
-        let mixed = fold(self.state ^ self.length, MIX);
-        fold(mixed ^ (mixed >> 32), MULTIPLE | 1)
+        let mixed = mix(self.state ^ self.length, MIX);
+        mix(mixed ^ (mixed >> 32), MULTIPLE | 1)
     }
 }
 

@@ -465,7 +465,9 @@ impl Trace {
     /// Places for the next `M` hops: as [`Trace::hop`], `M` times.
     #[inline(always)]
     pub(crate) fn hops_ahead<const M: usize>(&mut self) -> Option<&mut [Hop; M]> {
-        self.hops.grow()
+        let places = self.hops.grow();
+        debug_assert!(places.is_some(), "a walk has at most {HOPS_MAX} hops");
+        places
     }
 
     /// Whether no hop was recorded.

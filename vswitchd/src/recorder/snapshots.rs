@@ -1,10 +1,10 @@
 //! When a snapshot is taken, and into which area: in steps between two batches, so that frames
 //! never wait for one.
 //!
-//! - Every [`RECORDS`] records. A replay takes up to 0.8 us a record, where each is of another
-//!   connection, and a restore 0.2 us a connection (`benches/journal.rs`), so with 100,000 of them
-//!   snapshot and tail are back within 100 ms, the records written while a snapshot is taken
-//!   included. Fewer would be more snapshots, each of which costs a busy node time by its rows.
+//! - Every [`RECORDS`] records, so that with 100,000 connections snapshot and tail may be back in
+//!   100 ms, the records written while a snapshot is taken included. On a busy machine it was 118
+//!   to 135 ms where each record is of another connection (`benches/journal.rs`). Fewer would be
+//!   more snapshots, each of which costs a busy node time by its rows.
 //! - When the writer comes to another half of the ring, into that half's area. The one before it
 //!   then lies half a ring back, so half of the ring can be replayed at any moment.
 

@@ -84,8 +84,7 @@ pub(crate) fn go_on(
     now: Instant,
     timeouts: &Timeouts,
 ) -> bool {
-    if let Segment::Tcp { .. } = segment
-        && let Some(tcp) = Tcp::of(segment)
+    if let Some(tcp) = Tcp::of(segment)
         && tcp.is_plain(track)
     {
         return tcp::go_on_plainly(track, side, &tcp, now, timeouts);
