@@ -1,7 +1,8 @@
 //! Our own hash: keyed, spelled out, equal on 32 and 64 bits and in every build.
 //!
 //! Choices (backends, ports) and digests are made with it, so its values are part of every
-//! recording: they may not change but with the version of records. foldhash lays out tables and is used nowhere else.
+//! recording: they may not change but with the version of records. foldhash lays out tables and is
+//! used nowhere else.
 
 /// A keyed hash in progress. 64 by 64 to 128 bit multiplications, folded.
 #[derive(Clone, Copy, Debug)]
